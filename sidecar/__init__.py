@@ -1,0 +1,16 @@
+"""circuit-sidecar: an HTTP reverse proxy for pods, with a circuit breaker per route and a cache behind it.
+
+Imports point down only: `__main__ > cli > app > adapters > pipeline > core`.
+
+core      pure and synchronous: heads, routing, windows, the breaker, cache decisions, configuration. It takes `now`
+          and returns values; it never reads a clock, logs, or touches the event loop.
+pipeline  what happens to one request, as an onion of stages (`pipeline/stack.py` shows it whole). Knows the core and
+          asyncio, no third-party library and no socket. It raises `ProxyError`; one function turns that into a
+          response.
+adapters  I/O, one outside thing per file, none knowing another: the downstream server, the upstream pool, the cache
+          store, metrics, logs, the admin API, the configuration file.
+app       the composition root: builds everything, owns every task and every real clock, starts, drains and stops.
+cli       argv → subcommand → exit code.
+"""
+
+__version__ = "0.1.0"

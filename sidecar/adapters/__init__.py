@@ -1,0 +1,1 @@
+"""Sockets, files and libraries: one outside thing per module, none importing another."""

@@ -1,0 +1,110 @@
+"""HTTP message heads as values (RFC 9110 §5–6, RFC 9112 §2–5).
+
+Heads only: bodies never enter the core. Field names and values stay the bytes that were received, in their
+order, with their case and their repeats; look-ups are case-insensitive and see repeats combined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+
+Field: TypeAlias = tuple[bytes, bytes]
+"""One field line: name as received, value without surrounding white space."""
+
+STANDARD_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that ask for no change (RFC 9110 §9.2.1)."""
+IDEMPOTENT_METHODS = SAFE_METHODS | {"PUT", "DELETE"}
+"""Methods that may be sent twice (RFC 9110 §9.2.2)."""
+
+
+class Headers:
+    """An immutable field section: ordered field lines and a case-insensitive index of them."""
+
+    __slots__ = ("fields", "index")
+
+    def __init__(self, fields: Iterable[Field] = ()) -> None:
+        self.fields = fields if type(fields) is list else list(fields)
+        index: dict[bytes, bytes] = {}
+        for name, value in self.fields:
+            key = name.lower()
+            if key in index:
+                index[key] += b", " + value
+            else:
+                index[key] = value
+        self.index = index
+        """Lower-case name → combined value (RFC 9110 §5.3). Read only."""
+
+    def get(self, name: bytes) -> bytes | None:
+        """The combined value of the lower-case `name`, or None."""
+        return self.index.get(name)
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Each field line's value of the lower-case `name`, in order."""
+        if name not in self.index:
+            return []
+        return [value for field, value in self.fields if field.lower() == name]
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self.index
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self.fields == other.fields
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.fields))
+
+    def __repr__(self) -> str:
+        return f"Headers({self.fields!r})"
+
+    def without(self, names: Container[bytes]) -> Headers:
+        """A copy that lacks every field whose lower-case name is in `names`."""
+        return Headers([field for field in self.fields if field[0].lower() not in names])
+
+    def plus(self, *fields: Field) -> Headers:
+        """A copy with `fields` appended."""
+        return Headers([*self.fields, *fields])
+
+    def replacing(self, name: bytes, value: bytes) -> Headers:
+        """A copy in which `value` is the only field line called `name`, appended last."""
+        return self.without({name.lower()}).plus((name, value))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """The control data and fields of one request, already checked by the server.
+
+    `target` is in origin form (path and query, byte-exact) or `*`; `authority` is the host the client addressed, from
+    an absolute-form target or else from Host (RFC 9110 §7.2), without userinfo; `minor_version` is 0 or 1.
+    """
+
+    method: str
+    target: bytes
+    headers: Headers
+    authority: bytes = b""
+    minor_version: int = 1
+    absolute_form: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """The status line and end-to-end fields of one response."""
+
+    status: int
+    headers: Headers
+    reason: bytes = b""
+
+
+def list_members(value: bytes) -> list[bytes]:
+    """The members of a comma-separated field of tokens, lower-cased (RFC 9110 §5.6.1); not for quoted strings."""
+    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]

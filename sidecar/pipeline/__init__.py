@@ -1,0 +1,1 @@
+"""What happens to one request: stages around an upstream, on asyncio and the core alone."""

@@ -1,0 +1,298 @@
+"""Why a request got no upstream answer: one class per reason, and the one function that makes a response of it.
+
+The policy (contract.md §3): a class fixes the status, the Proxy-Status error type (RFC 9209 §2.3) and the reason
+label that metrics, log and API use; the message says what happened this time. `outcome` is what the circuit learns
+from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from http import HTTPStatus
+from typing import TYPE_CHECKING, ClassVar
+
+from sidecar.core.http import Field, Headers, ResponseHead
+from sidecar.core.outcome import Outcome
+from sidecar.pipeline.exchange import Response, Source
+
+if TYPE_CHECKING:
+    from sidecar.pipeline.exchange import Request
+
+
+class ProxyError(Exception):
+    """A request that the sidecar answers itself, or an answer that it must cut short.
+
+    `retry_after` is in seconds, None where waiting would not help. `detail` is safe to show to the client.
+    """
+
+    status: ClassVar[int] = 502
+    proxy_status: ClassVar[str] = "proxy_internal_error"
+    reason: ClassVar[str] = "internal_error"
+    outcome: ClassVar[Outcome] = Outcome.NOT_SENT
+    source: ClassVar[Source] = Source.ERROR
+    closes: ClassVar[bool] = False
+    """Whether the client's connection must close because the framing of what follows is in doubt."""
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class InternalError(ProxyError):
+    """A defect of the sidecar itself; the log has the traceback."""
+
+    status = 500
+
+
+class CircuitOpen(ProxyError):
+    """The route's circuit refused."""
+
+    status = 503
+    proxy_status = "destination_unavailable"
+    reason = "circuit_open"
+    source = Source.CIRCUIT
+
+
+class GatewayTimeoutByDirective(ProxyError):
+    """`only-if-cached` and nothing usable stored (RFC 9111 §5.2.1.7)."""
+
+    status = 504
+    proxy_status = "destination_unavailable"
+    reason = "only_if_cached"
+    source = Source.CACHE
+
+
+class Draining(ProxyError):
+    """The sidecar is shutting down and takes no new requests."""
+
+    status = 503
+    proxy_status = "destination_unavailable"
+    reason = "draining"
+    closes = True
+
+
+# What the client did
+
+
+class ClientError(ProxyError):
+    """The request itself is at fault; the upstream never hears of it."""
+
+    status = 400
+    proxy_status = "http_request_error"
+    reason = "bad_request"
+    closes = True
+
+
+class NoRoute(ClientError):
+    """No route matches the request."""
+
+    status = 404
+    reason = "no_route"
+    closes = False
+
+
+class MethodUnknown(ClientError):
+    """A method the parser does not know, or one a proxy of this kind does not do (CONNECT, TRACE)."""
+
+    status = 501
+    reason = "method_not_implemented"
+
+
+class CodingUnknown(ClientError):
+    """A transfer coding other than chunked (RFC 9112 §6.1)."""
+
+    status = 501
+    reason = "transfer_coding_not_implemented"
+
+
+class VersionUnsupported(ClientError):
+    """A protocol version other than HTTP/1.0 and HTTP/1.1."""
+
+    status = 505
+    reason = "version_not_supported"
+
+
+class TargetTooLong(ClientError):
+    """The request target exceeds its limit."""
+
+    status = 414
+    reason = "target_too_long"
+
+
+class HeadTooLarge(ClientError):
+    """The request's fields exceed their limit in bytes or in number."""
+
+    status = 431
+    reason = "headers_too_large"
+
+
+class BodyTooLarge(ClientError):
+    """The request body exceeds its limit."""
+
+    status = 413
+    reason = "body_too_large"
+
+
+class ClientTooSlow(ClientError):
+    """The client did not send what it announced in time."""
+
+    status = 408
+    reason = "client_timeout"
+
+
+class ExpectationFailed(ClientError):
+    """An expectation other than 100-continue (RFC 9110 §10.1.1)."""
+
+    status = 417
+    reason = "expectation_failed"
+    closes = False
+
+
+class LoopDetected(ClientError):
+    """The request has passed this sidecar before (RFC 9110 §7.6.3)."""
+
+    status = 508
+    proxy_status = "proxy_loop_detected"
+    reason = "loop_detected"
+
+
+class ClientGone(ClientError):
+    """The client went away, or broke its request body off; nobody is left to answer."""
+
+    outcome = Outcome.CANCELLED
+    reason = "client_gone"
+
+
+# What the sidecar's own limits did
+
+
+class PoolExhausted(ProxyError):
+    """No connection slot came free in time."""
+
+    status = 503
+    proxy_status = "connection_limit_reached"
+    reason = "pool_exhausted"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, retry_after=1.0)
+
+
+class TooManyConnections(ProxyError):
+    """The listener is at its connection limit."""
+
+    status = 503
+    proxy_status = "connection_limit_reached"
+    reason = "too_many_connections"
+    closes = True
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, retry_after=1.0)
+
+
+# What the upstream did
+
+
+class UpstreamError(ProxyError):
+    """The upstream could not be reached, did not answer in time, or answered nonsense."""
+
+    outcome = Outcome.FAILURE
+
+
+class ConnectionRefused(UpstreamError):
+    """Nothing listens there, or the network is unreachable."""
+
+    proxy_status = "connection_refused"
+    reason = "connection_refused"
+
+
+class ConnectionLost(UpstreamError):
+    """The connection was reset or closed before the answer was complete."""
+
+    proxy_status = "connection_terminated"
+    reason = "connection_terminated"
+
+
+class DnsFailed(UpstreamError):
+    """The upstream's name does not resolve."""
+
+    proxy_status = "dns_error"
+    reason = "dns_error"
+
+
+class TlsFailed(UpstreamError):
+    """The handshake failed or the certificate is not trusted."""
+
+    proxy_status = "tls_protocol_error"
+    reason = "tls_protocol_error"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream was too slow."""
+
+    status = 504
+
+
+class ConnectTimeout(UpstreamTimeout):
+    """No connection within `timeouts.connect`."""
+
+    proxy_status = "connection_timeout"
+    reason = "connection_timeout"
+
+
+class FirstByteTimeout(UpstreamTimeout):
+    """No complete response head within `timeouts.first_byte`."""
+
+    proxy_status = "http_response_timeout"
+    reason = "http_response_timeout"
+
+
+class IdleTimeout(UpstreamTimeout):
+    """The exchange stood still for `timeouts.idle`."""
+
+    proxy_status = "connection_read_timeout"
+    reason = "connection_read_timeout"
+
+
+class TotalTimeout(UpstreamTimeout):
+    """The exchange was not complete within `timeouts.total`."""
+
+    proxy_status = "http_response_timeout"
+    reason = "total_timeout"
+
+
+class ProtocolError(UpstreamError):
+    """What the upstream sent is not a valid HTTP/1.1 response."""
+
+    proxy_status = "http_protocol_error"
+    reason = "http_protocol_error"
+
+
+def respond(error: ProxyError, request: Request | None, via: str) -> Response:
+    """The problem+json answer (RFC 9457) that tells the client why, with Proxy-Status (RFC 9209)."""
+    route = request.route_name if request is not None else None
+    problem: dict[str, object] = {
+        "type": f"urn:circuit-sidecar:problem:{error.reason}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "route": route,
+        "circuit": route,
+        "reason": error.reason,
+    }
+    if request is not None:
+        problem["request_id"] = request.request_id.decode("latin-1")
+    body = json.dumps(problem).encode() + b"\n"
+    fields: list[Field] = [
+        (b"Content-Type", b"application/problem+json"),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"Cache-Control", b"no-store"),
+        (b"Proxy-Status", f"{via}; error={error.proxy_status}".encode()),
+    ]
+    if error.retry_after is not None:
+        fields.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after))))
+    if request is not None:
+        fields.append((b"X-Request-Id", request.request_id))
+    head = ResponseHead(error.status, Headers(fields), HTTPStatus(error.status).phrase.encode())
+    return Response(head, body, source=error.source, error=error)

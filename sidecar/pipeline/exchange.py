@@ -1,0 +1,153 @@
+"""One request, its response, and their bodies, as they pass through the stages.
+
+A body is either `bytes` (it is all there) or a `Body` (it arrives piece by piece). Whatever must happen when a
+response body ends — settle a permit, count down, store — is a listener on it: `Body` calls each exactly once, on
+every path.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.core.http import RequestHead, ResponseHead
+    from sidecar.pipeline.errors import ProxyError
+
+
+class Source(Enum):
+    """Who made the answer: the `source` label of sidecar_requests_total."""
+
+    UPSTREAM = "upstream"
+    CACHE = "cache"
+    STALE = "stale"
+    CIRCUIT = "circuit"
+    BULKHEAD = "bulkhead"
+    FALLBACK = "fallback"
+    FAULT = "fault"
+    ERROR = "error"
+
+
+class BodyEnd(Enum):
+    """How a body ended when no error cut it: read to its end, or given up by its reader."""
+
+    COMPLETE = "complete"
+    ABANDONED = "abandoned"
+
+
+End: TypeAlias = "BodyEnd | ProxyError"
+EndListener: TypeAlias = "Callable[[End], None]"
+PieceListener: TypeAlias = "Callable[[bytes], None]"
+
+
+class Body:
+    """A one-shot stream of payload octets, framing removed.
+
+    `length` is the exact number of octets when the sender declared it, else None. Subclasses implement `read` and
+    `_release`, and call `_pass` for each piece and `_finish` when nothing more will come.
+    """
+
+    __slots__ = ("_end", "_end_listeners", "_piece_listeners", "length", "trailers")
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+        self.trailers: list[tuple[bytes, bytes]] = []
+        """Trailer fields that may be forwarded; complete once `read` returned b""."""
+        self._end: End | None = None
+        self._end_listeners: list[EndListener] = []
+        self._piece_listeners: list[PieceListener] = []
+
+    @property
+    def end(self) -> End | None:
+        """How it ended, or None while it has not."""
+        return self._end
+
+    async def read(self) -> bytes:
+        """The next piece, at least one octet; b"" at the clean end. Raises ProxyError when the body was cut short."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give up the rest and free what the body holds. Idempotent; nothing happens after a clean end."""
+        self._finish(BodyEnd.ABANDONED)
+
+    def on_piece(self, listener: PieceListener) -> None:
+        """Show `listener` each piece that is read."""
+        self._piece_listeners.append(listener)
+
+    def on_end(self, listener: EndListener) -> None:
+        """Call `listener` once, when the body ends; at once if it has."""
+        if self._end is not None:
+            listener(self._end)
+        else:
+            self._end_listeners.append(listener)
+
+    def _pass(self, piece: bytes) -> bytes:
+        for listener in self._piece_listeners:
+            listener(piece)
+        return piece
+
+    def _finish(self, end: End) -> None:
+        if self._end is not None:
+            return
+        self._end = end
+        self._release(end)
+        listeners, self._end_listeners = self._end_listeners, []
+        self._piece_listeners = []
+        for listener in listeners:
+            listener(end)
+
+    def _release(self, end: End) -> None:
+        """Free the source of the octets. Called once."""
+
+
+class Request:
+    """A request inside the pipeline.
+
+    `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `route_name` is
+    set by routing.
+    `lookup` is the cache stage's own: what `answer_now` found out, kept for `answer`.
+    """
+
+    __slots__ = ("body", "client", "head", "lookup", "request_id", "route_name", "started")
+
+    def __init__(
+        self, head: RequestHead, body: bytes | Body, *, request_id: bytes, started: float, client: str = ""
+    ) -> None:
+        self.head = head
+        self.body = body
+        self.request_id = request_id
+        self.started = started
+        self.client = client
+        self.route_name: str | None = None
+        self.lookup: object = None
+
+
+class Response:
+    """A response on its way to the client.
+
+    `head` holds end-to-end fields only; Content-Length is among them when the length is known. `extra` is what the
+    sidecar adds of its own (complete CRLF-ended lines: Via, Cache-Status, Age). `prepared`, when set, is `head`
+    already serialized (status line and fields, without the final empty line) and is sent instead. `error` is set on
+    the sidecar's own answers.
+    """
+
+    __slots__ = ("body", "error", "extra", "head", "prepared", "source")
+
+    def __init__(
+        self,
+        head: ResponseHead,
+        body: bytes | Body,
+        *,
+        source: Source = Source.UPSTREAM,
+        extra: bytes = b"",
+        prepared: bytes | None = None,
+        error: ProxyError | None = None,
+    ) -> None:
+        self.head = head
+        self.body = body
+        self.source = source
+        self.extra = extra
+        self.prepared = prepared
+        self.error = error

@@ -1,0 +1,72 @@
+"""What is counted, in plain numbers on the object it is about; `adapters/metrics.py` names and exposes it at scrape
+time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from typing import TypeAlias
+
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of every duration histogram, seconds."""
+
+Counts: TypeAlias = "defaultdict[str, int]"
+
+
+class Histogram:
+    """Counts per bucket (one more than the bounds: the last is +Inf) and the sum of what was observed."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...] = BOUNDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value; a value on a bound belongs to that bucket."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+class RouteStats:
+    """One route's requests. `requests` is keyed (method, status, source); methods outside the standard ones are
+    `_OTHER`.
+    """
+
+    __slots__ = ("cache_results", "durations", "in_flight", "name", "requests", "served_age")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)
+        self.durations = Histogram()
+        self.in_flight = 0
+        self.cache_results: Counts = defaultdict(int)
+        self.served_age = Histogram((1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0))
+
+
+class UpstreamStats:
+    """One upstream's attempts and connections. `attempts` is keyed by result: `success` or an error's reason."""
+
+    __slots__ = ("active", "attempt_durations", "attempts", "idle", "name", "opened")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.attempts: Counts = defaultdict(int)
+        self.attempt_durations = Histogram()
+        self.active = 0
+        self.idle = 0
+        self.opened = 0
+
+
+class ListenerStats:
+    """The proxy listener's client connections; `rejected` is keyed by an error's reason."""
+
+    __slots__ = ("connections", "rejected", "shed", "tunnels")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.tunnels = 0
+        self.shed = 0
+        self.rejected: Counts = defaultdict(int)
