@@ -140,8 +140,7 @@ class AdminSettings:
 class TelemetrySettings:
     """The read-only listener that kubelet and Prometheus reach."""
 
-    listen: tuple[Address, ...] = (Address("0.0.0.0", 4102),)  # noqa: S104 - probes and scrapes come from outside
-    the pod
+    listen: tuple[Address, ...] = (Address("0.0.0.0", 4102),)  # noqa: S104 - scrapes come from outside the pod
 
 
 @dataclass(frozen=True, slots=True)
