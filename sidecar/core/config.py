@@ -298,7 +298,7 @@ class UpstreamConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
-    refs: Mapping[str, str] = NO_REFS
+    refs: Mapping[str, str] = field(default_factory=lambda: NO_REFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +329,8 @@ class Rewrite:
 @dataclass(frozen=True, slots=True)
 class RouteConfig:
     """One route with its effective settings. `refs` maps a dotted setting (`breaker.failure_rate`, or `` for the
-    route itself) to the `file:line` that decides it; a setting that no file names is absent."""
+    route itself) to the `file:line` that decides it; a setting that no file names is absent. `implicit`: made for an
+    upstream that no route names."""
 
     name: str
     match: Match
@@ -338,7 +339,8 @@ class RouteConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
-    refs: Mapping[str, str] = NO_REFS
+    refs: Mapping[str, str] = field(default_factory=lambda: NO_REFS)
+    implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

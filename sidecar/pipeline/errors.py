@@ -85,6 +85,10 @@ class ClientError(ProxyError):
     closes = True
 
 
+class BadRequest(ClientError):
+    """The request is malformed or could be read in two ways."""
+
+
 class NoRoute(ClientError):
     """No route matches the request."""
 
@@ -229,9 +233,15 @@ class TlsFailed(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """The upstream was too slow."""
+    """The upstream was too slow. `limit` is the setting that decided so."""
 
     status = 504
+    limit: ClassVar[str] = ""
+
+    @classmethod
+    def after(cls, seconds: float) -> UpstreamTimeout:
+        """The error that says how long was waited."""
+        return cls(f"nothing came for {seconds:g} s ({cls.limit})")
 
 
 class ConnectTimeout(UpstreamTimeout):
@@ -239,6 +249,7 @@ class ConnectTimeout(UpstreamTimeout):
 
     proxy_status = "connection_timeout"
     reason = "connection_timeout"
+    limit = "timeouts.connect"
 
 
 class FirstByteTimeout(UpstreamTimeout):
@@ -246,6 +257,7 @@ class FirstByteTimeout(UpstreamTimeout):
 
     proxy_status = "http_response_timeout"
     reason = "http_response_timeout"
+    limit = "timeouts.first_byte"
 
 
 class IdleTimeout(UpstreamTimeout):
@@ -253,6 +265,7 @@ class IdleTimeout(UpstreamTimeout):
 
     proxy_status = "connection_read_timeout"
     reason = "connection_read_timeout"
+    limit = "timeouts.idle"
 
 
 class TotalTimeout(UpstreamTimeout):
@@ -260,6 +273,12 @@ class TotalTimeout(UpstreamTimeout):
 
     proxy_status = "http_response_timeout"
     reason = "total_timeout"
+    limit = "timeouts.total"
+
+    @classmethod
+    def after(cls, seconds: float) -> UpstreamTimeout:
+        """The error that says how long was allowed."""
+        return cls(f"the exchange was not complete after {seconds:g} s ({cls.limit})")
 
 
 class ProtocolError(UpstreamError):

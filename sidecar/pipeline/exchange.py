@@ -10,11 +10,17 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
+from sidecar.core.config import Rewrite
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.core.http import RequestHead, ResponseHead
     from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.ports import Handler
+
+
+NO_REWRITE = Rewrite()
 
 
 class Source(Enum):
@@ -102,15 +108,42 @@ class Body:
         """Free the source of the octets. Called once."""
 
 
+class Duplex(Body):
+    """The upstream's half of a switched protocol (RFC 9110 §7.8): `read` what it says, `send` what the client says."""
+
+    __slots__ = ()
+
+    async def send(self, data: bytes) -> None:
+        """Pass octets to the upstream; waits while it takes no more. Raises ProxyError when the connection is gone."""
+        raise NotImplementedError
+
+    def send_eof(self) -> None:
+        """The client will say no more."""
+        raise NotImplementedError
+
+
 class Request:
     """A request inside the pipeline.
 
-    `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `route_name` is
-    set by routing.
-    `lookup` is the cache stage's own: what `answer_now` found out, kept for `answer`.
+    `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
+    protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
+    client; None where nobody wants them. The gateway sets `route_name`, `rewrite` and `handler`; `lookup` is the cache
+    stage's own: what `answer_now` found out, kept for `answer`.
     """
 
-    __slots__ = ("body", "client", "head", "lookup", "request_id", "route_name", "started")
+    __slots__ = (
+        "body",
+        "client",
+        "handler",
+        "head",
+        "lookup",
+        "on_interim",
+        "request_id",
+        "rewrite",
+        "route_name",
+        "started",
+        "upgrade",
+    )
 
     def __init__(
         self, head: RequestHead, body: bytes | Body, *, request_id: bytes, started: float, client: str = ""
@@ -121,7 +154,11 @@ class Request:
         self.started = started
         self.client = client
         self.route_name: str | None = None
+        self.rewrite = NO_REWRITE
         self.lookup: object = None
+        self.handler: Handler | None = None
+        self.upgrade = b""
+        self.on_interim: Callable[[ResponseHead], None] | None = None
 
 
 class Response:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
+    from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.stats import StoreStats
 
 
 class Clock(Protocol):
@@ -41,3 +44,67 @@ class Handler(Protocol):
 
     async def answer(self, request: Request) -> Response:
         """The answer, whatever it takes."""
+
+
+WriteToken: TypeAlias = int
+"""When a fetch began, in a store's own count of invalidations and purges. Opaque to everyone else."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEntries:
+    """What a store holds of one route: answers, bytes, the monotonic time the oldest was put, the largest's bytes."""
+
+    route: str
+    entries: int
+    bytes: int
+    oldest: float
+    largest: int
+
+
+class CacheStore(Protocol):
+    """Where stored answers are kept: in memory, bounded in bytes. Synchronous, and called on the event loop only.
+
+    A store never judges: it does not look at freshness, Vary or directives, and never changes what it was given. It
+    may forget anything at any time, but never something merely because it is stale before its `keep_until`. An answer
+    that another `put` replaced, or that an invalidation or a purge covered, is never returned again.
+    """
+
+    stats: StoreStats
+
+    def get(self, key: bytes) -> Sequence[StoredResponse]:
+        """The stored variants of `key`, most recently put first; empty when there are none.
+
+        O(1) in the number of entries, and counts as a use for the eviction. The caller does not change the sequence;
+        it may be the store's own.
+        """
+
+    def begin(self, key: bytes) -> WriteToken:
+        """To be called before asking the upstream for what may be `put` under `key`. Nothing is to be released."""
+
+    def put(self, stored: StoredResponse, token: WriteToken) -> bool:
+        """Keep `stored` in place of the variant with the same `key` and `selecting`; False when it was refused.
+
+        Refused when, since `begin` gave `token`, an `invalidate` or a `purge` covered `stored` by its key, route, URL,
+        prefix or any of its tags: a fetch that races one of these loses, always (a store whose memory of them is
+        bounded refuses when in doubt). Also refused when it does not fit. A refused put leaves what is there alone.
+        The oldest variant goes when `key` has more than the permitted number.
+        """
+
+    def invalidate(self, key: bytes) -> int:
+        """Forget every variant of `key`; how many there were. Fetches of `key` already begun will not be stored."""
+
+    def purge(
+        self,
+        *,
+        route: str | None = None,
+        url: bytes | None = None,
+        prefix: bytes | None = None,
+        tag: bytes | None = None,
+    ) -> int:
+        """Forget what has this `route`, this exact `url`, a `url` that starts with `prefix`, or this tag; how many.
+
+        At least one is given; several narrow each other. Fetches already begun that would be covered are refused.
+        """
+
+    def summarize(self) -> Sequence[RouteEntries]:
+        """What each route with entries holds, by route name; must not stall the loop however many entries there are."""

@@ -70,3 +70,28 @@ class ListenerStats:
         self.tunnels = 0
         self.shed = 0
         self.rejected: Counts = defaultdict(int)
+
+
+class StoreStats:
+    """The cache store's contents now, and what it dropped by reason (`size`, `variants`, `replaced`, `purged`, …)."""
+
+    __slots__ = ("bytes", "entries", "evictions")
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.bytes = 0
+        self.evictions: Counts = defaultdict(int)
+
+
+class ProcessStats:
+    """The process as a whole. `reloads` is keyed by result (`success`, `error`); `loop_lag` is the longest delay of
+    the event loop in the last measuring period, seconds.
+    """
+
+    __slots__ = ("draining", "last_reload_ok", "loop_lag", "reloads")
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.last_reload_ok = True
+        self.loop_lag = 0.0
+        self.reloads: Counts = defaultdict(int)

@@ -1,0 +1,365 @@
+"""One client connection: requests in, answers out in the same order, one at a time, and what a client may keep waiting.
+
+The common request costs no task when it can be answered from memory, one task otherwise. A response body that is all
+there leaves in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from enum import Enum
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+from sidecar.adapters.server import response as wire
+from sidecar.adapters.server.exchange import Exchange
+from sidecar.adapters.server.request import Incoming, RequestReader
+from sidecar.pipeline.deadlines import Deadlined
+from sidecar.pipeline.errors import ClientGone, ClientTooSlow, ProxyError, TooManyConnections, respond
+from sidecar.pipeline.streams import StreamBody
+
+if TYPE_CHECKING:
+    from sidecar.adapters.server.context import ServerContext
+
+SLICE = 16 * 1024
+"""Octets parsed at a time, so that one read cannot become thousands of pipelined requests."""
+HALF_CLOSE_GRACE = 0.5
+"""Seconds that an answer may still take after the client closed its side: most who do that are gone."""
+LINGER = 2.0
+"""Seconds that a refused client may go on sending, so that it gets to read its answer; and octets, below."""
+LINGER_OCTETS = 4 * 1024 * 1024
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Awaits(Enum):
+    """What the client owes, and so what it means when it does not come in time."""
+
+    NOTHING = 0
+    FIRST_HEAD = 1
+    HEAD = 2
+    NEXT_REQUEST = 3
+    BODY = 4
+    END = 5
+
+
+class ClientConnection(asyncio.Protocol, Deadlined):
+    """An `asyncio.Protocol`. Of its two deadlines, what the client sends and what it reads, the earlier is watched."""
+
+    __slots__ = (
+        "_awaits",
+        "_eof",
+        "_exchange",
+        "_lingering",
+        "_queue",
+        "_read_until",
+        "_reader",
+        "_served",
+        "_stash",
+        "_tunnel",
+        "_write_until",
+        "client",
+        "closing",
+        "context",
+        "drained",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, context: ServerContext) -> None:
+        super().__init__()
+        self.context = context
+        self.client = ""
+        self.closing = False
+        self._reader = RequestReader(context.limits)
+        self._queue: deque[Incoming] = deque()
+        self._exchange: Exchange | None = None
+        self._tunnel: StreamBody | None = None
+        self.drained: asyncio.Future[None] | None = None
+        self._awaits = Awaits.NOTHING
+        self._read_until = self._write_until = inf
+        self._stash = b""
+        self._eof = False
+        self._lingering = 0
+        self._served = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way and none has begun to arrive."""
+        return self._exchange is None and not self._queue and not self._reader.partial and not self._lingering
+
+    def shut(self) -> None:
+        """Close when nothing is under way, else after the answer that is."""
+        self.closing = True
+        if self._exchange is None and not self._lingering:
+            self.transport.close()
+
+    def reset(self) -> None:
+        """See `exchange.Connection`."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self.transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.client = peer[0] if isinstance(peer, tuple) else ""
+        if self.context.admit(self):
+            self._await(Awaits.FIRST_HEAD, self.context.limits.head_timeout)
+        else:
+            self._refuse(TooManyConnections("the sidecar has too many client connections"), linger=False)
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent something."""
+        if self._tunnel is not None:
+            self.active()
+            self._tunnel.feed(data)
+        elif self._lingering:
+            self._discard(data)
+        elif self._stash or self._reader.switching:
+            self._hold(data)
+        else:
+            self._read(data)
+
+    def eof_received(self) -> bool:
+        """The client will send no more. It may still want its answer, for a moment."""
+        self._eof = True
+        if self._tunnel is not None:
+            self._tunnel.feed_end()
+            self._await(Awaits.END, self.context.limits.write_timeout)
+            return True
+        if self._exchange is None or self._lingering:
+            return False
+        self.closing = True
+        self._reader.eof(ClientGone("the client broke its request off"))
+        self._await(Awaits.END, HALF_CLOSE_GRACE)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: whatever is done for it ends."""
+        self.context.wheel.forget(self)
+        self.context.dismiss(self)
+        self._queue.clear()
+        self._reader.eof(ClientGone("the client went away"))
+        self._wake_writer()
+        if self._tunnel is not None:
+            self._tunnel.feed_end(None if exc is None else ClientGone("the client went away"))
+        if self._exchange is not None:
+            self._exchange.end()
+
+    def pause_writing(self) -> None:
+        """The client does not read fast enough."""
+        self.drained = asyncio.get_running_loop().create_future()
+        self._write_until = self.context.clock.monotonic() + self.context.limits.write_timeout
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._write_until = inf
+        self._wake_writer()
+        if self._exchange is None:
+            self._next()
+
+    def expired(self) -> None:
+        """One deadline has passed; the other, if any, is watched on."""
+        now = self.context.clock.monotonic()
+        if self._write_until <= now:
+            self.context.stats.rejected["write_timeout"] += 1
+            self.reset()
+        elif self._read_until <= now:
+            self._read_until = inf
+            self._too_late(self._awaits)
+            self._watch()
+        else:
+            self._watch()
+
+    # Reading
+
+    def _read(self, data: bytes) -> None:
+        reader, queue = self._reader, self._queue
+        depth = self.context.limits.pipeline_depth
+        while data:
+            if len(queue) >= depth:
+                self._hold(data)
+                return
+            if len(data) > SLICE and not reader.counting:
+                part, data = data[:SLICE], data[SLICE:]
+            else:
+                part, data = data, b""
+            reader.feed(part)
+            if reader.arrived:
+                queue.extend(reader.arrived)
+                reader.arrived.clear()
+                self._next()
+            if self._lingering:
+                return
+        self._go_on_waiting()
+
+    def _hold(self, data: bytes) -> None:
+        """More than may be parsed ahead: the client has to wait."""
+        self._stash += data
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _release(self) -> None:
+        stash, self._stash = self._stash, b""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+        self._read(stash)
+
+    def _discard(self, data: bytes) -> None:
+        self._lingering += len(data)
+        if self._lingering > LINGER_OCTETS:
+            self.reset()
+
+    def _go_on_waiting(self) -> None:
+        """Set the deadline for what the client owes next; a head is not given more time for trickling."""
+        exchange, limits = self._exchange, self.context.limits
+        if self._lingering or self._awaits is Awaits.END:
+            return
+        if exchange is not None:
+            if exchange.body is not None and not exchange.incoming.complete:
+                self._await(Awaits.BODY, limits.body_timeout if exchange.body.flowing else inf)
+            else:
+                self._await(Awaits.NOTHING, inf)
+        elif self._reader.partial:
+            if self._awaits not in (Awaits.HEAD, Awaits.FIRST_HEAD):
+                self._await(Awaits.HEAD, limits.head_timeout)
+        else:
+            self.context.rested(self)
+            self._await(Awaits.NEXT_REQUEST, limits.keep_alive)
+
+    def _await(self, what: Awaits, seconds: float) -> None:
+        self._awaits = what
+        self._read_until = self.context.clock.monotonic() + seconds if seconds != inf else inf
+        self._watch()
+
+    def _watch(self) -> None:
+        self.context.wheel.set(self, min(self._read_until, self._write_until))
+
+    def _too_late(self, awaited: Awaits) -> None:
+        error = ClientTooSlow("the client did not send its request in time")
+        if awaited is Awaits.BODY:
+            self.context.stats.rejected[error.reason] += 1
+            self._reader.eof(error)
+        elif awaited in (Awaits.HEAD, Awaits.FIRST_HEAD) and self._reader.partial:
+            self._refuse(error)
+        elif awaited is Awaits.END:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    # Answering
+
+    def _next(self) -> None:
+        """Take requests in their order until one has to wait, or the client must read first."""
+        while self._exchange is None and self._queue and self.drained is None and not self.transport.is_closing():
+            incoming = self._queue.popleft()
+            if incoming.head is None:
+                assert incoming.error is not None
+                self._refuse(incoming.error)
+                return
+            self._served += 1
+            if self.context.draining or self._served == self.context.limits.requests_per_connection:
+                self.closing = True
+            self._exchange = exchange = Exchange(self, incoming, incoming.head)
+            if exchange.begin():
+                self._ended(exchange)
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._exchange = None
+        if self.closing and not self.transport.is_closing():
+            self._finish(unread=not exchange.incoming.complete)
+
+    def exchange_ended(self) -> None:
+        """See `exchange.Connection`."""
+        if self._exchange is None:
+            return
+        self._ended(self._exchange)
+        if self.closing or self.transport.is_closing():
+            return
+        self._next()
+        if self._stash and not self._reader.switching and len(self._queue) < self.context.limits.pipeline_depth:
+            self._release()
+        else:
+            self._go_on_waiting()
+
+    def _refuse(self, error: ProxyError, *, linger: bool = True) -> None:
+        """Answer what is no request, and hang up."""
+        self.closing = True
+        self._queue.clear()
+        self.context.refused(error, self.client)
+        response = respond(error, None, self.context.via)
+        body = response.body
+        assert isinstance(body, bytes)
+        self.transport.write(wire.encode_head(response, self.context.date_line() + wire.CLOSE) + body)
+        self._finish(unread=linger)
+
+    def _finish(self, *, unread: bool) -> None:
+        """Close, but let a client that still sends read its answer first: a reset could take it away."""
+        if not unread or self._eof:
+            self.transport.close()
+            return
+        self._lingering = 1
+        self._stash = b""
+        self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._await(Awaits.END, LINGER)
+
+    def _wake_writer(self) -> None:
+        drained, self.drained = self.drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    # Switching protocols
+
+    def open_tunnel(self) -> StreamBody:
+        """See `exchange.Connection`."""
+        self._tunnel = tunnel = StreamBody(None, self)
+        early, self._reader.early = self._reader.early + self._stash, b""
+        self._stash = b""
+        self.transport.resume_reading()
+        if early:
+            tunnel.feed(early)
+        self.active()
+        return tunnel
+
+    def upgrade_refused(self) -> None:
+        """See `exchange.Connection`."""
+        reader = self._reader
+        reader.resume()
+        self._queue.extend(reader.arrived)
+        reader.arrived.clear()
+
+    def active(self) -> None:
+        """See `exchange.Connection`."""
+        if not self._eof:
+            self._await(Awaits.NEXT_REQUEST, self.context.limits.tunnel_idle)
+
+    # Valve of the request's content, and of a tunnel
+
+    def pause_body(self) -> None:
+        """The upstream takes no more: let the client wait, without blaming it."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+        if self._awaits is Awaits.BODY:
+            self._await(Awaits.BODY, inf)
+
+    def resume_body(self) -> None:
+        """There is room again."""
+        if not self.transport.is_closing() and not self._stash:
+            self.transport.resume_reading()
+        if self._awaits is Awaits.BODY:
+            self._await(Awaits.BODY, self.context.limits.body_timeout)
+
+    def body_abandoned(self) -> None:
+        """Nobody reads the rest of the request: no other can follow it on this connection."""
+        self.closing = True

@@ -1,0 +1,145 @@
+"""What the connections of a listener share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from email.utils import formatdate
+from itertools import count
+from typing import TYPE_CHECKING
+
+from sidecar.pipeline.record import ExchangeRecord
+
+if TYPE_CHECKING:
+    from sidecar.adapters.server.connection import ClientConnection
+    from sidecar.core.config import ClientLimits
+    from sidecar.pipeline.deadlines import DeadlineWheel
+    from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.ports import Clock, Handler, Spawn
+    from sidecar.pipeline.record import AccessLog
+    from sidecar.pipeline.stats import ListenerStats
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the server works with. `access_log` is told of requests that never reach a route; None: nobody is."""
+
+    clock: Clock
+    wheel: DeadlineWheel
+    spawn: Spawn
+    access_log: AccessLog | None
+
+
+class ServerContext:
+    """The shared state of a proxy listener: settings, counters, every open connection."""
+
+    __slots__ = (
+        "_access_log",
+        "_connections",
+        "_date",
+        "_date_second",
+        "_ids",
+        "_run",
+        "clock",
+        "draining",
+        "empty",
+        "handler",
+        "limits",
+        "spawn",
+        "stats",
+        "via",
+        "wheel",
+    )
+
+    def __init__(
+        self, handler: Handler, limits: ClientLimits, stats: ListenerStats, around: Surroundings, via: str
+    ) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.stats = stats
+        self.clock = around.clock
+        self.wheel = around.wheel
+        self.spawn = around.spawn
+        self.via = via
+        self.draining = False
+        self.empty = asyncio.Event()
+        """Set while no client is connected."""
+        self.empty.set()
+        self._access_log = around.access_log
+        self._connections: dict[ClientConnection, None] = {}
+        self._run = os.urandom(6).hex()
+        self._ids = count(1)
+        self._date = b""
+        self._date_second = -1
+
+    def request_id(self) -> bytes:
+        """A new one: unique in this process, and random enough across processes."""
+        return b"%b-%x" % (self._run.encode(), next(self._ids))
+
+    def date_line(self) -> bytes:
+        """The Date field for a response that lacks one (RFC 9110 §6.6.1)."""
+        second = int(self.clock.wall())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        return self._date
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Take a new connection in; at the limit the one that has been idle longest makes room."""
+        if len(self._connections) >= self.limits.connections and not self._shed():
+            self.stats.rejected["too_many_connections"] += 1
+            return False
+        self._connections[connection] = None
+        self.stats.connections += 1
+        self.empty.clear()
+        return True
+
+    def dismiss(self, connection: ClientConnection) -> None:
+        """The connection is gone."""
+        if connection in self._connections:
+            del self._connections[connection]
+            self.stats.connections -= 1
+            if not self._connections:
+                self.empty.set()
+
+    def rested(self, connection: ClientConnection) -> None:
+        """The connection waits for its next request: it is the youngest of the idle ones."""
+        if connection in self._connections:
+            del self._connections[connection]
+            self._connections[connection] = None
+
+    def connections(self) -> list[ClientConnection]:
+        """Every open connection."""
+        return list(self._connections)
+
+    def refused(self, error: ProxyError, client: str, request: Request | None = None) -> None:
+        """Count and log what no route has seen: a `request` without one, or octets that are no request."""
+        self.stats.rejected[error.reason] += 1
+        if self._access_log is None:
+            return
+        self._access_log(
+            ExchangeRecord(
+                route="",
+                method=request.head.method if request is not None else "",
+                target=request.head.target if request is not None else b"",
+                status=error.status,
+                source=error.source.value,
+                duration=0.0,
+                bytes_sent=0,
+                request_id=request.request_id if request is not None else b"",
+                client=client,
+                reason=error.reason,
+                detail=error.detail,
+            )
+        )
+
+    def _shed(self) -> bool:
+        for connection in self._connections:
+            if connection.idle:
+                self.stats.shed += 1
+                self.dismiss(connection)
+                connection.reset()
+                return True
+        return False

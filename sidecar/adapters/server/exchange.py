@@ -1,0 +1,237 @@
+"""One request on a client connection, from its head to the last octet of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from sidecar.adapters.server import response as wire
+from sidecar.core.forwarding import trailers_allowed
+from sidecar.pipeline.errors import ProxyError
+from sidecar.pipeline.exchange import Body, Duplex, Request, Response
+from sidecar.pipeline.streams import StreamBody, Valve
+
+if TYPE_CHECKING:
+    from sidecar.adapters.server.context import ServerContext
+    from sidecar.adapters.server.request import Incoming
+    from sidecar.core.http import RequestHead, ResponseHead
+
+log = logging.getLogger(__name__)
+
+CONTINUE_AFTER = 1.0
+"""Seconds after which a waiting client is told to go on when the upstream says nothing (RFC 9110 §10.1.1)."""
+
+
+class Connection(Valve, Protocol):
+    """What an exchange needs of its connection. It is the valve of the request's content, too."""
+
+    context: ServerContext
+    transport: asyncio.Transport
+    client: str
+    closing: bool
+    """No further request will be taken: the answer says so."""
+    drained: asyncio.Future[None] | None
+    """Comes true when the client has caught up with reading; None while it has."""
+
+    def open_tunnel(self) -> StreamBody:
+        """HTTP is over: what the client says from now on, uninterpreted."""
+
+    def upgrade_refused(self) -> None:
+        """HTTP goes on after a refused switch."""
+
+    def active(self) -> None:
+        """The tunnel was used."""
+
+    def reset(self) -> None:
+        """End the connection so that nobody takes what was sent for complete."""
+
+    def exchange_ended(self) -> None:
+        """The task of an exchange has written its answer, as far as it goes."""
+
+
+class Exchange:
+    """A request and its answer. `begin` answers at once where it can, else `serve` runs as a task."""
+
+    __slots__ = ("_connection", "_continue_timer", "_final", "_head", "body", "incoming", "request", "task")
+
+    def __init__(self, connection: Connection, incoming: Incoming, head: RequestHead) -> None:
+        self._connection = connection
+        self._head = head
+        self._continue_timer: asyncio.TimerHandle | None = None
+        self._final = False
+        self.incoming = incoming
+        self.body: StreamBody | None = None
+        self.task: asyncio.Task[None] | None = None
+        context = connection.context
+        self.request = request = Request(
+            head,
+            self._take_body(),
+            request_id=head.headers.index.get(b"x-request-id") or context.request_id(),
+            started=context.clock.monotonic(),
+            client=connection.client,
+        )
+        request.upgrade = incoming.upgrade
+        request.on_interim = self._send_interim
+
+    def begin(self) -> bool:
+        """Answer now, or start the task that will. True when the answer is written."""
+        context = self._connection.context
+        response = context.handler.answer_now(self.request)
+        if response is not None:
+            self._answer(response)
+            return True
+        if self.incoming.expects_continue and not self.incoming.pieces:
+            self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
+        self.task = context.spawn(self._serve(), name="exchange")
+        return False
+
+    def end(self) -> None:
+        """Whatever happens, nothing of this exchange goes on."""
+        self._stop_continue_timer()
+        if self.body is not None:
+            self.body.close()
+        if self.task is not None:
+            self.task.cancel()
+
+    # The request's content
+
+    def _take_body(self) -> bytes | StreamBody:
+        incoming = self.incoming
+        if incoming.complete:
+            return b"".join(incoming.pieces) if incoming.pieces else b""
+        if incoming.length == 0:
+            return b""
+        self.body = incoming.body = StreamBody(incoming.length, self._connection)
+        for piece in incoming.pieces:
+            self.body.feed(piece)
+        return self.body
+
+    def _send_continue(self) -> None:
+        self._stop_continue_timer()
+        if not self._final:
+            self._connection.transport.write(wire.CONTINUE)
+
+    def _stop_continue_timer(self) -> None:
+        if self._continue_timer is not None:
+            self._continue_timer.cancel()
+            self._continue_timer = None
+
+    def _send_interim(self, head: ResponseHead) -> None:
+        """Pass a 1xx on, but never to HTTP/1.0 (RFC 9110 §15.2)."""
+        if self._final or self._head.minor_version == 0:
+            return
+        self._stop_continue_timer()
+        self._connection.transport.write(wire.encode_interim(head))
+
+    # The answer
+
+    async def _serve(self) -> None:
+        connection = self._connection
+        response: Response | None = None
+        try:
+            response = await connection.context.handler.answer(self.request)
+            body = response.body
+            if isinstance(body, bytes):
+                self._answer(response)
+            elif isinstance(body, Duplex):
+                await self._tunnel(response, body)
+            else:
+                await self._stream(response, body)
+        except ProxyError:
+            connection.reset()
+        except Exception:
+            log.exception("an exchange failed", extra={"request_id": self.request.request_id.decode("latin-1")})
+            connection.reset()
+        finally:
+            if response is not None and isinstance(response.body, Body):
+                response.body.close()
+        self.task = None
+        connection.exchange_ended()
+
+    def _answer(self, response: Response) -> None:
+        body = response.body
+        assert isinstance(body, bytes)
+        if self._head.method == "HEAD":
+            self._connection.transport.write(self._encode(response, b""))
+            return
+        framing = b"" if response.prepared is not None else wire.length_line(response.head, len(body))
+        self._connection.transport.write(self._encode(response, framing) + body)
+
+    def _encode(self, response: Response, framing: bytes) -> bytes:
+        """Also decides whether the connection stays, since the head has to say so."""
+        connection = self._connection
+        self._final = True
+        self._stop_continue_timer()
+        if self.request.upgrade and response.head.status != wire.SWITCHING_PROTOCOLS:
+            connection.upgrade_refused()
+        incoming, error = self.incoming, response.error
+        if not incoming.keep_alive or not incoming.complete or (error is not None and error.closes):
+            connection.closing = True
+        if connection.closing:
+            framing += wire.CLOSE
+        elif self._head.minor_version == 0:
+            framing += wire.KEEP_ALIVE
+        if b"date" not in response.head.headers.index:
+            framing += connection.context.date_line()
+        return wire.encode_head(response, framing)
+
+    async def _stream(self, response: Response, body: Body) -> None:
+        chunked = body.length is None and self._head.minor_version == 1
+        if body.length is None and not chunked:
+            self._connection.closing = True
+        head = self._encode(response, wire.CHUNKED if chunked else b"")
+        if chunked:
+            await self._write_chunks(head, body)
+        else:
+            await self._write_pieces(head, body)
+
+    async def _write_pieces(self, head: bytes, body: Body) -> None:
+        connection = self._connection
+        transport = connection.transport
+        transport.write(head)
+        while piece := await body.read():
+            transport.write(piece)
+            if connection.drained is not None:
+                await connection.drained
+
+    async def _write_chunks(self, head: bytes, body: Body) -> None:
+        connection = self._connection
+        transport = connection.transport
+        transport.write(head)
+        while piece := await body.read():
+            transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+            if connection.drained is not None:
+                await connection.drained
+        trailers = body.trailers if trailers_allowed(self._head.headers) else []
+        transport.write(wire.encode_last_chunk(trailers))
+
+    # A switched protocol
+
+    async def _tunnel(self, response: Response, duplex: Duplex) -> None:
+        connection = self._connection
+        self._final = True
+        connection.closing = True
+        connection.transport.write(wire.encode_head(response, b""))
+        said = connection.open_tunnel()
+        stats = connection.context.stats
+        stats.tunnels += 1
+        sender = connection.context.spawn(self._pass_up(said, duplex), name="tunnel")
+        try:
+            while piece := await duplex.read():
+                connection.active()
+                connection.transport.write(piece)
+                if connection.drained is not None:
+                    await connection.drained
+        finally:
+            stats.tunnels -= 1
+            sender.cancel()
+            said.close()
+
+    async def _pass_up(self, said: StreamBody, duplex: Duplex) -> None:
+        try:
+            while piece := await said.read():
+                await duplex.send(piece)
+            duplex.send_eof()
+        except ProxyError:
+            duplex.close()

@@ -1,0 +1,418 @@
+"""One connection to one endpoint, and the exchange that runs on it.
+
+An exchange ends exactly once: its response is complete (the connection goes back to its pool, or closes), or it fails
+(the connection is aborted, and whoever waits for the head or reads the body is told why).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+
+from sidecar.adapters.upstream.response import Framing, ResponseReader
+from sidecar.pipeline.deadlines import Deadlined
+from sidecar.pipeline.errors import (
+    ConnectionLost,
+    FirstByteTimeout,
+    IdleTimeout,
+    ProxyError,
+    TotalTimeout,
+    UpstreamTimeout,
+)
+from sidecar.pipeline.exchange import Body, Duplex
+from sidecar.pipeline.streams import StreamBody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.core.config import Timeouts
+    from sidecar.core.http import ResponseHead
+    from sidecar.pipeline.deadlines import DeadlineWheel
+    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.ports import Clock, Spawn
+
+Answer: TypeAlias = "tuple[ResponseHead, bytes | Body]"
+
+
+class StaleConnection(ConnectionLost):
+    """A kept-alive connection died before the first octet of its response: the request may not have been seen."""
+
+
+class Owner(Protocol):
+    """The pool that a connection belongs to."""
+
+    clock: Clock
+    wheel: DeadlineWheel
+    spawn: Spawn
+
+    def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
+        """The connection carries no exchange any more. Called once per exchange."""
+
+    def connection_opened(self, connection: UpstreamConnection) -> None:
+        """The connection stands. Called once per connection."""
+
+    def connection_closed(self, connection: UpstreamConnection) -> None:
+        """The connection is gone. Called once per connection that stood."""
+
+
+class UpstreamConnection(asyncio.Protocol, Deadlined):
+    """An `asyncio.Protocol` that carries one exchange at a time. Times are monotonic seconds."""
+
+    __slots__ = (
+        "_body",
+        "_drained",
+        "_idle",
+        "_interim",
+        "_owner",
+        "_pump",
+        "_reader",
+        "_sent",
+        "_timeout",
+        "_timeout_after",
+        "_total",
+        "_total_deadline",
+        "_waiter",
+        "closed",
+        "exchanges",
+        "idle_since",
+        "let_go",
+        "opened_at",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__()
+        self._owner = owner
+        self._reader = ResponseReader()
+        self._waiter: asyncio.Future[Answer] | None = None
+        self._body: StreamBody | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._interim: Callable[[ResponseHead], None] | None = None
+        self._sent = True
+        self._idle = self._total = self._total_deadline = inf
+        self._timeout: type[UpstreamTimeout] = IdleTimeout
+        self._timeout_after = inf
+        self.exchanges = 0
+        self.opened_at = self.idle_since = owner.clock.monotonic()
+        self.closed = False
+        self.let_go = False
+        """Whether this side closed it while it was idle."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is under way."""
+        return self._waiter is not None or self._body is not None
+
+    async def exchange(self, head: bytes, request: Request, timeouts: Timeouts) -> Answer:
+        """Send `head` and the request's body, and wait for the response head; a body still to come is streamed.
+
+        Raises ProxyError. A cancelled wait aborts the connection.
+        """
+        waiter = self._begin(request, timeouts)
+        body = request.body
+        if isinstance(body, bytes):
+            self.transport.write(head + body if body else head)
+            self._request_sent(timeouts.first_byte)
+        else:
+            self.transport.write(head)
+            self._sent = False
+            self._wait(inf, IdleTimeout)
+            self._pump = self._owner.spawn(self._send_body(body, timeouts.first_byte), name="request body")
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self._give_up(waiter)
+            raise
+
+    def close(self) -> None:
+        """Close an idle connection in good order."""
+        self.let_go = True
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; whatever is buffered is lost."""
+        self.transport.abort()
+
+    async def writable(self) -> None:
+        """Wait until the write buffer has room."""
+        if self._drained is not None:
+            await self._drained
+
+    # Sending
+
+    def _begin(self, request: Request, timeouts: Timeouts) -> asyncio.Future[Answer]:
+        self.exchanges += 1
+        self._reader.start(request.head.method, upgrade=bool(request.upgrade))
+        self._interim = request.on_interim
+        self._idle = timeouts.idle
+        if timeouts.total is not None:
+            self._total = timeouts.total
+            self._total_deadline = request.started + timeouts.total
+        else:
+            self._total_deadline = inf
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
+
+    def _request_sent(self, first_byte: float) -> None:
+        self._sent = True
+        if self._reader.head is None:
+            self._wait(first_byte, FirstByteTimeout)
+
+    async def _send_body(self, body: Body, first_byte: float) -> None:
+        try:
+            await self._send_pieces(body)
+        except ProxyError as error:
+            self._pump = None
+            self._fail(error)
+        else:
+            self._pump = None
+            self._request_sent(first_byte)
+        finally:
+            body.close()
+
+    async def _send_pieces(self, body: Body) -> None:
+        chunked = body.length is None
+        while piece := await body.read():
+            if chunked:
+                self.transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+            else:
+                self.transport.write(piece)
+            if self._drained is not None:
+                await self._drain(self._drained)
+        if chunked:
+            self.transport.write(b"0\r\n\r\n")
+
+    async def _drain(self, drained: asyncio.Future[None]) -> None:
+        if self._reader.head is None:
+            self._wait(self._idle, IdleTimeout)
+        await drained
+        if self._reader.head is None:
+            self._wait(inf, IdleTimeout)
+
+    def _wait(self, seconds: float, timeout: type[UpstreamTimeout]) -> None:
+        """From now on the exchange may stand still for `seconds`, within its total."""
+        deadline = self._owner.clock.monotonic() + seconds
+        if deadline > self._total_deadline:
+            deadline, timeout, seconds = self._total_deadline, TotalTimeout, self._total
+        self._timeout = timeout
+        self._timeout_after = seconds
+        self._owner.wheel.set(self, deadline)
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._owner.connection_opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Octets of the response; on an idle connection they can only be poison."""
+        body = self._body
+        if self._waiter is None:
+            if body is None:
+                self.abort()
+                return
+            if isinstance(body, TunnelBody):
+                body.feed(data)
+                return
+        reader = self._reader
+        try:
+            reader.feed(data)
+        except ProxyError as error:
+            self._fail(error)
+            return
+        if reader.interims:
+            self._pass_interims()
+        if body is not None:
+            self._pass_on(body, reader)
+        elif reader.head is not None:
+            self._answer(reader.head, reader)
+
+    def eof_received(self) -> bool:
+        """The upstream will say no more; let the transport close."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, in good order (None) or not."""
+        self.closed = True
+        self._wake_writer()
+        if self.busy:
+            self._lost(exc)
+        self._owner.wheel.forget(self)
+        self._owner.connection_closed(self)
+
+    def pause_writing(self) -> None:
+        """The upstream takes no more for now."""
+        self._drained = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """There is room in the write buffer again."""
+        self._wake_writer()
+
+    def expired(self) -> None:
+        """The deadline of the current wait has passed."""
+        if self.busy:
+            self._fail(self._timeout.after(self._timeout_after))
+        else:
+            self.close()
+
+    # Receiving
+
+    def _pass_interims(self) -> None:
+        interims, self._reader.interims = self._reader.interims, []
+        if self._interim is not None:
+            for head in interims:
+                self._interim(head)
+
+    def _answer(self, head: ResponseHead, reader: ResponseReader) -> None:
+        waiter = self._waiter
+        assert waiter is not None
+        if waiter.cancelled():
+            self._fail(ConnectionLost("given up"))
+            return
+        self._waiter = None
+        pieces = reader.pieces
+        if reader.framing is Framing.SWITCHED:
+            waiter.set_result((head, self._switch(reader)))
+        elif reader.complete:
+            waiter.set_result((head, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
+            self._completed(reader)
+        else:
+            self._body = body = StreamBody(reader.length, self)
+            waiter.set_result((head, body))
+            self._pass_on(body, reader)
+
+    def _pass_on(self, body: StreamBody, reader: ResponseReader) -> None:
+        pieces = reader.pieces
+        if pieces:
+            reader.pieces = []
+            for piece in pieces:
+                body.feed(piece)
+        if reader.complete:
+            self._body = None
+            body.trailers = reader.trailers
+            self._completed(reader)
+            body.feed_end()
+        elif body.flowing:
+            self._wait(self._idle, IdleTimeout)
+
+    def _switch(self, reader: ResponseReader) -> TunnelBody:
+        self._body = tunnel = TunnelBody(self)
+        self._owner.wheel.set(self, self._total_deadline)
+        if reader.switched:
+            tunnel.feed(reader.switched)
+        return tunnel
+
+    # Ending
+
+    def _completed(self, reader: ResponseReader) -> None:
+        """The response is whole. An answer that came before its request was sent leaves a connection without future."""
+        self._stop_sending()
+        self._interim = None
+        if not self.closed and not self.transport.is_closing():
+            self.transport.resume_reading()
+        reusable = self._sent and reader.keep_alive and not reader.excess and not self.closed
+        self._owner.exchange_ended(self, reusable=reusable)
+
+    def _fail(self, error: ProxyError) -> None:
+        self._stop_sending()
+        self._interim = None
+        waiter, self._waiter = self._waiter, None
+        body, self._body = self._body, None
+        self._owner.exchange_ended(self, reusable=False)
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        if body is not None:
+            body.feed_end(error)
+
+    def _give_up(self, waiter: asyncio.Future[Answer]) -> None:
+        """The wait for the head was cancelled, perhaps after the answer had come."""
+        if self._waiter is waiter:
+            self._fail(ConnectionLost("given up"))
+        elif not waiter.cancelled() and waiter.exception() is None:
+            body = waiter.result()[1]
+            if isinstance(body, Body):
+                body.close()
+
+    def _lost(self, exc: Exception | None) -> None:
+        reader, body = self._reader, self._body
+        if isinstance(body, TunnelBody):
+            self._body = None
+            self._owner.exchange_ended(self, reusable=False)
+            body.feed_end(None if exc is None else ConnectionLost("the upstream reset the connection"))
+            return
+        try:
+            if exc is not None:
+                raise ConnectionLost("the upstream reset the connection")
+            reader.eof()
+        except ConnectionLost as error:
+            self._fail(self._stale() or error)
+            return
+        if body is not None:
+            self._pass_on(body, reader)
+        elif reader.head is not None:
+            self._answer(reader.head, reader)
+
+    def _stale(self) -> ConnectionLost | None:
+        if self._waiter is None or self._reader.started or self.exchanges < 2:
+            return None
+        return StaleConnection("the upstream closed a kept-alive connection before its response")
+
+    def _stop_sending(self) -> None:
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.cancel()
+
+    def _wake_writer(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    # Valve of the response body
+
+    def pause_body(self) -> None:
+        """The reader is behind: stop reading, and stop the clock, since the upstream is not to blame."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._wait(inf, IdleTimeout)
+
+    def resume_body(self) -> None:
+        """The reader has caught up."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+        if self._body is not None and not isinstance(self._body, TunnelBody):
+            self._wait(self._idle, IdleTimeout)
+
+    def body_abandoned(self) -> None:
+        """Nobody reads the rest of the response: the connection cannot be used again."""
+        self._body = None
+        self._stop_sending()
+        self._owner.exchange_ended(self, reusable=False)
+
+
+class TunnelBody(StreamBody, Duplex):
+    """The upstream's half of a switched protocol. It ends when either side closes."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: UpstreamConnection) -> None:
+        super().__init__(None, connection)
+        self._connection = connection
+
+    async def send(self, data: bytes) -> None:
+        """See `Duplex.send`."""
+        connection = self._connection
+        if connection.closed or connection.transport.is_closing():
+            raise ConnectionLost("the upstream closed the tunnel")
+        connection.transport.write(data)
+        await connection.writable()
+
+    def send_eof(self) -> None:
+        """See `Duplex.send_eof`; without half-close (TLS) the whole connection ends when its reader stops."""
+        transport = self._connection.transport
+        if not transport.is_closing() and transport.can_write_eof():
+            transport.write_eof()

@@ -1,0 +1,156 @@
+"""Which address a request goes to: names resolved on a timer, and the less loaded of two random addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+import socket
+from math import inf
+from typing import TYPE_CHECKING
+
+from sidecar.adapters.upstream.failure import connect_failure
+from sidecar.adapters.upstream.pool import EndpointPool, Target
+from sidecar.adapters.upstream.tls import ClientTls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sidecar.adapters.upstream.pool import Surroundings
+    from sidecar.core.config import Endpoint, UpstreamConfig
+
+log = logging.getLogger(__name__)
+
+
+class NamedEndpoint:
+    """One configured endpoint and a pool per address that its name stands for."""
+
+    __slots__ = ("_around", "_endpoint", "_server_name", "_tls", "base_path", "host_line", "pools", "resolves_at")
+
+    def __init__(self, endpoint: Endpoint, config: UpstreamConfig, around: Surroundings, tls: ClientTls | None) -> None:
+        self._endpoint = endpoint
+        self._around = around
+        self._tls = tls
+        self._server_name = (config.tls.server_name or endpoint.host) if tls is not None else None
+        self.host_line = b"Host: %b\r\n" % endpoint.authority.encode()
+        self.base_path = endpoint.base_path.rstrip("/").encode()
+        self.pools: dict[str, EndpointPool] = {}
+        self.resolves_at = 0.0
+        """When the name wants to be looked up next, monotonic seconds; `inf` for an address."""
+        if (address := self._literal()) is not None:
+            self._use([address])
+            self.resolves_at = inf
+
+    async def resolve(self) -> None:
+        """Look the name up, open pools for new addresses, retire those that vanished. Raises ProxyError."""
+        endpoint = self._endpoint
+        loop = asyncio.get_running_loop()
+        self.resolves_at = self._around.clock.monotonic() + self._around.settings.dns_refresh
+        try:
+            found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            self.resolves_at = self._around.clock.monotonic() + min(1.0, self._around.settings.dns_refresh)
+            raise connect_failure(error, endpoint.host) from error
+        self._use(list(dict.fromkeys(str(address[0]) for *_, address in found)))
+
+    async def refresh(self) -> None:
+        """Resolve in the background: a failure leaves the known addresses in use."""
+        try:
+            await self.resolve()
+        except Exception as error:  # noqa: BLE001 - the edge of a background task: a resolver may raise anything
+            log.warning("name not resolved, keeping the known addresses: %s", error)
+
+    def _literal(self) -> str | None:
+        if self._endpoint.unix_path:
+            return self._endpoint.unix_path
+        try:
+            return str(ipaddress.ip_address(self._endpoint.host))
+        except ValueError:
+            return None
+
+    def _use(self, addresses: list[str]) -> None:
+        for address in addresses:
+            if address not in self.pools:
+                self.pools[address] = EndpointPool(self._target(address), self._around)
+        for vanished in self.pools.keys() - addresses:
+            self.pools.pop(vanished).retire()
+
+    def _target(self, address: str) -> Target:
+        port = None if self._endpoint.unix_path else self._endpoint.port
+        return Target(address, port, self._server_name, self._tls)
+
+
+class EndpointSet:
+    """Every address of one upstream. Choosing costs the same however many there are."""
+
+    __slots__ = ("_around", "_choices", "_clock", "_next_resolve", "endpoints")
+
+    def __init__(self, config: UpstreamConfig, around: Surroundings) -> None:
+        tls = ClientTls(config.tls) if any(endpoint.scheme == "https" for endpoint in config.endpoints) else None
+        self._around = around
+        self._clock = around.clock
+        self.endpoints = [
+            NamedEndpoint(endpoint, config, around, tls if endpoint.scheme == "https" else None)
+            for endpoint in config.endpoints
+        ]
+        self._choices: list[tuple[NamedEndpoint, EndpointPool]] = []
+        self._next_resolve = 0.0
+        self._collect()
+
+    def pools(self) -> Iterable[EndpointPool]:
+        """All pools, for counting and closing."""
+        return [pool for _, pool in self._choices]
+
+    async def choose(self) -> tuple[NamedEndpoint, EndpointPool]:
+        """Where the next attempt goes. Raises ProxyError when no name has ever resolved."""
+        if self._next_resolve <= self._clock.monotonic():
+            await self._resolve_due()
+        return self.prefer(self._choices)
+
+    def others(self, tried: set[EndpointPool]) -> list[tuple[NamedEndpoint, EndpointPool]]:
+        """The choices that have not been tried."""
+        return [choice for choice in self._choices if choice[1] not in tried]
+
+    def prefer(self, choices: list[tuple[NamedEndpoint, EndpointPool]]) -> tuple[NamedEndpoint, EndpointPool]:
+        """The one with fewer requests in flight of two random ones; one that refused lately only if all did."""
+        if len(choices) == 1:
+            return choices[0]
+        now = self._clock.monotonic()
+        warm = [choice for choice in choices if choice[1].cools_until <= now] if self._any_cools(now) else choices
+        one, other = random.choices(warm or choices, k=2)  # noqa: S311 - balances load, guards nothing
+        return one if one[1].in_flight <= other[1].in_flight else other
+
+    def close(self) -> None:
+        """Let go of every connection; those in flight end with their exchange."""
+        for pool in self.pools():
+            pool.retire()
+
+    def _any_cools(self, now: float) -> bool:
+        return any(pool.cools_until > now for _, pool in self._choices)
+
+    async def _resolve_due(self) -> None:
+        now = self._clock.monotonic()
+        failure: Exception | None = None
+        for endpoint in self.endpoints:
+            if endpoint.resolves_at > now:
+                continue
+            if endpoint.pools:
+                endpoint.resolves_at = now + self._around.settings.dns_refresh
+                self._around.spawn(self._refresh(endpoint), name="resolve")
+                continue
+            try:
+                await endpoint.resolve()
+            except Exception as error:  # noqa: BLE001 - kept, and raised below when no other endpoint is left
+                failure = error
+        self._collect()
+        if not self._choices and failure is not None:
+            raise failure
+
+    async def _refresh(self, endpoint: NamedEndpoint) -> None:
+        await endpoint.refresh()
+        self._collect()
+
+    def _collect(self) -> None:
+        self._choices = [(endpoint, pool) for endpoint in self.endpoints for pool in endpoint.pools.values()]
+        self._next_resolve = min(endpoint.resolves_at for endpoint in self.endpoints)

@@ -1,0 +1,136 @@
+"""The innermost stage: one request to one upstream, attempted once; twice where a kept-alive connection had died."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.adapters.upstream.connection import StaleConnection
+from sidecar.adapters.upstream.endpoints import EndpointSet
+from sidecar.core.forwarding import rewrite_target, trailers_allowed
+from sidecar.core.http import IDEMPOTENT_METHODS
+from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError
+from sidecar.pipeline.exchange import Body, Response
+
+if TYPE_CHECKING:
+    from sidecar.adapters.upstream.connection import Answer, UpstreamConnection
+    from sidecar.adapters.upstream.endpoints import NamedEndpoint
+    from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
+    from sidecar.core.config import Timeouts, UpstreamConfig
+    from sidecar.core.forwarding import RequestForwarder
+    from sidecar.pipeline.exchange import Request
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+MAX_CONNECTS = 3
+"""Addresses tried for one attempt before giving up: nothing has been sent while connecting fails."""
+
+
+class Upstream:
+    """A configured upstream's endpoints, shared by the handlers of all its routes."""
+
+    __slots__ = ("clock", "config", "endpoints", "stats", "warm_size")
+
+    def __init__(self, config: UpstreamConfig, around: Surroundings) -> None:
+        self.config = config
+        self.clock = around.clock
+        self.stats = around.stats
+        self.endpoints = EndpointSet(config, around)
+
+    async def warm_up(self) -> None:
+        """Open `pool.warm` connections ahead of need; raises ProxyError when that fails."""
+        _, pool = await self.endpoints.choose()
+        for _ in range(self.config.pool.warm - pool.idle):
+            pool.warm(await pool.connect(self.config.timeouts.connect))
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.endpoints.close()
+
+
+class UpstreamHandler:
+    """A `Handler` for one route."""
+
+    __slots__ = ("_forwarder", "_host_line", "_preserve_host", "_timeouts", "_upstream")
+
+    def __init__(
+        self, upstream: Upstream, forwarder: RequestForwarder, timeouts: Timeouts, host: str | None = None
+    ) -> None:
+        self._upstream = upstream
+        self._forwarder = forwarder
+        self._timeouts = timeouts
+        self._host_line = b"" if host is None else b"Host: %b\r\n" % host.encode()
+        self._preserve_host = upstream.config.preserve_host and host is None
+
+    def answer_now(self, request: Request) -> Response | None:  # noqa: ARG002 - the port's signature
+        """An upstream never answers at once."""
+        return None
+
+    async def answer(self, request: Request) -> Response:
+        """The upstream's answer. Raises ProxyError.
+
+        Nothing is sent twice but an idempotent request without content whose kept-alive connection died before the
+        first octet of an answer (RFC 9112 §9.3.1).
+        """
+        try:
+            head, body = await self._attempt(request)
+        except StaleConnection:
+            if request.body or request.head.method not in IDEMPOTENT_METHODS:
+                raise
+            head, body = await self._attempt(request, fresh=True)
+        return Response(head, body)
+
+    async def _attempt(self, request: Request, *, fresh: bool = False) -> Answer:
+        upstream = self._upstream
+        started = upstream.clock.monotonic()
+        result = "cancelled"
+        try:
+            endpoint, connection = await self._connection(fresh=fresh)
+            answer = await connection.exchange(self._head(request, endpoint), request, self._timeouts)
+            result = "success"
+        except ProxyError as error:
+            result = error.reason
+            if isinstance(request.body, Body):
+                request.body.close()
+            raise
+        finally:
+            upstream.stats.attempts[result] += 1
+        upstream.stats.attempt_durations.observe(upstream.clock.monotonic() - started)
+        return answer
+
+    async def _connection(self, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
+        endpoint, pool = await self._upstream.endpoints.choose()
+        tried: set[EndpointPool] = set()
+        while True:
+            try:
+                if fresh:
+                    return endpoint, await pool.connect(self._timeouts.connect)
+                return endpoint, pool.take() or await pool.acquire(self._timeouts.connect)
+            except (ConnectionRefused, ConnectTimeout):
+                tried.add(pool)
+                others = self._upstream.endpoints.others(tried)
+                if not others or len(tried) >= MAX_CONNECTS:
+                    raise
+                endpoint, pool = self._upstream.endpoints.prefer(others)
+
+    def _head(self, request: Request, endpoint: NamedEndpoint) -> bytes:
+        head = request.head
+        host_line = b"Host: %b\r\n" % head.authority if self._preserve_host else self._host_line or endpoint.host_line
+        target = rewrite_target(head.target, request.rewrite)
+        if endpoint.base_path and target != b"*":
+            target = endpoint.base_path + target
+        return self._forwarder.head(head, target, host_line, self._hop_lines(request))
+
+    def _hop_lines(self, request: Request) -> bytes:
+        """The fields that this hop adds: request id, framing, upgrade, trailers, who the client is."""
+        head = request.head
+        index = head.headers.index
+        lines = self._forwarder.client_lines(head, request.client, "http")
+        if b"x-request-id" not in index:
+            lines += b"X-Request-Id: %b\r\n" % request.request_id
+        if b"transfer-encoding" in index:
+            body = request.body
+            lines += b"Content-Length: %d\r\n" % len(body) if isinstance(body, bytes) else CHUNKED
+        if request.upgrade:
+            lines += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade
+        elif b"te" in index and trailers_allowed(head.headers):
+            lines += b"Connection: TE\r\nTE: trailers\r\n"
+        return lines

@@ -1,0 +1,263 @@
+"""The connections to one address: who carries an exchange, who is idle, who waits for a slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.adapters.upstream.connection import UpstreamConnection
+from sidecar.adapters.upstream.failure import connect_failure
+from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ssl import SSLContext
+
+    from sidecar.core.config import PoolSettings
+    from sidecar.pipeline.deadlines import DeadlineWheel
+    from sidecar.pipeline.ports import Clock, Spawn
+    from sidecar.pipeline.stats import UpstreamStats
+
+MAX_COOLDOWN = 30.0
+SAFETY = 0.9
+"""Share of an upstream's own keep-alive time after which its idle connections are no longer trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every pool of an upstream works with."""
+
+    clock: Clock
+    wheel: DeadlineWheel
+    spawn: Spawn
+    stats: UpstreamStats
+    settings: PoolSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One address to connect to: `address` is an IP address, or a Unix socket's path when `port` is None."""
+
+    address: str
+    port: int | None
+    server_name: str | None = None
+    tls: Callable[[], SSLContext] | None = None
+
+    def __str__(self) -> str:
+        if self.port is None:
+            return f"unix:{self.address}"
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class EndpointPool:
+    """Keeps at most `max_connections` to one target; idle ones are used last in, first out. Times are monotonic."""
+
+    __slots__ = (
+        "_connecting",
+        "_connections",
+        "_cooldown",
+        "_idle",
+        "_keep_alive",
+        "_queue",
+        "_retired",
+        "_settings",
+        "_stats",
+        "clock",
+        "cools_until",
+        "in_flight",
+        "spawn",
+        "target",
+        "wheel",
+    )
+
+    def __init__(self, target: Target, around: Surroundings) -> None:
+        self.target = target
+        self.clock = around.clock
+        self.wheel = around.wheel
+        self.spawn = around.spawn
+        self._stats = around.stats
+        self._settings = around.settings
+        self._idle: deque[UpstreamConnection] = deque()
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._connections: set[UpstreamConnection] = set()
+        self._connecting = 0
+        self._keep_alive = around.settings.keep_alive
+        self._cooldown = around.settings.cooldown
+        self._retired = False
+        self.in_flight = 0
+        self.cools_until = 0.0
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for work."""
+        return len(self._idle)
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection that may still be trusted, now in flight."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            self._stats.idle -= 1
+            if self._trusted(connection):
+                self._now_in_flight()
+                return connection
+            connection.close()
+        return None
+
+    async def acquire(self, connect_timeout: float) -> UpstreamConnection:
+        """A connection, now in flight: an idle one, a new one, or the next that comes free within `queue_timeout`.
+
+        Raises ProxyError when there is none in time.
+        """
+        if (connection := self.take()) is not None:
+            return connection
+        if not self._has_slot:
+            connection = await self._next_free()
+        return connection or await self.connect(connect_timeout)
+
+    async def connect(self, limit: float) -> UpstreamConnection:
+        """A new connection, now in flight, within `limit` seconds. Raises ProxyError."""
+        self._connecting += 1
+        try:
+            async with asyncio.timeout(limit):
+                connection = await self._connect()
+        except TimeoutError:
+            self._connect_failed()
+            raise ConnectTimeout.after(limit) from None
+        except (OSError, UnicodeError, ValueError) as error:
+            self._connect_failed()
+            raise connect_failure(error, str(self.target)) from error
+        finally:
+            self._connecting -= 1
+            self._wake_next()
+        self._cooldown = self._settings.cooldown
+        self._stats.opened += 1
+        self._now_in_flight()
+        return connection
+
+    def warm(self, connection: UpstreamConnection) -> None:
+        """Hand back a connection that was opened ahead of need."""
+        self.exchange_ended(connection, reusable=True)
+
+    def retire(self) -> None:
+        """The address has vanished: no idle connection stays, and those in flight close after their exchange."""
+        self._retired = True
+        for connection in list(self._idle):
+            connection.close()
+
+    # Owner of its connections
+
+    def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
+        """See `Owner`."""
+        self.in_flight -= 1
+        self._stats.active -= 1
+        if not reusable:
+            connection.abort()
+        elif self._retired or self._too_old(connection):
+            connection.close()
+        else:
+            self._rest(connection)
+
+    def connection_opened(self, connection: UpstreamConnection) -> None:
+        """See `Owner`."""
+        self._connections.add(connection)
+
+    def connection_closed(self, connection: UpstreamConnection) -> None:
+        """See `Owner`."""
+        self._connections.discard(connection)
+        try:
+            self._idle.remove(connection)
+        except ValueError:
+            pass
+        else:
+            self._stats.idle -= 1
+            if not connection.let_go:
+                self._learn(self.clock.monotonic() - connection.idle_since)
+        self._wake_next()
+
+    # Details
+
+    async def _connect(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        target = self.target
+        context = target.tls() if target.tls is not None else None
+        if target.port is None:
+            _, connection = await loop.create_unix_connection(
+                lambda: UpstreamConnection(self), target.address, ssl=context, server_hostname=target.server_name
+            )
+        else:
+            _, connection = await loop.create_connection(
+                lambda: UpstreamConnection(self),
+                target.address,
+                target.port,
+                ssl=context,
+                server_hostname=target.server_name,
+            )
+        return connection
+
+    def _now_in_flight(self) -> None:
+        self.in_flight += 1
+        self._stats.active += 1
+
+    def _rest(self, connection: UpstreamConnection) -> None:
+        connection.idle_since = now = self.clock.monotonic()
+        self.wheel.set(connection, now + self._keep_alive)
+        self._idle.append(connection)
+        self._stats.idle += 1
+        if self._queue:
+            self._wake_next()
+
+    def _trusted(self, connection: UpstreamConnection) -> bool:
+        if connection.closed or connection.transport.is_closing() or self._too_old(connection):
+            return False
+        return self.clock.monotonic() - connection.idle_since < self._keep_alive
+
+    def _too_old(self, connection: UpstreamConnection) -> bool:
+        limit = self._settings.max_age
+        return limit is not None and self.clock.monotonic() - connection.opened_at > limit
+
+    def _learn(self, idle_for: float) -> None:
+        """The upstream closed a connection that was idle for so long: from now on let go before it does."""
+        self._keep_alive = min(self._keep_alive, max(idle_for * SAFETY, 0.05))
+
+    def _connect_failed(self) -> None:
+        self.cools_until = self.clock.monotonic() + self._cooldown
+        self._cooldown = min(self._cooldown * 2, MAX_COOLDOWN)
+
+    @property
+    def _has_slot(self) -> bool:
+        return len(self._connections) + self._connecting < self._settings.max_connections
+
+    async def _next_free(self) -> UpstreamConnection | None:
+        """Wait for an idle connection, or (None) for room to open one."""
+        if len(self._queue) >= self._settings.max_queue:
+            raise PoolExhausted(f"every connection to {self.target} is in use and the queue is full")
+        try:
+            async with asyncio.timeout(self._settings.queue_timeout):
+                while True:
+                    await self._wait_in_queue()
+                    if (connection := self.take()) is not None or self._has_slot:
+                        return connection
+        except TimeoutError:
+            raise PoolExhausted(f"no connection to {self.target} came free in time") from None
+
+    async def _wait_in_queue(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                self._queue.remove(waiter)
+            else:
+                self._wake_next()
+            raise
+
+    def _wake_next(self) -> None:
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return

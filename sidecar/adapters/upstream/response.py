@@ -1,0 +1,291 @@
+"""Octets from an upstream connection → one response: its interim heads, its head, its body, its end (RFC 9112 §4–7).
+
+llhttp does the grammar; what it lets through and a proxy must not is decided here. The reader knows no connection
+and no clock: after each `feed` its owner looks at what is there.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import httptools
+
+from sidecar.core.forwarding import FORBIDDEN_TRAILERS, end_to_end
+from sidecar.core.http import Headers, ResponseHead, list_members
+from sidecar.pipeline.errors import ConnectionLost, ProtocolError, ProxyError
+
+if TYPE_CHECKING:
+    from sidecar.core.http import Field
+
+MAX_HEAD = 128 * 1024
+MAX_FIELDS = 500
+MAX_INTERIM = 50
+MAX_TRAILERS = 64
+SWITCHING_PROTOCOLS = 101
+_REASON = re.compile(rb"[\t \x21-\x7e\x80-\xff]*")
+_NO_CONTENT = frozenset({204, 304})
+
+
+class Framing(Enum):
+    """What delimits a response body (RFC 9112 §6.3)."""
+
+    NONE = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
+    SWITCHED = 4
+
+
+class ResponseReader:
+    """Reads one response at a time; `start` prepares for the next.
+
+    After `feed`: `interims` and `pieces` hold what is new (the owner takes them), `head` is set once it is there,
+    `complete` once the body is. `excess` says that the upstream sent more than one response: the connection must not
+    be used again.
+    """
+
+    __slots__ = (
+        "_error",
+        "_fields",
+        "_head_size",
+        "_interim",
+        "_interim_count",
+        "_method",
+        "_parser",
+        "_reason",
+        "_remaining",
+        "_upgrade",
+        "complete",
+        "excess",
+        "framing",
+        "head",
+        "interims",
+        "keep_alive",
+        "keep_alive_hint",
+        "length",
+        "pieces",
+        "started",
+        "switched",
+        "trailers",
+    )
+
+    def __init__(self) -> None:
+        self._parser: httptools.HttpResponseParser | None = None
+        self.start("GET", upgrade=False)
+
+    def start(self, method: str, *, upgrade: bool) -> None:
+        """Expect the response to a `method` request; a 101 only if an `upgrade` was asked for."""
+        self._method = method
+        self._upgrade = upgrade
+        self._error: ProxyError | None = None
+        self._fields: list[Field] = []
+        self._head_size = 0
+        self._interim = False
+        self._interim_count = 0
+        self._reason = b""
+        self._remaining = -1
+        self.head: ResponseHead | None = None
+        self.interims: list[ResponseHead] = []
+        self.pieces: list[bytes] = []
+        self.trailers: list[Field] = []
+        self.framing = Framing.NONE
+        self.length: int | None = None
+        self.complete = False
+        self.excess = False
+        self.keep_alive = False
+        self.keep_alive_hint: bytes | None = None
+        self.started = False
+        self.switched = b""
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Raises ProtocolError when this can be no HTTP/1.1 response."""
+        self.started = True
+        if self._remaining >= 0:
+            self._count_down(data)
+        elif self.complete:
+            self.excess = True
+        else:
+            self._parse(data)
+
+    def eof(self) -> None:
+        """The connection closed in good order. Raises ConnectionLost unless that ends a close-delimited body."""
+        if self.complete:
+            return
+        if self.head is None or self.framing is not Framing.CLOSE:
+            raise ConnectionLost("the upstream closed the connection before its response was complete")
+        self.complete = True
+
+    def _count_down(self, data: bytes) -> None:
+        """A length-delimited body needs no parser: counting is four times cheaper."""
+        remaining = self._remaining - len(data)
+        if remaining < 0:
+            self.excess = True
+            data = data[: self._remaining]
+        if data:
+            self.pieces.append(data)
+        if remaining <= 0:
+            self.complete = True
+            remaining = -1
+        self._remaining = remaining
+
+    def _parse(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
+        if self.head is None:
+            self._head_size += len(data)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parser = None
+            self.switched = data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            self._parser = None
+            self._parse_failed(error)
+        if self.head is None:
+            if self._head_size > MAX_HEAD:
+                raise ProtocolError("the upstream's response head is too large")
+        elif not self.complete and self.framing is Framing.LENGTH:
+            self._pass_by_parser()
+
+    def _parse_failed(self, error: httptools.HttpParserError) -> None:
+        if self._error is not None:
+            raise self._error
+        if not self.complete:
+            raise ProtocolError(f"the upstream's response is malformed: {error}")
+        self.excess = True
+
+    def _pass_by_parser(self) -> None:
+        assert self.length is not None
+        self._remaining = self.length - sum(map(len, self.pieces))
+        self._parser = None
+
+    # What httptools calls
+
+    def on_message_begin(self) -> None:
+        """A status line begins."""
+        if self.complete:
+            self.excess = True
+        self._fields = []
+        self._reason = b""
+
+    def on_status(self, reason: bytes) -> None:
+        """The reason phrase, perhaps in parts."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field line of a head or of a trailer section."""
+        if self.complete:
+            return
+        if self.head is not None:
+            self._trailer(name, value)
+            return
+        self._fields.append((name, value.rstrip(b" \t")))
+        if len(self._fields) > MAX_FIELDS:
+            self._reject("the upstream's response has too many header fields")
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        if self.complete:
+            return
+        parser = self._parser
+        assert parser is not None
+        status = parser.get_status_code()
+        if not _REASON.fullmatch(self._reason):
+            self._reject("the upstream's reason phrase holds control characters")
+        minor = self._minor_version(parser.get_http_version())
+        headers = Headers(self._fields)
+        if status < 200 and status != SWITCHING_PROTOCOLS:
+            self._on_interim(status, headers)
+        else:
+            self._on_final(status, headers, minor)
+
+    def on_body(self, piece: bytes) -> None:
+        """Part of the content."""
+        if self.complete:
+            self.excess = True
+        else:
+            self.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """The end of an interim response or of the final one."""
+        if self._interim:
+            self._interim = False
+        elif self.framing is not Framing.CLOSE:
+            self.complete = True
+
+    # Decisions
+
+    def _minor_version(self, version: str) -> int:
+        if version == "1.1":
+            return 1
+        if version != "1.0":
+            self._reject(f"the upstream answered with HTTP/{version}")
+        return 0
+
+    def _on_interim(self, status: int, headers: Headers) -> None:
+        self._interim = True
+        self._interim_count += 1
+        self._head_size = 0
+        if status < 100 or self._interim_count > MAX_INTERIM:
+            self._reject("the upstream sent an endless run of interim responses")
+        self.interims.append(ResponseHead(status, end_to_end(headers), self._reason))
+
+    def _on_final(self, status: int, headers: Headers, minor: int) -> None:
+        self.framing = self._frame(status, headers, minor)
+        self.keep_alive = self._persists(headers, minor)
+        self.keep_alive_hint = headers.index.get(b"keep-alive")
+        self.head = ResponseHead(status, self._forwardable(status, headers), self._reason)
+        if self.framing is Framing.NONE:
+            self.complete = True
+            if b"content-length" in headers.index or b"transfer-encoding" in headers.index:
+                self._parser = None
+
+    def _frame(self, status: int, headers: Headers, minor: int) -> Framing:
+        index = headers.index
+        if status == SWITCHING_PROTOCOLS:
+            if not self._upgrade or b"upgrade" not in index:
+                self._reject("the upstream switched protocols unasked")
+            return Framing.SWITCHED
+        if self._method == "HEAD" or status in _NO_CONTENT:
+            return Framing.NONE
+        coding = index.get(b"transfer-encoding")
+        if coding is not None:
+            if minor == 0 or coding.lower() != b"chunked":
+                self._reject("the upstream used a transfer coding that cannot be decoded")
+            return Framing.CHUNKED
+        length = index.get(b"content-length")
+        if length is None:
+            return Framing.CLOSE
+        self.length = int(length)
+        return Framing.LENGTH
+
+    def _persists(self, headers: Headers, minor: int) -> bool:
+        if self.framing in (Framing.CLOSE, Framing.SWITCHED):
+            return False
+        options = headers.index.get(b"connection")
+        if options is None:
+            return minor == 1
+        return b"close" not in (members := list_members(options)) and (minor == 1 or b"keep-alive" in members)
+
+    def _forwardable(self, status: int, headers: Headers) -> Headers:
+        forwardable = end_to_end(headers)
+        if self.framing is Framing.SWITCHED:
+            return forwardable.plus((b"Connection", b"Upgrade"), (b"Upgrade", headers.index[b"upgrade"]))
+        if status == HTTPStatus.NO_CONTENT and b"content-length" in headers.index:
+            # Forbidden there (RFC 9110 §8.6); on HEAD and 304 it tells what a GET would have had.
+            return forwardable.without({b"content-length"})
+        return forwardable
+
+    def _trailer(self, name: bytes, value: bytes) -> None:
+        if len(self.trailers) >= MAX_TRAILERS:
+            self._reject("the upstream's response has too many trailer fields")
+        if name.lower() not in FORBIDDEN_TRAILERS:
+            self.trailers.append((name, value.rstrip(b" \t")))
+
+    def _reject(self, detail: str) -> None:
+        self._error = ProtocolError(detail)
+        raise self._error

@@ -1,0 +1,96 @@
+"""`sidecar run`: from a configuration file to an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from sidecar.adapters.config_file import load
+from sidecar.adapters.logs import LineSink, take_over_logging
+from sidecar.app.clock import RealClock
+from sidecar.app.service import App, build, shown
+from sidecar.core.problem_report import as_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.core.config import Config
+
+log = logging.getLogger(__name__)
+
+DRAINED = 0
+FAILED = 1
+MISCONFIGURED = 64
+GC_THRESHOLDS = (10_000, 20, 50)
+"""Rarer collections than the default: what a request leaves behind is freed by its reference counts."""
+
+
+def run(path: Path) -> int:
+    """Run the sidecar that the file at `path` describes until a signal ends it; the exit code of contract.md §1."""
+    loaded = load(path, os.environ)
+    sys.stderr.write(as_text(loaded.problems, loaded.source, loaded.text))
+    if loaded.config is None:
+        return MISCONFIGURED
+    sink = LineSink()
+    take_over_logging(sink.write)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(loaded.config, path, sink))
+    finally:
+        logging.shutdown()
+        sink.close()
+
+
+async def _serve(config: Config, path: Path, sink: LineSink) -> int:
+    app = build(config, RealClock(), sink.write)
+    signals = _Signals(app, path)
+    try:
+        await app.start()
+    except OSError as error:
+        sys.stderr.write(f"sidecar: {error.strerror or error}\n")
+        return FAILED
+    signals.take_over()
+    for name, addresses in app.addresses.items():
+        for address in addresses:
+            log.info("%s listens on %s", name, shown(address), extra={"listener": name, "address": shown(address)})
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    await signals.ended.wait()
+    log.info("draining")
+    drained = await app.drain(signals.hurried)
+    await app.stop()
+    log.info("drained" if drained else "ended before everything was answered")
+    return DRAINED if drained else FAILED
+
+
+class _Signals:
+    """SIGTERM and SIGINT end it, a second one at once; SIGHUP reads the configuration anew."""
+
+    def __init__(self, app: App, path: Path) -> None:
+        self._app = app
+        self._path = path
+        self.ended = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def take_over(self) -> None:
+        """Handle signals from now on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _end(self) -> None:
+        if self.ended.is_set():
+            self.hurried.set()
+        self.ended.set()
+
+    def _reload(self) -> None:
+        self._app.reload(load(self._path, os.environ))

@@ -1,0 +1,173 @@
+"""What a proxy changes in a head before passing it on (RFC 9110 §7.6, RFC 9112 §3.2).
+
+Everything else crosses byte-exact: targets, values, case, order, repeats.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.core.config import ForwardedMode
+from sidecar.core.http import Headers, list_members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sidecar.core.config import Rewrite
+    from sidecar.core.http import Field, RequestHead
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Fields that speak to the next hop only (RFC 9110 §7.6.1, §11.7)."""
+
+NEVER_CONNECTION_OPTIONS = frozenset(
+    {
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"date",
+        b"expires",
+        b"forwarded",
+        b"host",
+        b"location",
+        b"set-cookie",
+        b"vary",
+        b"via",
+    }
+)
+"""Fields meant for every recipient: naming one in Connection does not make it hop-by-hop (RFC 9110 §7.6.1)."""
+
+FORBIDDEN_TRAILERS = (
+    HOP_BY_HOP
+    | NEVER_CONNECTION_OPTIONS
+    | {
+        b"age",
+        b"expect",
+        b"max-forwards",
+        b"pragma",
+        b"range",
+        b"retry-after",
+        b"trailer",
+        b"www-authenticate",
+    }
+)
+"""Fields that frame, route, authenticate or control: not allowed after the content (RFC 9110 §6.5.1)."""
+
+_REQUEST_DROPS = HOP_BY_HOP | {b"host"}
+_PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b"keep-alive, upgrade"})
+
+
+def connection_options(headers: Headers) -> frozenset[bytes]:
+    """The fields that Connection names and that must stop here."""
+    value = headers.index.get(b"connection")
+    if value is None or value.lower() in _PLAIN_CONNECTION:
+        return frozenset()
+    return frozenset(list_members(value)) - NEVER_CONNECTION_OPTIONS
+
+
+def end_to_end(headers: Headers) -> Headers:
+    """`headers` without what was meant for this hop only; the same object when there is nothing to drop."""
+    drops = HOP_BY_HOP
+    if b"connection" in headers.index:
+        drops = drops | connection_options(headers)
+    if drops.isdisjoint(headers.index):
+        return headers
+    return headers.without(drops)
+
+
+def field_lines(fields: Iterable[Field]) -> bytes:
+    """Serialized field lines, each ended by CRLF."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+def rewrite_target(target: bytes, rewrite: Rewrite) -> bytes:
+    """The path and query for the upstream: `strip_prefix` taken off, `add_prefix` put before; `*` stays.
+
+    What is left always begins with a slash, so that it can never be read as an authority or a scheme.
+    """
+    if target == b"*" or not (rewrite.strip_prefix or rewrite.add_prefix):
+        return target
+    prefix = rewrite.strip_prefix.encode()
+    if prefix and target.startswith(prefix):
+        target = target[len(prefix) :]
+        if not target.startswith(b"/"):
+            target = b"/" + target
+    return rewrite.add_prefix.rstrip("/").encode() + target
+
+
+class RequestForwarder:
+    """Makes the bytes of a request head. What depends on the endpoint (Host, base path) is handed in."""
+
+    __slots__ = ("_forwarded", "_via")
+
+    def __init__(self, forwarded: ForwardedMode, via: str) -> None:
+        self._forwarded = forwarded
+        self._via = (b"Via: 1.0 %b\r\n" % via.encode(), b"Via: 1.1 %b\r\n" % via.encode())
+
+    def head(self, head: RequestHead, target: bytes, host_line: bytes, extra: bytes) -> bytes:
+        """The serialized head for the rewritten `target`, up to and with the empty line.
+
+        `host_line` and `extra` are complete lines: the Host field, and what this hop adds (framing among it).
+        """
+        headers = head.headers
+        drops: frozenset[bytes] = _REQUEST_DROPS
+        if b"connection" in headers.index:
+            drops = drops | connection_options(headers)
+        return b"%b %b HTTP/1.1\r\n%b%b%b%b\r\n" % (
+            head.method.encode(),
+            target,
+            host_line,
+            b"".join([b"%b: %b\r\n" % field for field in headers.fields if field[0].lower() not in drops]),
+            self._via[head.minor_version],
+            extra,
+        )
+
+    def client_lines(self, head: RequestHead, client: str, scheme: str) -> bytes:
+        """Forwarded (RFC 7239) and X-Forwarded-* as configured; b"" when off."""
+        if self._forwarded is ForwardedMode.OFF:
+            return b""
+        lines = b""
+        address, host, proto = client.encode(), head.authority, scheme.encode()
+        if self._forwarded in (ForwardedMode.FORWARDED, ForwardedMode.BOTH):
+            node = b'"[%b]"' % address if b":" in address else address or b"unknown"
+            lines += b'Forwarded: for=%b;host="%b";proto=%b\r\n' % (node, host, proto)
+        if self._forwarded in (ForwardedMode.X_FORWARDED, ForwardedMode.BOTH):
+            lines += b"X-Forwarded-For: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Proto: %b\r\n" % (
+                address or b"unknown",
+                host,
+                proto,
+            )
+        return lines
+
+
+def passed_before(headers: Headers, via: bytes) -> bool:
+    """Whether Via says that the proxy with the pseudonym `via` has seen this message (RFC 9110 §7.6.3)."""
+    value = headers.index.get(b"via")
+    if value is None:
+        return False
+    for member in value.split(b","):
+        words = member.split()
+        if len(words) > 1 and words[1].lower() == via.lower():
+            return True
+    return False
+
+
+def trailers_allowed(headers: Headers) -> bool:
+    """Whether the client announced that it takes trailer fields (`TE: trailers`, RFC 9110 §10.1.4)."""
+    value = headers.index.get(b"te")
+    return value is not None and b"trailers" in list_members(value)

@@ -1,0 +1,63 @@
+"""The front door: which route's stack a request goes to. The only place that a reload changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.core.forwarding import passed_before
+from sidecar.pipeline.errors import LoopDetected, NoRoute, respond
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.core.routing import RouteTable
+    from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.ports import Handler
+
+
+class Gateway:
+    """A `Handler` over all routes. `unrouted` is told of requests that no route took: (error, request)."""
+
+    __slots__ = ("_routes", "_stacks", "_unrouted", "_via")
+
+    def __init__(self, via: str, unrouted: Callable[[ProxyError, Request], None]) -> None:
+        self._via = via
+        self._unrouted = unrouted
+        self._routes: RouteTable | None = None
+        self._stacks: Mapping[str, Handler] = {}
+
+    def use(self, routes: RouteTable, stacks: Mapping[str, Handler]) -> None:
+        """From now on new requests take these; those under way end where they began."""
+        self._routes = routes
+        self._stacks = stacks
+
+    def answer_now(self, request: Request) -> Response | None:
+        """See `Handler`; also decides on the route, for `answer`."""
+        head = request.head
+        if b"via" in head.headers.index and passed_before(head.headers, self._via.encode()):
+            return self._refuse(LoopDetected("the request has passed this sidecar before"), request)
+        assert self._routes is not None
+        match = self._routes.match(head)
+        if match is None:
+            return self._refuse(NoRoute(self._advice(self._routes, request)), request)
+        request.route_name = name = match.route.name
+        request.rewrite = match.rewrite
+        request.handler = handler = self._stacks[name]
+        return handler.answer_now(request)
+
+    async def answer(self, request: Request) -> Response:
+        """See `Handler`."""
+        assert request.handler is not None
+        return await request.handler.answer(request)
+
+    def _refuse(self, error: ProxyError, request: Request) -> Response:
+        self._unrouted(error, request)
+        return respond(error, request, self._via)
+
+    def _advice(self, routes: RouteTable, request: Request) -> str:
+        path = request.head.target.partition(b"?")[0]
+        nearest = routes.nearest(path)
+        if not nearest:
+            return "no route matches, and none is configured"
+        return f"no route matches {path.decode('latin-1')[:200]}; nearest: {', '.join(nearest)}"

@@ -1,0 +1,173 @@
+"""The outermost stage: turns refusals into responses, and counts, times and logs every request once, when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.core.http import STANDARD_METHODS
+from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, respond
+from sidecar.pipeline.exchange import BodyEnd, Source
+from sidecar.pipeline.record import ExchangeRecord
+
+if TYPE_CHECKING:
+    from sidecar.pipeline.exchange import End, Request, Response
+    from sidecar.pipeline.ports import Clock, Handler
+    from sidecar.pipeline.record import AccessLog
+    from sidecar.pipeline.stats import RouteStats
+
+log = logging.getLogger(__name__)
+
+CLIENT_LEFT = 499
+"""The status that logs and metrics show for a request whose client left before a head was sent."""
+OTHER_METHOD = "_OTHER"
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """What the stage reports to. `via` is the pseudonym in the responses' Via."""
+
+    stats: RouteStats
+    access_log: AccessLog | None
+    clock: Clock
+    via: str
+
+
+class ObserveStage:
+    """A `Handler` that never raises ProxyError: its callers get a response whatever happens."""
+
+    __slots__ = ("_inner", "_log", "_monotonic", "_name", "_stats", "_via", "_via_line")
+
+    def __init__(self, inner: Handler, observer: Observer) -> None:
+        self._inner = inner
+        self._stats = observer.stats
+        self._name = observer.stats.name
+        self._log = observer.access_log
+        self._monotonic = observer.clock.monotonic
+        self._via = observer.via
+        self._via_line = b"Via: 1.1 %b\r\n" % observer.via.encode()
+
+    def answer_now(self, request: Request) -> Response | None:
+        """See `Handler`."""
+        try:
+            response = self._inner.answer_now(request)
+        except ProxyError as error:
+            response = respond(error, request, self._via)
+        except Exception:
+            response = self._defect(request)
+        if response is not None:
+            self._answered(request, response)
+        return response
+
+    async def answer(self, request: Request) -> Response:
+        """See `Handler`."""
+        stats = self._stats
+        stats.in_flight += 1
+        try:
+            response = await self._inner.answer(request)
+        except ProxyError as error:
+            response = respond(error, request, self._via)
+        except asyncio.CancelledError:
+            stats.in_flight -= 1
+            self._client_left(request)
+            raise
+        except Exception:
+            response = self._defect(request)
+        if isinstance(response.body, bytes):
+            stats.in_flight -= 1
+        self._answered(request, response)
+        return response
+
+    def _answered(self, request: Request, response: Response) -> None:
+        if response.error is None:
+            response.extra += self._via_line
+        body = response.body
+        if isinstance(body, bytes):
+            self._over(request, response, len(body))
+        else:
+            ending = _Ending(self, request, response)
+            body.on_piece(ending.count)
+            body.on_end(ending.ended)
+
+    def _over(self, request: Request, response: Response, sent: int, end: End = BodyEnd.COMPLETE) -> None:
+        """Called once per request that got a response."""
+        head = request.head
+        status = response.head.status
+        duration = self._monotonic() - request.started
+        source = response.source.value
+        stats = self._stats
+        method = head.method
+        stats.requests[method if method in STANDARD_METHODS else OTHER_METHOD, status, source] += 1
+        stats.durations.observe(duration)
+        if self._log is None:
+            return
+        record = ExchangeRecord(
+            self._name, method, head.target, status, source, duration, sent, request.request_id, request.client
+        )
+        error = response.error if end is BodyEnd.COMPLETE else _reason(end)
+        if error is not None:
+            record.reason = error.reason
+            record.detail = error.detail
+            record.aborted = end is not BodyEnd.COMPLETE
+        self._log(record)
+
+    def stream_over(self, request: Request, response: Response, sent: int, end: End) -> None:
+        """The body of a streamed response has ended, one way or another."""
+        self._stats.in_flight -= 1
+        self._over(request, response, sent, end)
+
+    def _client_left(self, request: Request) -> None:
+        stats = self._stats
+        head = request.head
+        method = head.method if head.method in STANDARD_METHODS else OTHER_METHOD
+        duration = self._monotonic() - request.started
+        stats.requests[method, CLIENT_LEFT, Source.ERROR.value] += 1
+        stats.durations.observe(duration)
+        if self._log is not None:
+            self._log(
+                ExchangeRecord(
+                    self._name,
+                    head.method,
+                    head.target,
+                    CLIENT_LEFT,
+                    Source.ERROR.value,
+                    duration,
+                    0,
+                    request.request_id,
+                    request.client,
+                    ClientGone.reason,
+                    "the client left before the answer",
+                    aborted=True,
+                )
+            )
+
+    def _defect(self, request: Request) -> Response:
+        request_id = request.request_id.decode("latin-1")
+        log.exception("a request failed inside the sidecar", extra={"route": self._name, "request_id": request_id})
+        return respond(InternalError("the sidecar failed; its log says more"), request, self._via)
+
+
+class _Ending:
+    """Waits for the end of one streamed response."""
+
+    __slots__ = ("_request", "_response", "_sent", "_stage")
+
+    def __init__(self, stage: ObserveStage, request: Request, response: Response) -> None:
+        self._stage = stage
+        self._request = request
+        self._response = response
+        self._sent = 0
+
+    def count(self, piece: bytes) -> None:
+        """Octets pass."""
+        self._sent += len(piece)
+
+    def ended(self, end: End) -> None:
+        """The body is over."""
+        self._stage.stream_over(self._request, self._response, self._sent, end)
+
+
+def _reason(end: End) -> ProxyError:
+    return end if isinstance(end, ProxyError) else ClientGone("the client left before the end of the answer")
