@@ -11,10 +11,8 @@ from sidecar.core.config import ForwardedMode
 from sidecar.core.http import Headers, list_members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sidecar.core.config import Rewrite
-    from sidecar.core.http import Field, RequestHead
+    from sidecar.core.http import RequestHead
 
 HOP_BY_HOP = frozenset(
     {
@@ -90,33 +88,43 @@ def end_to_end(headers: Headers) -> Headers:
     return headers.without(drops)
 
 
-def field_lines(fields: Iterable[Field]) -> bytes:
-    """Serialized field lines, each ended by CRLF."""
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
+def onward_lines(head: RequestHead) -> bytes:
+    """The serialized fields that are meant for the upstream, Host apart; kept on the head."""
+    headers = head.headers
+    drops = _REQUEST_DROPS
+    if b"connection" in headers.index:
+        drops = drops | connection_options(headers)
+    if head.minor_version == 0:
+        # No expectation was meant (RFC 9110 §10.1.1).
+        drops = drops | {b"expect"}
+    head.onward = b"".join([b"%b: %b\r\n" % field for field in headers.fields if field[0].lower() not in drops])
+    return head.onward
 
 
 def rewrite_target(target: bytes, rewrite: Rewrite) -> bytes:
-    """The path and query for the upstream: `strip_prefix` taken off, `add_prefix` put before; `*` stays.
+    """The path and query for the upstream: `strip_prefix` (whole segments) taken off, `add_prefix` put before.
 
-    What is left always begins with a slash, so that it can never be read as an authority or a scheme.
+    What is left always begins with a slash, so that it can never be read as an authority or a scheme; `*` stays.
     """
     if target == b"*" or not (rewrite.strip_prefix or rewrite.add_prefix):
         return target
     prefix = rewrite.strip_prefix.encode()
     if prefix and target.startswith(prefix):
-        target = target[len(prefix) :]
-        if not target.startswith(b"/"):
-            target = b"/" + target
+        rest = target[len(prefix) :]
+        if prefix.endswith(b"/") or rest[:1] in (b"", b"/", b"?"):
+            target = rest if rest.startswith(b"/") else b"/" + rest
     return rewrite.add_prefix.rstrip("/").encode() + target
 
 
 class RequestForwarder:
     """Makes the bytes of a request head. What depends on the endpoint (Host, base path) is handed in."""
 
-    __slots__ = ("_forwarded", "_via")
+    __slots__ = ("_forwarded", "_via", "tells_client")
 
     def __init__(self, forwarded: ForwardedMode, via: str) -> None:
         self._forwarded = forwarded
+        self.tells_client = forwarded is not ForwardedMode.OFF
+        """Whether `client_lines` says anything."""
         self._via = (b"Via: 1.0 %b\r\n" % via.encode(), b"Via: 1.1 %b\r\n" % via.encode())
 
     def head(self, head: RequestHead, target: bytes, host_line: bytes, extra: bytes) -> bytes:
@@ -124,23 +132,17 @@ class RequestForwarder:
 
         `host_line` and `extra` are complete lines: the Host field, and what this hop adds (framing among it).
         """
-        headers = head.headers
-        drops: frozenset[bytes] = _REQUEST_DROPS
-        if b"connection" in headers.index:
-            drops = drops | connection_options(headers)
         return b"%b %b HTTP/1.1\r\n%b%b%b%b\r\n" % (
             head.method.encode(),
             target,
             host_line,
-            b"".join([b"%b: %b\r\n" % field for field in headers.fields if field[0].lower() not in drops]),
+            head.onward if head.onward is not None else onward_lines(head),
             self._via[head.minor_version],
             extra,
         )
 
     def client_lines(self, head: RequestHead, client: str, scheme: str) -> bytes:
         """Forwarded (RFC 7239) and X-Forwarded-* as configured; b"" when off."""
-        if self._forwarded is ForwardedMode.OFF:
-            return b""
         lines = b""
         address, host, proto = client.encode(), head.authority, scheme.encode()
         if self._forwarded in (ForwardedMode.FORWARDED, ForwardedMode.BOTH):

@@ -25,9 +25,10 @@ IDEMPOTENT_METHODS = SAFE_METHODS | {"PUT", "DELETE"}
 class Headers:
     """An immutable field section: ordered field lines and a case-insensitive index of them."""
 
-    __slots__ = ("fields", "index")
+    __slots__ = ("_lines", "fields", "index")
 
     def __init__(self, fields: Iterable[Field] = ()) -> None:
+        self._lines: bytes | None = None
         self.fields = fields if type(fields) is list else list(fields)
         index: dict[bytes, bytes] = {}
         for name, value in self.fields:
@@ -38,6 +39,13 @@ class Headers:
                 index[key] = value
         self.index = index
         """Lower-case name → combined value (RFC 9110 §5.3). Read only."""
+
+    @property
+    def lines(self) -> bytes:
+        """The section serialized, each line ended by CRLF; made once."""
+        if self._lines is None:
+            self._lines = b"".join([b"%b: %b\r\n" % field for field in self.fields])
+        return self._lines
 
     def get(self, name: bytes) -> bytes | None:
         """The combined value of the lower-case `name`, or None."""
@@ -80,12 +88,13 @@ class Headers:
         return self.without({name.lower()}).plus((name, value))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestHead:
     """The control data and fields of one request, already checked by the server.
 
     `target` is in origin form (path and query, byte-exact) or `*`; `authority` is the host the client addressed, from
-    an absolute-form target or else from Host (RFC 9110 §7.2), without userinfo; `minor_version` is 0 or 1.
+    an absolute-form target or else from Host (RFC 9110 §7.2), without userinfo; `minor_version` is 0 or 1. Nobody
+    changes a head; it is not frozen because making a frozen one costs a microsecond per request.
     """
 
     method: str
@@ -94,11 +103,13 @@ class RequestHead:
     authority: bytes = b""
     minor_version: int = 1
     absolute_form: bool = False
+    onward: bytes | None = None
+    """The serialized lines that a proxy passes on, once `forwarding` has made them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHead:
-    """The status line and end-to-end fields of one response."""
+    """The status line and end-to-end fields of one response. Like a RequestHead, it is never changed."""
 
     status: int
     headers: Headers

@@ -24,7 +24,7 @@ NO_REWRITE = Rewrite()
 
 
 class Source(Enum):
-    """Who made the answer: the `source` label of sidecar_requests_total."""
+    """Who made the answer: the `source` label of sidecar_requests_total, as the plain attribute `label`."""
 
     UPSTREAM = "upstream"
     CACHE = "cache"
@@ -34,6 +34,9 @@ class Source(Enum):
     FALLBACK = "fallback"
     FAULT = "fault"
     ERROR = "error"
+
+    def __init__(self, label: str) -> None:
+        self.label = label
 
 
 class BodyEnd(Enum):

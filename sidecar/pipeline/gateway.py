@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import passed_before
 from sidecar.pipeline.errors import LoopDetected, NoRoute, respond
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from sidecar.core.routing import RouteTable
     from sidecar.pipeline.errors import ProxyError
@@ -46,10 +46,10 @@ class Gateway:
         request.handler = handler = self._stacks[name]
         return handler.answer_now(request)
 
-    async def answer(self, request: Request) -> Response:
+    def answer(self, request: Request) -> Coroutine[Any, Any, Response]:
         """See `Handler`."""
         assert request.handler is not None
-        return await request.handler.answer(request)
+        return request.handler.answer(request)
 
     def _refuse(self, error: ProxyError, request: Request) -> Response:
         self._unrouted(error, request)

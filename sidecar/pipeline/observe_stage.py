@@ -96,7 +96,7 @@ class ObserveStage:
         head = request.head
         status = response.head.status
         duration = self._monotonic() - request.started
-        source = response.source.value
+        source = response.source.label
         stats = self._stats
         method = head.method
         stats.requests[method if method in STANDARD_METHODS else OTHER_METHOD, status, source] += 1
@@ -123,7 +123,7 @@ class ObserveStage:
         head = request.head
         method = head.method if head.method in STANDARD_METHODS else OTHER_METHOD
         duration = self._monotonic() - request.started
-        stats.requests[method, CLIENT_LEFT, Source.ERROR.value] += 1
+        stats.requests[method, CLIENT_LEFT, Source.ERROR.label] += 1
         stats.durations.observe(duration)
         if self._log is not None:
             self._log(
@@ -132,7 +132,7 @@ class ObserveStage:
                     head.method,
                     head.target,
                     CLIENT_LEFT,
-                    Source.ERROR.value,
+                    Source.ERROR.label,
                     duration,
                     0,
                     request.request_id,

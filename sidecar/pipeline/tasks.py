@@ -27,6 +27,10 @@ class Tasks:
         task.add_done_callback(self._done)
         return task
 
+    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """A task whose starter keeps it, hears of its failure and ends it: nothing is booked. See `Spawn`."""
+        return asyncio.get_running_loop().create_task(work, name=name)
+
     async def cancel_all(self) -> None:
         """Cancel what runs and wait for its end."""
         while self._running:

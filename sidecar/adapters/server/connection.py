@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, cast
 
 from sidecar.adapters.server import response as wire
 from sidecar.adapters.server.exchange import Exchange
-from sidecar.adapters.server.request import Incoming, RequestReader
+from sidecar.adapters.server.request import RequestReader
 from sidecar.pipeline.deadlines import Deadlined
 from sidecar.pipeline.errors import ClientGone, ClientTooSlow, ProxyError, TooManyConnections, respond
 from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
     from sidecar.adapters.server.context import ServerContext
+    from sidecar.adapters.server.incoming import Incoming
 
 SLICE = 16 * 1024
 """Octets parsed at a time, so that one read cannot become thousands of pipelined requests."""
@@ -74,7 +75,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self.context = context
         self.client = ""
         self.closing = False
-        self._reader = RequestReader(context.limits)
+        self._reader = RequestReader(context.limits, context.memo)
         self._queue: deque[Incoming] = deque()
         self._exchange: Exchange | None = None
         self._tunnel: StreamBody | None = None
@@ -227,7 +228,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         if exchange is not None:
             if exchange.body is not None and not exchange.incoming.complete:
                 self._await(Awaits.BODY, limits.body_timeout if exchange.body.flowing else inf)
-            else:
+            elif self._awaits is not Awaits.NOTHING:
                 self._await(Awaits.NOTHING, inf)
         elif self._reader.partial:
             if self._awaits not in (Awaits.HEAD, Awaits.FIRST_HEAD):
@@ -238,7 +239,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
 
     def _await(self, what: Awaits, seconds: float) -> None:
         self._awaits = what
-        self._read_until = self.context.clock.monotonic() + seconds if seconds != inf else inf
+        self._read_until = self.context.clock.monotonic() + seconds
         self._watch()
 
     def _watch(self) -> None:
@@ -262,9 +263,8 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         """Take requests in their order until one has to wait, or the client must read first."""
         while self._exchange is None and self._queue and self.drained is None and not self.transport.is_closing():
             incoming = self._queue.popleft()
-            if incoming.head is None:
-                assert incoming.error is not None
-                self._refuse(incoming.error)
+            if incoming.head is None or incoming.error is not None:
+                self._refuse(incoming.error or ClientGone("no request"))
                 return
             self._served += 1
             if self.context.draining or self._served == self.context.limits.requests_per_connection:

@@ -9,11 +9,13 @@ from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING
 
+from sidecar.pipeline.memo import Memo
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
     from sidecar.core.config import ClientLimits
+    from sidecar.core.http import RequestHead
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request
@@ -24,11 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the server works with. `access_log` is told of requests that never reach a route; None: nobody is."""
+    """What the server works with.
+
+    `start` begins a task that its starter looks after itself. `access_log` is told of requests that never reach a
+    route; None: nobody is.
+    """
 
     clock: Clock
     wheel: DeadlineWheel
     spawn: Spawn
+    start: Spawn
     access_log: AccessLog | None
 
 
@@ -47,7 +54,9 @@ class ServerContext:
         "empty",
         "handler",
         "limits",
+        "memo",
         "spawn",
+        "start",
         "stats",
         "via",
         "wheel",
@@ -58,10 +67,12 @@ class ServerContext:
     ) -> None:
         self.handler = handler
         self.limits = limits
+        self.memo: Memo[RequestHead] = Memo()
         self.stats = stats
         self.clock = around.clock
         self.wheel = around.wheel
         self.spawn = around.spawn
+        self.start = around.start
         self.via = via
         self.draining = False
         self.empty = asyncio.Event()
@@ -69,14 +80,14 @@ class ServerContext:
         self.empty.set()
         self._access_log = around.access_log
         self._connections: dict[ClientConnection, None] = {}
-        self._run = os.urandom(6).hex()
+        self._run = os.urandom(6).hex().encode()
         self._ids = count(1)
         self._date = b""
         self._date_second = -1
 
     def request_id(self) -> bytes:
         """A new one: unique in this process, and random enough across processes."""
-        return b"%b-%x" % (self._run.encode(), next(self._ids))
+        return b"%b-%x" % (self._run, next(self._ids))
 
     def date_line(self) -> bytes:
         """The Date field for a response that lacks one (RFC 9110 §6.6.1)."""
@@ -105,8 +116,11 @@ class ServerContext:
                 self.empty.set()
 
     def rested(self, connection: ClientConnection) -> None:
-        """The connection waits for its next request: it is the youngest of the idle ones."""
-        if connection in self._connections:
+        """The connection waits for its next request: it is the youngest of the idle ones.
+
+        Their order is kept only once it may soon be needed.
+        """
+        if len(self._connections) * 2 > self.limits.connections and connection in self._connections:
             del self._connections[connection]
             self._connections[connection] = None
 
@@ -125,7 +139,7 @@ class ServerContext:
                 method=request.head.method if request is not None else "",
                 target=request.head.target if request is not None else b"",
                 status=error.status,
-                source=error.source.value,
+                source=error.source.label,
                 duration=0.0,
                 bytes_sent=0,
                 request_id=request.request_id if request is not None else b"",

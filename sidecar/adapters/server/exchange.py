@@ -14,7 +14,7 @@ from sidecar.pipeline.streams import StreamBody, Valve
 
 if TYPE_CHECKING:
     from sidecar.adapters.server.context import ServerContext
-    from sidecar.adapters.server.request import Incoming
+    from sidecar.adapters.server.incoming import Incoming
     from sidecar.core.http import RequestHead, ResponseHead
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Exchange:
             return True
         if self.incoming.expects_continue and not self.incoming.pieces:
             self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
-        self.task = context.spawn(self._serve(), name="exchange")
+        self.task = context.start(self._serve(), name="exchange")
         return False
 
     def end(self) -> None:

@@ -31,17 +31,12 @@ def encode_head(response: Response, hop_lines: bytes) -> bytes:
     if prepared is not None:
         return b"%b%b%b\r\n" % (prepared, response.extra, hop_lines)
     head = response.head
-    return b"%b%b%b%b\r\n" % (
-        status_line(head),
-        b"".join([b"%b: %b\r\n" % field for field in head.headers.fields]),
-        response.extra,
-        hop_lines,
-    )
+    return b"%b%b%b%b\r\n" % (status_line(head), head.headers.lines, response.extra, hop_lines)
 
 
 def encode_interim(head: ResponseHead) -> bytes:
     """A 1xx head (RFC 9110 §15.2)."""
-    return status_line(head) + b"".join([b"%b: %b\r\n" % field for field in head.headers.fields]) + b"\r\n"
+    return b"%b%b\r\n" % (status_line(head), head.headers.lines)
 
 
 def encode_last_chunk(trailers: list[Field]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
@@ -18,15 +19,14 @@ class Target:
     absolute: bool = False
 
 
+@lru_cache(maxsize=256)
 def host_is_valid(host: bytes) -> bool:
     """Whether `host` is `uri-host [":" port]`; a repeated field, combined by a comma, is not."""
     return _HOST.fullmatch(host) is not None
 
 
 def parse_target(method: str, target: bytes, host: bytes) -> Target | None:
-    """Read origin-form, absolute-form (its authority wins over `host`) or asterisk-form; None when it is neither."""
-    if target.startswith(b"/"):
-        return None if b"#" in target else Target(host, target)
+    """Read what is not origin-form: absolute-form (its authority wins over `host`) or asterisk-form; else None."""
     if target == b"*":
         return Target(host, target) if method == "OPTIONS" else None
     match = _ABSOLUTE.fullmatch(target)

@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from sidecar.adapters.upstream.response import Framing, ResponseReader
+from sidecar.adapters.upstream.tunnel import TunnelBody
 from sidecar.pipeline.deadlines import Deadlined
 from sidecar.pipeline.errors import (
     ConnectionLost,
@@ -20,16 +21,18 @@ from sidecar.pipeline.errors import (
     TotalTimeout,
     UpstreamTimeout,
 )
-from sidecar.pipeline.exchange import Body, Duplex
+from sidecar.pipeline.exchange import Body
 from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sidecar.adapters.upstream.response import Reading
     from sidecar.core.config import Timeouts
     from sidecar.core.http import ResponseHead
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.memo import Memo
     from sidecar.pipeline.ports import Clock, Spawn
 
 Answer: TypeAlias = "tuple[ResponseHead, bytes | Body]"
@@ -45,6 +48,7 @@ class Owner(Protocol):
     clock: Clock
     wheel: DeadlineWheel
     spawn: Spawn
+    memo: Memo[Reading]
 
     def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """The connection carries no exchange any more. Called once per exchange."""
@@ -86,7 +90,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
     def __init__(self, owner: Owner) -> None:
         super().__init__()
         self._owner = owner
-        self._reader = ResponseReader()
+        self._reader = ResponseReader(owner.memo)
         self._waiter: asyncio.Future[Answer] | None = None
         self._body: StreamBody | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -278,7 +282,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         pieces = reader.pieces
         if reader.framing is Framing.SWITCHED:
             waiter.set_result((head, self._switch(reader)))
-        elif reader.complete:
+        elif reader.complete and not reader.trailers:
             waiter.set_result((head, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
             self._completed(reader)
         else:
@@ -392,27 +396,3 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self._body = None
         self._stop_sending()
         self._owner.exchange_ended(self, reusable=False)
-
-
-class TunnelBody(StreamBody, Duplex):
-    """The upstream's half of a switched protocol. It ends when either side closes."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: UpstreamConnection) -> None:
-        super().__init__(None, connection)
-        self._connection = connection
-
-    async def send(self, data: bytes) -> None:
-        """See `Duplex.send`."""
-        connection = self._connection
-        if connection.closed or connection.transport.is_closing():
-            raise ConnectionLost("the upstream closed the tunnel")
-        connection.transport.write(data)
-        await connection.writable()
-
-    def send_eof(self) -> None:
-        """See `Duplex.send_eof`; without half-close (TLS) the whole connection ends when its reader stops."""
-        transport = self._connection.transport
-        if not transport.is_closing() and transport.can_write_eof():
-            transport.write_eof()

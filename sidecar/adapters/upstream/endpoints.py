@@ -84,10 +84,13 @@ class NamedEndpoint:
 class EndpointSet:
     """Every address of one upstream. Choosing costs the same however many there are."""
 
-    __slots__ = ("_around", "_choices", "_clock", "_next_resolve", "endpoints")
+    __slots__ = ("_around", "_choices", "_clock", "_next_resolve", "endpoints", "tls")
 
     def __init__(self, config: UpstreamConfig, around: Surroundings) -> None:
-        tls = ClientTls(config.tls) if any(endpoint.scheme == "https" for endpoint in config.endpoints) else None
+        self.tls = tls = (
+            ClientTls(config.tls) if any(endpoint.scheme == "https" for endpoint in config.endpoints) else None
+        )
+        """What connections to https endpoints are made with, if there are any."""
         self._around = around
         self._clock = around.clock
         self.endpoints = [
@@ -101,6 +104,12 @@ class EndpointSet:
     def pools(self) -> Iterable[EndpointPool]:
         """All pools, for counting and closing."""
         return [pool for _, pool in self._choices]
+
+    def choose_now(self) -> tuple[NamedEndpoint, EndpointPool] | None:
+        """Where the next attempt goes, if no name has to be looked up first."""
+        if len(self._choices) != 1 or self._next_resolve <= self._clock.monotonic():
+            return None
+        return self._choices[0]
 
     async def choose(self) -> tuple[NamedEndpoint, EndpointPool]:
         """Where the next attempt goes. Raises ProxyError when no name has ever resolved."""

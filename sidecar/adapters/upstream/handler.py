@@ -9,7 +9,7 @@ from sidecar.adapters.upstream.endpoints import EndpointSet
 from sidecar.core.forwarding import rewrite_target, trailers_allowed
 from sidecar.core.http import IDEMPOTENT_METHODS
 from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError
-from sidecar.pipeline.exchange import Body, Response
+from sidecar.pipeline.exchange import NO_REWRITE, Body, Response
 
 if TYPE_CHECKING:
     from sidecar.adapters.upstream.connection import Answer, UpstreamConnection
@@ -36,10 +36,21 @@ class Upstream:
         self.endpoints = EndpointSet(config, around)
 
     async def warm_up(self) -> None:
-        """Open `pool.warm` connections ahead of need; raises ProxyError when that fails."""
-        _, pool = await self.endpoints.choose()
-        for _ in range(self.config.pool.warm - pool.idle):
-            pool.warm(await pool.connect(self.config.timeouts.connect))
+        """Open connections ahead of need until each address has `pool.warm`, busy ones included.
+
+        Raises ProxyError when an address could not be reached; the others are warm nevertheless.
+        """
+        await self.endpoints.choose()
+        settings, failure = self.config.pool, None
+        wanted = min(settings.warm, settings.max_connections)
+        for pool in self.endpoints.pools():
+            try:
+                while pool.idle + pool.in_flight < wanted:
+                    pool.warm(await pool.connect(self.config.timeouts.connect))
+            except ProxyError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -83,7 +94,12 @@ class UpstreamHandler:
         started = upstream.clock.monotonic()
         result = "cancelled"
         try:
-            endpoint, connection = await self._connection(fresh=fresh)
+            choice = None if fresh else upstream.endpoints.choose_now()
+            connection = None if choice is None else choice[1].take()
+            if choice is None or connection is None:
+                endpoint, connection = await self._connection(fresh=fresh)
+            else:
+                endpoint = choice[0]
             answer = await connection.exchange(self._head(request, endpoint), request, self._timeouts)
             result = "success"
         except ProxyError as error:
@@ -103,7 +119,7 @@ class UpstreamHandler:
             try:
                 if fresh:
                     return endpoint, await pool.connect(self._timeouts.connect)
-                return endpoint, pool.take() or await pool.acquire(self._timeouts.connect)
+                return endpoint, await pool.acquire(self._timeouts.connect)
             except (ConnectionRefused, ConnectTimeout):
                 tried.add(pool)
                 others = self._upstream.endpoints.others(tried)
@@ -114,7 +130,7 @@ class UpstreamHandler:
     def _head(self, request: Request, endpoint: NamedEndpoint) -> bytes:
         head = request.head
         host_line = b"Host: %b\r\n" % head.authority if self._preserve_host else self._host_line or endpoint.host_line
-        target = rewrite_target(head.target, request.rewrite)
+        target = head.target if request.rewrite is NO_REWRITE else rewrite_target(head.target, request.rewrite)
         if endpoint.base_path and target != b"*":
             target = endpoint.base_path + target
         return self._forwarder.head(head, target, host_line, self._hop_lines(request))
@@ -123,9 +139,9 @@ class UpstreamHandler:
         """The fields that this hop adds: request id, framing, upgrade, trailers, who the client is."""
         head = request.head
         index = head.headers.index
-        lines = self._forwarder.client_lines(head, request.client, "http")
-        if b"x-request-id" not in index:
-            lines += b"X-Request-Id: %b\r\n" % request.request_id
+        lines = b"" if b"x-request-id" in index else b"X-Request-Id: %b\r\n" % request.request_id
+        if self._forwarder.tells_client:
+            lines += self._forwarder.client_lines(head, request.client, "http")
         if b"transfer-encoding" in index:
             body = request.body
             lines += b"Content-Length: %d\r\n" % len(body) if isinstance(body, bytes) else CHUNKED

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.upstream.connection import UpstreamConnection
 from sidecar.adapters.upstream.failure import connect_failure
 from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
+from sidecar.pipeline.memo import Memo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ssl import SSLContext
 
+    from sidecar.adapters.upstream.response import Reading
     from sidecar.core.config import PoolSettings
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.ports import Clock, Spawn
@@ -67,6 +69,7 @@ class EndpointPool:
         "clock",
         "cools_until",
         "in_flight",
+        "memo",
         "spawn",
         "target",
         "wheel",
@@ -77,6 +80,7 @@ class EndpointPool:
         self.clock = around.clock
         self.wheel = around.wheel
         self.spawn = around.spawn
+        self.memo: Memo[Reading] = Memo()
         self._stats = around.stats
         self._settings = around.settings
         self._idle: deque[UpstreamConnection] = deque()
@@ -97,11 +101,13 @@ class EndpointPool:
     def take(self) -> UpstreamConnection | None:
         """An idle connection that may still be trusted, now in flight."""
         idle = self._idle
+        stats = self._stats
         while idle:
             connection = idle.pop()
-            self._stats.idle -= 1
+            stats.idle -= 1
             if self._trusted(connection):
-                self._now_in_flight()
+                self.in_flight += 1
+                stats.active += 1
                 return connection
             connection.close()
         return None
@@ -210,9 +216,11 @@ class EndpointPool:
             self._wake_next()
 
     def _trusted(self, connection: UpstreamConnection) -> bool:
-        if connection.closed or connection.transport.is_closing() or self._too_old(connection):
+        if connection.closed or connection.transport.is_closing():
             return False
-        return self.clock.monotonic() - connection.idle_since < self._keep_alive
+        now = self.clock.monotonic()
+        limit = self._settings.max_age
+        return now - connection.idle_since < self._keep_alive and (limit is None or now - connection.opened_at <= limit)
 
     def _too_old(self, connection: UpstreamConnection) -> bool:
         limit = self._settings.max_age

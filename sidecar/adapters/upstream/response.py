@@ -9,20 +9,23 @@ from __future__ import annotations
 import re
 from enum import Enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import httptools
 
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS, end_to_end
 from sidecar.core.http import Headers, ResponseHead, list_members
-from sidecar.pipeline.errors import ConnectionLost, ProtocolError, ProxyError
+from sidecar.pipeline.errors import ConnectionLost, ProtocolError
 
 if TYPE_CHECKING:
     from sidecar.core.http import Field
+    from sidecar.pipeline.memo import Memo
 
 MAX_HEAD = 128 * 1024
 MAX_FIELDS = 500
 MAX_INTERIM = 50
+CHUNK_LINE = 24
+"""Octets around one chunk's data that need no explanation: a long size, two CRLF."""
 MAX_TRAILERS = 64
 SWITCHING_PROTOCOLS = 101
 _REASON = re.compile(rb"[\t \x21-\x7e\x80-\xff]*")
@@ -39,6 +42,10 @@ class Framing(Enum):
     SWITCHED = 4
 
 
+Reading: TypeAlias = "tuple[ResponseHead, int]"
+"""A head and the length of the body that follows, of a response after which the connection persists."""
+
+
 class ResponseReader:
     """Reads one response at a time; `start` prepares for the next.
 
@@ -48,13 +55,16 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_error",
+        "_body_size",
+        "_chunks",
         "_fields",
         "_head_size",
         "_interim",
         "_interim_count",
+        "_memo",
         "_method",
         "_parser",
+        "_raw_size",
         "_reason",
         "_remaining",
         "_upgrade",
@@ -72,7 +82,8 @@ class ResponseReader:
         "trailers",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, memo: Memo[Reading]) -> None:
+        self._memo = memo
         self._parser: httptools.HttpResponseParser | None = None
         self.start("GET", upgrade=False)
 
@@ -80,13 +91,13 @@ class ResponseReader:
         """Expect the response to a `method` request; a 101 only if an `upgrade` was asked for."""
         self._method = method
         self._upgrade = upgrade
-        self._error: ProxyError | None = None
         self._fields: list[Field] = []
         self._head_size = 0
         self._interim = False
         self._interim_count = 0
         self._reason = b""
         self._remaining = -1
+        self._raw_size = self._body_size = self._chunks = 0
         self.head: ResponseHead | None = None
         self.interims: list[ResponseHead] = []
         self.pieces: list[bytes] = []
@@ -107,7 +118,7 @@ class ResponseReader:
             self._count_down(data)
         elif self.complete:
             self.excess = True
-        else:
+        elif self._head_size or not self._recall(data):
             self._parse(data)
 
     def eof(self) -> None:
@@ -117,6 +128,38 @@ class ResponseReader:
         if self.head is None or self.framing is not Framing.CLOSE:
             raise ConnectionLost("the upstream closed the connection before its response was complete")
         self.complete = True
+
+    def _recall(self, data: bytes) -> bool:
+        """Take the head from memory, if a response with exactly these octets was read before."""
+        end = data.find(b"\r\n\r\n") + 4
+        reading = self._memo.get(data[:end])
+        if reading is None or self._method == "HEAD":
+            return False
+        self.head, self.length = reading
+        self.framing = Framing.LENGTH
+        self.keep_alive = True
+        self._remaining = self.length
+        self._count_down(data[end:])
+        return True
+
+    def _look_behind(self, data: bytes) -> None:
+        """Remember a head that came in one piece; notice an empty line after the message, which llhttp skips."""
+        end = data.find(b"\r\n\r\n") + 4
+        if self._interim_count or self.head is None:
+            return
+        if self.length is not None:
+            self.excess = self.excess or len(data) > end + self.length
+            if self.keep_alive and self.keep_alive_hint is None:
+                self._memo.add(data[:end], (self.head, self.length))
+        elif self.framing is Framing.NONE:
+            self.excess = self.excess or len(data) > end
+
+    def _bound_overhead(self, fed: int) -> None:
+        """Chunk extensions and trailers are delivered when they end: bound what is neither data nor its framing."""
+        self._raw_size += fed
+        overhead = self._raw_size - self._body_size - self._head_size - CHUNK_LINE * (self._chunks + 2)
+        if not self.complete and overhead > MAX_HEAD:
+            raise ProtocolError("the upstream's chunk extensions or trailers are too large")
 
     def _count_down(self, data: bytes) -> None:
         """A length-delimited body needs no parser: counting is four times cheaper."""
@@ -135,6 +178,7 @@ class ResponseReader:
         parser = self._parser
         if parser is None:
             parser = self._parser = httptools.HttpResponseParser(self)
+        begins = self._head_size == 0
         if self.head is None:
             self._head_size += len(data)
         try:
@@ -145,22 +189,31 @@ class ResponseReader:
         except httptools.HttpParserError as error:
             self._parser = None
             self._parse_failed(error)
+        self._after_parse(data, begins=begins)
+
+    def _after_parse(self, data: bytes, *, begins: bool) -> None:
         if self.head is None:
             if self._head_size > MAX_HEAD:
                 raise ProtocolError("the upstream's response head is too large")
-        elif not self.complete and self.framing is Framing.LENGTH:
-            self._pass_by_parser()
+            return
+        if begins:
+            self._look_behind(data)
+        if self.framing is Framing.LENGTH:
+            if not self.complete:
+                self._pass_by_parser()
+        elif self.framing is Framing.CHUNKED:
+            self._bound_overhead(len(data))
 
     def _parse_failed(self, error: httptools.HttpParserError) -> None:
-        if self._error is not None:
-            raise self._error
+        if isinstance(error.__context__, ProtocolError):
+            raise error.__context__
         if not self.complete:
             raise ProtocolError(f"the upstream's response is malformed: {error}")
         self.excess = True
 
     def _pass_by_parser(self) -> None:
         assert self.length is not None
-        self._remaining = self.length - sum(map(len, self.pieces))
+        self._remaining = self.length - self._body_size
         self._parser = None
 
     # What httptools calls
@@ -185,7 +238,7 @@ class ResponseReader:
             return
         self._fields.append((name, value.rstrip(b" \t")))
         if len(self._fields) > MAX_FIELDS:
-            self._reject("the upstream's response has too many header fields")
+            raise ProtocolError("the upstream's response has too many header fields")
 
     def on_headers_complete(self) -> None:
         """The head is there."""
@@ -195,7 +248,7 @@ class ResponseReader:
         assert parser is not None
         status = parser.get_status_code()
         if not _REASON.fullmatch(self._reason):
-            self._reject("the upstream's reason phrase holds control characters")
+            raise ProtocolError("the upstream's reason phrase holds control characters")
         minor = self._minor_version(parser.get_http_version())
         headers = Headers(self._fields)
         if status < 200 and status != SWITCHING_PROTOCOLS:
@@ -203,11 +256,16 @@ class ResponseReader:
         else:
             self._on_final(status, headers, minor)
 
+    def on_chunk_header(self) -> None:
+        """A chunk begins."""
+        self._chunks += 1
+
     def on_body(self, piece: bytes) -> None:
         """Part of the content."""
         if self.complete:
             self.excess = True
         else:
+            self._body_size += len(piece)
             self.pieces.append(piece)
 
     def on_message_complete(self) -> None:
@@ -223,7 +281,7 @@ class ResponseReader:
         if version == "1.1":
             return 1
         if version != "1.0":
-            self._reject(f"the upstream answered with HTTP/{version}")
+            raise ProtocolError(f"the upstream answered with HTTP/{version}")
         return 0
 
     def _on_interim(self, status: int, headers: Headers) -> None:
@@ -231,7 +289,7 @@ class ResponseReader:
         self._interim_count += 1
         self._head_size = 0
         if status < 100 or self._interim_count > MAX_INTERIM:
-            self._reject("the upstream sent an endless run of interim responses")
+            raise ProtocolError("the upstream sent an endless run of interim responses")
         self.interims.append(ResponseHead(status, end_to_end(headers), self._reason))
 
     def _on_final(self, status: int, headers: Headers, minor: int) -> None:
@@ -241,21 +299,22 @@ class ResponseReader:
         self.head = ResponseHead(status, self._forwardable(status, headers), self._reason)
         if self.framing is Framing.NONE:
             self.complete = True
-            if b"content-length" in headers.index or b"transfer-encoding" in headers.index:
+            if self._method == "HEAD" or b"transfer-encoding" in headers.index:
+                # llhttp waits for content that will not come.
                 self._parser = None
 
     def _frame(self, status: int, headers: Headers, minor: int) -> Framing:
         index = headers.index
         if status == SWITCHING_PROTOCOLS:
             if not self._upgrade or b"upgrade" not in index:
-                self._reject("the upstream switched protocols unasked")
+                raise ProtocolError("the upstream switched protocols unasked")
             return Framing.SWITCHED
         if self._method == "HEAD" or status in _NO_CONTENT:
             return Framing.NONE
         coding = index.get(b"transfer-encoding")
         if coding is not None:
             if minor == 0 or coding.lower() != b"chunked":
-                self._reject("the upstream used a transfer coding that cannot be decoded")
+                raise ProtocolError("the upstream used a transfer coding that cannot be decoded")
             return Framing.CHUNKED
         length = index.get(b"content-length")
         if length is None:
@@ -266,8 +325,10 @@ class ResponseReader:
     def _persists(self, headers: Headers, minor: int) -> bool:
         if self.framing in (Framing.CLOSE, Framing.SWITCHED):
             return False
-        options = headers.index.get(b"connection")
-        if options is None:
+        options = headers.index.get(b"connection", b"")
+        if b"proxy-connection" in headers.index:
+            options += b"," + headers.index[b"proxy-connection"]
+        if not options:
             return minor == 1
         return b"close" not in (members := list_members(options)) and (minor == 1 or b"keep-alive" in members)
 
@@ -282,10 +343,6 @@ class ResponseReader:
 
     def _trailer(self, name: bytes, value: bytes) -> None:
         if len(self.trailers) >= MAX_TRAILERS:
-            self._reject("the upstream's response has too many trailer fields")
+            raise ProtocolError("the upstream's response has too many trailer fields")
         if name.lower() not in FORBIDDEN_TRAILERS:
             self.trailers.append((name, value.rstrip(b" \t")))
-
-    def _reject(self, detail: str) -> None:
-        self._error = ProtocolError(detail)
-        raise self._error

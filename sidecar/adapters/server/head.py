@@ -1,0 +1,149 @@
+"""What a request head must be beyond what llhttp sees to (RFC 9112 §2–6, §9.3, RFC 9110 §7.2, §7.8, §10.1.1).
+
+Every function raises the ProxyError that the client gets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.adapters.server.target import host_is_valid, parse_target
+from sidecar.core.http import Headers, RequestHead, list_members
+from sidecar.pipeline.errors import (
+    BadRequest,
+    BodyTooLarge,
+    CodingUnknown,
+    ExpectationFailed,
+    MethodUnknown,
+    VersionUnsupported,
+)
+
+if TYPE_CHECKING:
+    import httptools
+
+    from sidecar.core.http import Field
+
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
+NOT_PROXIED = frozenset({"CONNECT", "TRACE"})
+MAX_LENGTH_DIGITS = 18
+
+
+def make_head(
+    parser: httptools.HttpRequestParser, raw: bytes | None, target: bytes, fields: list[Field]
+) -> RequestHead:
+    """The head that llhttp has just read; `raw` are its octets and perhaps more, where they are known."""
+    name = parser.get_method()
+    if raw is not None:
+        check_line(raw, b"%b %b HTTP/1." % (name, target))
+    headers = Headers(fields)
+    index = headers.index
+    # llhttp keeps alive without being told in HTTP/1.1 only; asking for the version is what costs.
+    plain = b"connection" not in index and parser.should_keep_alive()
+    minor = 1 if plain else minor_version(parser.get_http_version())
+    method = METHODS.get(name) or name.decode("ascii")
+    if method in NOT_PROXIED:
+        raise MethodUnknown(f"{method} is not done here")
+    host = checked_host(index.get(b"host"), minor)
+    if target.startswith(b"/") and b"#" not in target:
+        return RequestHead(method, target, headers, host, minor)
+    unusual = parse_target(method, target, host)
+    if unusual is None:
+        raise BadRequest("the request target is invalid")
+    return RequestHead(method, unusual.path, headers, unusual.authority, minor, unusual.absolute)
+
+
+def head_octets(target: bytes, fields: list[Field]) -> int:
+    """The size of a head without its separators' leeway, in octets."""
+    return len(target) + sum(len(name) + len(value) + 4 for name, value in fields)
+
+
+def check_line(raw: bytes, expected: bytes) -> None:
+    """llhttp forgives spaces around the target, a bare LF before the line, and other protocols' names."""
+    while not raw.startswith(expected):
+        if not raw.startswith(b"\r\n"):
+            raise BadRequest("the request line is malformed")
+        raw = raw[2:]
+
+
+def minor_version(version: str) -> int:
+    """The 1 of HTTP/1.1 or the 0 of HTTP/1.0."""
+    if version == "1.1":
+        return 1
+    if version == "0.9":
+        raise BadRequest("HTTP/0.9 is not spoken here")
+    if version != "1.0":
+        raise VersionUnsupported(f"HTTP/{version} is not spoken here; use HTTP/1.1")
+    return 0
+
+
+def checked_host(host: bytes | None, minor: int) -> bytes:
+    """The Host field, which HTTP/1.1 requires exactly once (RFC 9112 §3.2)."""
+    if host is None:
+        if minor == 1:
+            raise BadRequest("the Host field is missing")
+        return b""
+    if not host_is_valid(host):
+        raise BadRequest("the Host field is repeated or invalid")
+    return host
+
+
+def content_length(head: RequestHead, limit: int | None) -> int | None:
+    """Octets of content: declared, 0 for none, None when chunked (RFC 9112 §6.3)."""
+    index = head.headers.index
+    coding = index.get(b"transfer-encoding")
+    if coding is not None:
+        check_coding(coding, head.minor_version)
+        return None
+    value = index.get(b"content-length")
+    if value is None:
+        return 0
+    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+        raise BadRequest("the Content-Length is invalid")
+    length = int(value)
+    if limit is not None and length > limit:
+        raise BodyTooLarge(f"the request body exceeds {limit} bytes")
+    return length
+
+
+def check_coding(coding: bytes, minor: int) -> None:
+    """Chunked, once, or it is not understood (RFC 9112 §6.1)."""
+    if minor == 0:
+        raise BadRequest("Transfer-Encoding has no meaning in HTTP/1.0")
+    if coding.lower() == b"chunked":
+        return
+    if b"chunked" in list_members(coding)[:-1]:
+        raise BadRequest("chunked must be the last transfer coding, once")
+    raise CodingUnknown("no transfer coding but chunked is understood")
+
+
+def persists(head: RequestHead) -> bool:
+    """Whether another request may follow on the connection (RFC 9112 §9.3)."""
+    index = head.headers.index
+    options = index.get(b"connection", b"")
+    if b"proxy-connection" in index:
+        # What llhttp heeds as well.
+        options += b"," + index[b"proxy-connection"]
+    if not options:
+        return head.minor_version == 1
+    members = list_members(options)
+    return b"close" not in members and (head.minor_version == 1 or b"keep-alive" in members)
+
+
+def expects_continue(head: RequestHead, length: int | None) -> bool:
+    """Whether the client may wait for 100 before it sends its content; HTTP/1.0 has no expectations."""
+    value = head.headers.index.get(b"expect")
+    if value is None or head.minor_version == 0:
+        return False
+    if value.lower() != b"100-continue":
+        raise ExpectationFailed("no expectation but 100-continue is understood")
+    return length != 0
+
+
+def wanted_upgrade(head: RequestHead, length: int | None) -> bytes:
+    """What to ask the upstream to switch to. Never HTTP/2 in the clear: it would bypass every rule here."""
+    value = head.headers.index.get(b"upgrade", b"")
+    if head.method != "GET" or head.minor_version == 0 or length != 0:
+        return b""
+    if b"upgrade" not in list_members(head.headers.index.get(b"connection", b"")):
+        return b""
+    return b"" if any(member.startswith(b"h2c") for member in list_members(value)) else value

@@ -1,0 +1,57 @@
+"""One request as it arrives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sidecar.core.http import RequestHead
+    from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.streams import StreamBody
+
+
+class Incoming:
+    """A head, and content that gathers in `pieces` until a `body` takes over.
+
+    `length`: declared octets of content, 0 for none, None when chunked. `error`: why it can be no request, or why its
+    content broke off. `upgrade`: the protocol to ask the upstream for, or b"".
+    """
+
+    __slots__ = ("body", "complete", "error", "expects_continue", "head", "keep_alive", "length", "pieces", "upgrade")
+
+    def __init__(self, head: RequestHead | None, length: int | None = 0, *, keep_alive: bool = False) -> None:
+        self.head = head
+        self.length = length
+        self.keep_alive = keep_alive
+        self.pieces: list[bytes] = []
+        self.body: StreamBody | None = None
+        self.complete = False
+        self.expects_continue = False
+        self.upgrade = b""
+        self.error: ProxyError | None = None
+
+    @classmethod
+    def whole(cls, head: RequestHead) -> Incoming:
+        """A plain request without content, known from before."""
+        request = cls(head, keep_alive=True)
+        request.complete = True
+        return request
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to it but its head, and another request may follow."""
+        return self.complete and self.keep_alive and self.length == 0 and not self.upgrade
+
+    def feed(self, piece: bytes) -> None:
+        """Content has come."""
+        if self.body is None:
+            self.pieces.append(piece)
+        else:
+            self.body.feed(piece)
+
+    def finish(self, error: ProxyError | None = None) -> None:
+        """The content is whole, or `error` says why it never will be."""
+        self.complete = error is None
+        self.error = error
+        if self.body is not None:
+            self.body.feed_end(error)

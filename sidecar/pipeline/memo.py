@@ -1,0 +1,34 @@
+"""What was read lately, by its octets: whoever repeats itself to the letter is not parsed again.
+
+Pollers, health checks and pools of workers send the same head over and over, and so do their upstreams within a second.
+Reading is a pure function of the octets as long as a message begins with them, so what it gave once it gives again. And
+what is derived from a head is kept on it, so that a repeated head brings that along.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+LARGEST = 1024
+MOST = 512
+
+
+class Memo(Generic[T]):
+    """At most `MOST` readings of at most `LARGEST` octets each."""
+
+    __slots__ = ("_known", "get")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, T] = {}
+        self.get = self._known.get
+        """What exactly these octets are, or None. Asked for every message, hence no method around it."""
+
+    def add(self, octets: bytes, reading: T) -> None:
+        """Remember. When there are too many all are forgotten: those who never repeat themselves cost little."""
+        if len(octets) > LARGEST:
+            return
+        if len(self._known) >= MOST:
+            self._known.clear()
+        self._known[octets] = reading
