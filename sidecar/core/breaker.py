@@ -1,0 +1,292 @@
+"""The circuit of one route: `ask` → Permit | Refusal, `settle`, override, snapshot (breaker.md §2–6).
+
+A circuit is the automatic machine (machine.py) and what lies above it: the mode, an operator's override, the
+counters, and the listener. While requests are admitted against the machine, it runs on underneath on what it sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
+from sidecar.core.counters import Counters
+from sidecar.core.explanation import (
+    Cause,
+    CircuitSnapshot,
+    Override,
+    OverrideMode,
+    SavedCircuit,
+    Standing,
+    State,
+    Transition,
+)
+from sidecar.core.machine import Machine, Move
+from sidecar.core.override import OverrideLayer, ended_in_words, refusal, set_in_words
+from sidecar.core.permit import Describe, Permit, Refusal, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.core.outcome import Outcome
+
+NO_GENERATION = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all circuits of a process share: chance (0–1), who hears of transitions, and who hears that this failed.
+
+    A listener may look at the circuit but not change it; `listener_failed` must not raise.
+    """
+
+    random: Callable[[], float]
+    listener: Callable[[Transition], None]
+    listener_failed: Callable[[Exception], None]
+
+
+class Circuit:
+    """One route's circuit. Every method takes `now`, monotonic seconds, and never waits."""
+
+    __slots__ = ("_machine", "_off", "_overrides", "_plain", "_slow_after", "_surroundings", "counters", "name")
+
+    def __init__(
+        self,
+        name: str,
+        settings: BreakerSettings,
+        surroundings: Surroundings,
+        now: float,
+        refs: Mapping[str, str] = NO_REFS,
+    ) -> None:
+        self.name = name
+        self.counters = Counters()
+        self._surroundings = surroundings
+        self._overrides = OverrideLayer()
+        self._machine = Machine(settings, refs, now, random=surroundings.random, moved=self._moved)
+        self._slow_after = settings.slow_after
+        self._plain = self._off = False
+        self._refresh()
+
+    @property
+    def settings(self) -> BreakerSettings:
+        """The settings in force."""
+        return self._machine.settings
+
+    @property
+    def state(self) -> State:
+        """The automatic state; changes nothing."""
+        return self._machine.state
+
+    @property
+    def watches_slow(self) -> bool:
+        """Whether slow requests may open it, also while in flight: then samples of them are wanted."""
+        return self._machine.in_flight is not None
+
+    @property
+    def needs_tick(self) -> bool:
+        """Whether time alone may change something that somebody should hear of."""
+        return self._machine.in_flight is not None or self._overrides.current is not None
+
+    def ask(self, now: float, *, safe: bool, describe: Describe | None = None) -> Permit | Refusal:
+        """Admit a request, with a permit to be settled once, or refuse it. `safe`: its method asks for no change.
+
+        `describe` makes the request's sample should it be slow while in flight; needed only if `watches_slow`.
+        """
+        machine = self._machine
+        if machine.in_flight is not None:
+            machine.watch(now)
+        if self._plain:
+            if safe:
+                machine.last_safe = now
+            return machine.admit(now, describe)
+        if self._off:
+            return Permit(Role.WAVED, NO_GENERATION, now)
+        self._expire(now)
+        certain = self.refuse(now, safe=safe)
+        if certain is not None:
+            return certain
+        if self.settings.mode is BreakerMode.OFF:
+            return Permit(Role.WAVED, NO_GENERATION, now)
+        verdict = machine.ask(now, safe=safe, describe=describe)
+        self._refresh()
+        return self._against(verdict, now) if isinstance(verdict, Refusal) else verdict
+
+    def refusal(self, now: float, *, safe: bool) -> Refusal | None:
+        """What `ask` would certainly refuse at `now`; changes nothing and counts nothing."""
+        if self._plain or self._off:
+            return None
+        override = self._overrides.live(now)
+        if override is not None and override.mode is OverrideMode.FORCED_OPEN:
+            return refusal(override, now, self.settings.open_duration)
+        if override is not None or self.settings.mode is not BreakerMode.ENFORCE:
+            return None
+        return self._machine.refusal(now, safe=safe)
+
+    def refuse(self, now: float, *, safe: bool) -> Refusal | None:
+        """The same for a request that is really there: a refusal counts, and nothing is acquired."""
+        certain = self.refusal(now, safe=safe)
+        if certain is not None:
+            self.counters.rejected += 1
+            self._machine.note(now, safe=safe, refused=True)
+        return certain
+
+    def probing(self, now: float) -> bool:
+        """Whether the next admitted request would be a probe; changes nothing."""
+        if self._plain or self.settings.mode is not BreakerMode.ENFORCE or self._overrides.live(now) is not None:
+            return False
+        return self._machine.probing(now)
+
+    def answered(self, permit: Permit, now: float) -> None:
+        """The head of a response whose body is still to come arrived: slow or not is decided here."""
+        self._machine.answered(permit, now)
+
+    def settle(
+        self,
+        permit: Permit,
+        outcome: Outcome,
+        now: float,
+        *,
+        describe: Describe | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """End a permit. `describe` makes the sample of a failing or slow request, `retry_after` is the upstream's
+        wish in seconds. Raises RuntimeError when the permit was settled before.
+        """
+        if permit.settled:
+            raise RuntimeError(f"circuit {self.name}: a permit was settled twice")
+        permit.settled = True
+        slow = permit.slow
+        if slow is None:
+            slow = now - permit.started > self._slow_after
+        self.counters.settled(permit, outcome, slow=slow)
+        self._machine.settle(permit, outcome, now, slow=slow, describe=describe, retry_after=retry_after)
+
+    def tick(self, now: float) -> None:
+        """Let time do what no request has: end an override, count requests that hang, give up probes."""
+        self._expire(now)
+        self._machine.watch(now)
+        self._machine.probes.reclaim(now, self.settings.probe_timeout)
+
+    def override(self, mode: OverrideMode, reason: str, actor: str, ttl: float | None, now: float) -> Override:
+        """Force the circuit for `ttl` seconds (None: until removed), in place of an earlier override."""
+        self._expire(now)
+        before = self._overrides.standing(self.state)
+        override = Override(mode, reason, actor, now, None if ttl is None else now + ttl)
+        self._overrides.current = override
+        self._tell(before, Cause.OVERRIDE_SET, set_in_words(override), now)
+        return override
+
+    def release_override(self, now: float) -> None:
+        """Back to the automatic state, which was kept underneath."""
+        self._expire(now)
+        self._end_override(Cause.OVERRIDE_REMOVED, "was removed", now)
+
+    def reset(self, now: float, actor: str = "") -> None:
+        """Closed, with an empty window; an override stays."""
+        self._expire(now)
+        self._machine.reset(now, f"reset by {actor or 'unknown'}")
+
+    def reconfigure(self, settings: BreakerSettings, refs: Mapping[str, str], now: float) -> None:
+        """Go on under changed settings; state and timers stay, and what fits of the window (breaker.md 25)."""
+        self._machine.reconfigure(settings, refs, now)
+        self._slow_after = settings.slow_after
+        if settings.mode is BreakerMode.OFF and self.state is not State.CLOSED:
+            self._machine.reset(now, "breaker.mode is off", Cause.SWITCHED_OFF)
+        self._refresh()
+
+    def snapshot(self, now: float) -> CircuitSnapshot:
+        """Everything there is to know at `now`; changes nothing."""
+        machine, override = self._machine, self._overrides.live(now)
+        certain = self.refusal(now, safe=True)
+        return CircuitSnapshot(
+            name=self.name,
+            mode=self.settings.mode,
+            state=machine.state,
+            effective_state=self._overrides.effective(now, self.settings.mode, machine.state),
+            override=override,
+            since=machine.since,
+            next_probe_at=machine.next_probe_at(now),
+            retry_after=None if certain is None else certain.retry_after,
+            window=machine.tally.view(now),
+            trip=machine.trip,
+            probes_in_flight=machine.probes.in_flight(now, machine.settings.probe_timeout),
+            probe_successes=machine.probes.successes,
+            reopenings=machine.reopenings,
+            would_have=self.counters.would_have,
+            config_ref=machine.refs.get("breaker") or machine.refs.get(""),
+        )
+
+    def export(self, now: float) -> SavedCircuit | None:
+        """What a new process should know; None when it need not know anything. Changes nothing."""
+        machine, override = self._machine, self._overrides.live(now)
+        if machine.state is not State.CLOSED:
+            return SavedCircuit(machine.open_until, machine.reopenings, machine.trip, override)
+        return None if override is None else SavedCircuit(override=override)
+
+    def restore(self, saved: SavedCircuit, now: float) -> None:
+        """Go on where an earlier process ended; what ended meanwhile is not taken up."""
+        if saved.open_until is not None and self.settings.mode is not BreakerMode.OFF:
+            self._machine.reopen(saved.trip, saved.open_until, saved.reopenings, now)
+        if saved.override is not None and not saved.override.ended(now):
+            before = self._overrides.standing(self.state)
+            self._overrides.current = saved.override
+            self._tell(before, Cause.RESTORED, set_in_words(saved.override), now)
+
+    def _against(self, verdict: Refusal, now: float) -> Permit | Refusal:
+        """What becomes of a request that the machine refuses, where something above it has another say."""
+        if self._overrides.observes(now, self.settings.mode):
+            self.counters.would_refuse += 1
+            return Permit(Role.OBSERVED, NO_GENERATION, now)
+        if self._overrides.live(now) is not None:
+            return Permit(Role.WAVED, NO_GENERATION, now)
+        self.counters.rejected += 1
+        return verdict
+
+    def _expire(self, now: float) -> None:
+        current = self._overrides.current
+        if current is not None and current.ended(now):
+            self._end_override(Cause.OVERRIDE_EXPIRED, "expired", now)
+
+    def _end_override(self, cause: Cause, how: str, now: float) -> None:
+        override = self._overrides.remove()
+        if override is not None:
+            self._tell(override.mode, cause, ended_in_words(override, how), now)
+
+    def _moved(self, move: Move, now: float) -> None:
+        self._refresh()
+        opened = move.target is State.OPEN
+        self.counters.would_open += opened and self._overrides.observes(now, self.settings.mode)
+        self._publish(
+            Transition(
+                circuit=self.name,
+                source=move.source,
+                target=move.target,
+                cause=move.cause,
+                at=now,
+                detail=move.detail,
+                window=move.window,
+                samples=move.samples,
+                next_probe_in=self._machine.open_until - now if opened else None,
+                config_ref=self._machine.ref(move.cause),
+                enforced=self.settings.mode is BreakerMode.ENFORCE and self._overrides.live(now) is None,
+            )
+        )
+
+    def _tell(self, source: Standing, cause: Cause, detail: str, now: float) -> None:
+        self._refresh()
+        window = self._machine.tally.view(now)
+        self._publish(Transition(self.name, source, self._overrides.standing(self.state), cause, now, detail, window))
+
+    def _publish(self, transition: Transition) -> None:
+        self.counters.moved(transition.target, transition.cause)
+        try:
+            self._surroundings.listener(transition)
+        except Exception as error:  # noqa: BLE001 - whatever a listener does, the circuit goes on (breaker.md 28)
+            self.counters.listener_errors += 1
+            self._surroundings.listener_failed(error)
+
+    def _refresh(self) -> None:
+        """Decide anew whether requests may be admitted without a look at anything else."""
+        free, off = self._overrides.current is None, self.settings.mode is BreakerMode.OFF
+        self._off = free and off
+        self._plain = free and not off and self._machine.wide_open

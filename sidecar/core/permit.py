@@ -1,0 +1,66 @@
+"""What a circuit answers to a request: a permit, or a refusal that explains itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+from sidecar.core.explanation import Sample
+
+if TYPE_CHECKING:
+    from sidecar.core.explanation import Standing
+    from sidecar.core.window import RollingWindow
+
+Describe: TypeAlias = Callable[[], Sample]
+"""Makes the sample of one request; called only when the circuit wants one."""
+
+
+class Role(Enum):
+    """What the outcome of a permitted request is good for.
+
+    WAVED and OBSERVED requests were admitted against the automatic machine (forced closed or off; only observing):
+    their outcome decides nothing.
+    """
+
+    NORMAL = "normal"
+    PROBE = "probe"
+    WAVED = "waved"
+    OBSERVED = "observed"
+
+
+class Permit:
+    """Leave to send one request, settled once.
+
+    `generation` is the circuit's when it was given, 0 when its outcome decides nothing; `started` monotonic seconds.
+    `slow` is known once the response head has arrived. `mark` is set when the window already counts the request as
+    slow while it is in flight.
+    """
+
+    __slots__ = ("generation", "mark", "role", "settled", "slow", "started")
+
+    def __init__(self, role: Role, generation: int, started: float) -> None:
+        self.role = role
+        self.generation = generation
+        self.started = started
+        self.settled = False
+        self.slow: bool | None = None
+        self.mark: tuple[RollingWindow, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request may not pass: the standing that refuses and the reason in words. `left` is seconds until asking
+    again makes sense.
+    """
+
+    standing: Standing
+    why: str
+    left: float
+
+    @property
+    def retry_after(self) -> int:
+        """What Retry-After tells the client: whole seconds, rounded up, at least 1."""
+        return max(1, math.ceil(self.left))

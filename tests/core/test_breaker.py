@@ -1,0 +1,359 @@
+"""What lies above the automatic machine: modes, overrides, counters, events, snapshots (breaker.md 21–28)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.config import BreakerMode
+from sidecar.core.explanation import OverrideMode, SavedCircuit, Transition
+from sidecar.core.outcome import Outcome
+from sidecar.core.permit import Permit, Role
+from tests.support.circuits import OPEN_FOR, SETTINGS, Bench
+
+S, F, CANCELLED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED
+FORCED_OPEN, FORCED_CLOSED, OBSERVE = OverrideMode.FORCED_OPEN, OverrideMode.FORCED_CLOSED, OverrideMode.OBSERVE
+
+
+def force(bench: Bench, mode: OverrideMode, now: float, ttl: float | None = 60.0) -> None:
+    bench.circuit.override(mode, "deploy", "ann", ttl, now)
+
+
+# 21: reading
+
+
+@pytest.mark.parametrize("state", ["closed", "open", "due", "half_open", "forced_open"])
+def test_reading_changes_nothing_and_consumes_no_permit(state: str) -> None:
+    bench = Bench()
+    now = 1.0
+    if state != "closed":
+        bench.trip(0.0)
+    if state == "half_open":
+        bench.admit(OPEN_FOR)
+    if state in ("due", "half_open"):
+        now = OPEN_FOR + 1.0
+    if state == "forced_open":
+        force(bench, FORCED_OPEN, 0.0)
+    before = bench.circuit.snapshot(now), list(bench.events), bench.circuit.counters.rejected
+    for later in (now, now + 3.0, now + 1e7, now):
+        bench.circuit.snapshot(later)
+        bench.circuit.refusal(later, safe=True)
+        bench.circuit.probing(later)
+        bench.circuit.export(later)
+    assert (bench.circuit.snapshot(now), bench.events, bench.circuit.counters.rejected) == before
+
+
+def test_a_refusal_on_the_synchronous_path_counts_and_acquires_nothing() -> None:
+    bench = Bench()
+    assert bench.circuit.refuse(0.0, safe=True) is None
+    bench.trip(0.0)
+    assert bench.circuit.refuse(1.0, safe=True) == bench.circuit.refusal(1.0, safe=True)
+    assert bench.circuit.counters.rejected == 1
+    assert bench.circuit.refuse(OPEN_FOR, safe=True) is None
+    assert bench.circuit.snapshot(OPEN_FOR).probes_in_flight == 0
+
+
+# 22–24: overrides
+
+
+def test_forced_open_refuses_all() -> None:
+    bench = Bench()
+    force(bench, FORCED_OPEN, 0.0)
+    refusal = bench.refused(1.5)
+    assert refusal.why == "the circuit is forced_open for 60s by ann: deploy"
+    assert refusal.retry_after == 59
+    assert bench.circuit.snapshot(1.0).effective_state is FORCED_OPEN
+    assert bench.circuit.snapshot(1.0).state.value == "closed"
+
+
+def test_forced_open_without_an_end_has_clients_ask_again_after_open_duration() -> None:
+    bench = Bench()
+    force(bench, FORCED_OPEN, 0.0, ttl=None)
+    assert bench.refused(1e6).retry_after == OPEN_FOR
+
+
+def test_forced_open_refuses_also_where_the_breaker_is_off() -> None:
+    bench = Bench(mode=BreakerMode.OFF)
+    force(bench, FORCED_OPEN, 0.0)
+    bench.refused(0.0)
+
+
+def test_forced_closed_admits_all_while_the_machine_runs_on_underneath() -> None:
+    bench = Bench()
+    force(bench, FORCED_CLOSED, 0.0)
+    for _ in range(9):
+        bench.call(F, 0.0)
+    assert bench.circuit.snapshot(0.0).effective_state is FORCED_CLOSED
+    assert bench.steps == [("closed", "forced_closed", "override_set"), ("closed", "open", "failure_threshold")]
+    assert not bench.events[1].enforced
+    bench.circuit.release_override(1.0)
+    bench.refused(1.0)
+
+
+def test_under_forced_closed_requests_probe_and_close_the_circuit() -> None:
+    bench = Bench()
+    bench.trip(0.0)
+    force(bench, FORCED_CLOSED, 0.0)
+    probe, waved = bench.admit(OPEN_FOR), bench.admit(OPEN_FOR)
+    assert (probe.role, waved.role) == (Role.PROBE, Role.WAVED)
+    bench.end(waved, F, OPEN_FOR)
+    assert bench.state == "half_open"
+    bench.end(probe, S, OPEN_FOR)
+    assert bench.state == "closed"
+
+
+@pytest.mark.parametrize("by", ["mode", "override"])
+def test_observing_admits_all_and_counts_what_it_would_have_done(by: str) -> None:
+    bench = Bench(mode=BreakerMode.OBSERVE if by == "mode" else BreakerMode.ENFORCE)
+    if by == "override":
+        force(bench, OBSERVE, 0.0)
+    for end in [F] * 3 + [F, F, F, S, CANCELLED]:
+        bench.call(end, 0.0)
+    snapshot = bench.circuit.snapshot(0.0)
+    assert snapshot.would_have.sentence == "would have opened 1 times, refused 5 requests, avoided 3 failures"
+    assert (snapshot.state.value, snapshot.effective_state.value) == ("open", "closed")
+    assert (snapshot.retry_after, bench.circuit.counters.rejected) == (None, 0)
+    assert not bench.events[-1].enforced
+
+
+def test_an_override_expires_by_itself_with_an_event() -> None:
+    bench = Bench()
+    force(bench, FORCED_OPEN, 0.0)
+    bench.refused(59.9)
+    assert bench.circuit.snapshot(60.0).override is None
+    bench.admit(60.0)
+    assert bench.steps[-1] == ("forced_open", "closed", "override_expired")
+    assert bench.events[-1].detail == "the forced_open override by ann expired: deploy"
+
+
+def test_an_override_expires_also_when_no_request_comes() -> None:
+    bench = Bench()
+    force(bench, OBSERVE, 0.0)
+    bench.circuit.tick(60.0)
+    bench.circuit.tick(61.0)
+    assert bench.steps[1:] == [("observe", "closed", "override_expired")]
+
+
+def test_only_what_time_alone_may_change_needs_ticks() -> None:
+    bench = Bench()
+    needed = [bench.circuit.needs_tick]
+    force(bench, OBSERVE, 0.0)
+    needed.append(bench.circuit.needs_tick)
+    bench.circuit.tick(60.0)
+    needed.append(bench.circuit.needs_tick)
+    assert needed == [False, True, False]
+    assert Bench(slow_rate=0.5).circuit.needs_tick
+
+
+def test_a_removed_override_tells_so_once() -> None:
+    bench = Bench()
+    force(bench, FORCED_OPEN, 0.0)
+    for _ in range(2):
+        bench.circuit.release_override(1.0)
+    assert bench.steps[1:] == [("forced_open", "closed", "override_removed")]
+
+
+def test_an_override_takes_the_place_of_an_earlier_one() -> None:
+    bench = Bench()
+    force(bench, FORCED_OPEN, 0.0)
+    bench.circuit.override(FORCED_CLOSED, "", "", None, 1.0)
+    bench.admit(1.0)
+    assert bench.events[-1].detail == "forced_closed until removed by unknown"
+    assert bench.steps[-1] == ("forced_open", "forced_closed", "override_set")
+
+
+@pytest.mark.parametrize("now", [9.999, 10.0, 10.001, 1e6])
+def test_no_request_passes_after_forced_open_whatever_the_automatic_half_open_does(now: float) -> None:
+    bench = Bench()
+    bench.trip(0.0)
+    force(bench, FORCED_OPEN, 9.0, ttl=None)
+    for safe in (True, False):
+        bench.refused(now, safe=safe)
+    assert bench.state == "open"
+    assert not bench.circuit.probing(now)
+
+
+def test_releasing_forced_open_returns_to_the_state_underneath() -> None:
+    bench = Bench()
+    force(bench, FORCED_OPEN, 0.0)
+    bench.circuit.release_override(1.0)
+    assert bench.admit(1.0).role is Role.NORMAL
+
+
+def test_an_override_survives_a_reload_and_a_reset() -> None:
+    bench = Bench()
+    bench.trip(0.0)
+    force(bench, FORCED_OPEN, 0.0)
+    bench.circuit.reconfigure(replace(SETTINGS, open_duration=3.0), {}, 1.0)
+    bench.circuit.reset(2.0, "bob")
+    bench.refused(2.0)
+    assert bench.steps[-1] == ("open", "closed", "reset")
+    assert bench.events[-1].detail == "reset by bob"
+
+
+def test_a_reset_closes_with_an_empty_window_and_starts_the_growth_anew() -> None:
+    bench = Bench()
+    bench.end(bench.half_open(), F, 10.0)
+    bench.circuit.reset(11.0)
+    snapshot = bench.circuit.snapshot(11.0)
+    assert (snapshot.state.value, snapshot.window.requests, snapshot.trip) == ("closed", 0, None)
+    assert snapshot.reopenings == 0
+    bench.trip(11.0)
+    assert bench.circuit.snapshot(11.0).next_probe_at == 21.0
+
+
+# Modes
+
+
+def test_mode_off_admits_all_and_does_no_circuit_work() -> None:
+    bench = Bench(mode=BreakerMode.OFF)
+    for _ in range(20):
+        bench.call(F, 0.0)
+    assert bench.steps == []
+    assert bench.circuit.snapshot(0.0).window.requests == 0
+
+
+def test_switching_off_closes_an_open_circuit() -> None:
+    bench = Bench()
+    bench.trip(0.0)
+    bench.circuit.reconfigure(replace(SETTINGS, mode=BreakerMode.OFF), {"breaker.mode": "sidecar.yaml:9"}, 1.0)
+    assert bench.steps[-1] == ("open", "closed", "switched_off")
+    assert bench.events[-1].config_ref == "sidecar.yaml:9"
+    bench.admit(1.0)
+
+
+def test_switching_from_observe_to_enforce_refuses_at_once_what_was_open_underneath() -> None:
+    bench = Bench(mode=BreakerMode.OBSERVE)
+    bench.trip(0.0)
+    bench.circuit.reconfigure(SETTINGS, {}, 1.0)
+    bench.refused(1.0)
+
+
+# 27, 28: explanation
+
+
+def test_a_trip_is_explained_with_numbers_samples_next_probe_and_where_the_setting_stands() -> None:
+    bench = Bench()
+    for now in (1.0, 2.0, 3.0):
+        bench.call(F, now)
+    (event,) = bench.events
+    assert event.detail == "3 consecutive failures, failure_threshold is 3"
+    assert (event.at, event.next_probe_in, event.config_ref) == (3.0, 10.0, "sidecar.yaml:7")
+    assert [sample.at for sample in event.samples] == [1.0, 2.0, 3.0]
+    assert (event.window.requests, event.window.failures, event.window.consecutive_failures) == (3, 3, 3)
+    trip = bench.circuit.snapshot(4.0).trip
+    assert trip is not None
+    assert (trip.detail, trip.samples, trip.config_ref) == (event.detail, event.samples, event.config_ref)
+
+
+@pytest.mark.parametrize(
+    ("refs", "expected"),
+    [
+        ({"breaker.failure_threshold": "f:3", "breaker": "f:2", "": "f:1"}, "f:3"),
+        ({"breaker": "f:2", "": "f:1"}, "f:2"),
+        ({"": "f:1"}, "f:1"),
+        ({}, None),
+    ],
+    ids=["the setting", "its block", "the route", "nowhere"],
+)
+def test_the_reference_is_to_the_nearest_place_a_file_names(refs: dict[str, str], expected: str | None) -> None:
+    events: list[Transition] = []
+    circuit = Circuit("c", SETTINGS, Surroundings(lambda: 0.5, events.append, lambda _: None), 0.0, refs)
+    for _ in range(3):
+        permit = circuit.ask(0.0, safe=True)
+        assert isinstance(permit, Permit)
+        circuit.settle(permit, F, 0.0)
+    assert events[0].config_ref == expected
+
+
+def test_every_settled_request_is_counted_by_outcome_also_late_ones() -> None:
+    bench = Bench()
+    late = bench.admit(0.0)
+    bench.trip(0.0)
+    bench.end(late, CANCELLED, 60.0)
+    calls = bench.circuit.counters.calls
+    assert (calls["failure"], calls["cancelled"], calls["success"], calls["slow"]) == (3, 1, 0, 0)
+    assert set(calls) == {"success", "failure", "slow", "throttled", "ignored", "cancelled", "not_sent"}
+
+
+def test_a_listener_that_raises_never_disturbs_the_machine() -> None:
+    failures: list[Exception] = []
+
+    def listener(_: Transition) -> None:
+        raise ValueError("full disk")
+
+    circuit = Circuit("c", SETTINGS, Surroundings(lambda: 0.5, listener, failures.append), 0.0)
+    for _ in range(3):
+        permit = circuit.ask(0.0, safe=True)
+        assert isinstance(permit, Permit)
+        circuit.settle(permit, F, 0.0)
+    assert circuit.refusal(1.0, safe=True) is not None
+    assert circuit.counters.listener_errors == 1
+    assert [str(failure) for failure in failures] == ["full disk"]
+
+
+# 23: a restart
+
+
+def test_an_open_circuit_goes_on_after_a_restart() -> None:
+    before = Bench()
+    before.end(before.half_open(), F, 10.0)
+    saved = before.circuit.export(11.0)
+    assert saved is not None
+    after = Bench(11.0)
+    after.circuit.restore(saved, 11.0)
+    assert after.refused(11.0).why == "the circuit is open: a probe failed: GET /items answered 503"
+    assert after.steps == [("closed", "open", "restored")]
+    after.call(F, 30.0)
+    assert after.circuit.snapshot(30.0).next_probe_at == 70.0
+
+
+def test_growth_goes_on_when_a_circuit_trips_soon_after_a_restored_period() -> None:
+    bench = Bench()
+    bench.circuit.restore(SavedCircuit(open_until=19.0, reopenings=1), 0.0)
+    bench.call(S, 19.0)
+    bench.trip(20.0)
+    assert bench.circuit.snapshot(20.0).next_probe_at == 60.0
+
+
+def test_a_half_open_circuit_probes_at_once_after_a_restart() -> None:
+    before = Bench()
+    before.half_open()
+    saved = before.circuit.export(OPEN_FOR)
+    assert saved is not None
+    after = Bench(OPEN_FOR)
+    after.circuit.restore(saved, OPEN_FOR)
+    assert after.admit(OPEN_FOR).role is Role.PROBE
+
+
+def test_a_closed_circuit_without_override_needs_no_saving() -> None:
+    bench = Bench()
+    assert bench.circuit.export(0.0) is None
+    force(bench, FORCED_OPEN, 0.0)
+    assert bench.circuit.export(60.0) is None
+
+
+@pytest.mark.parametrize(("now", "taken_up"), [(59.0, True), (60.0, False)], ids=["still on", "ended meanwhile"])
+def test_an_override_survives_a_restart_until_it_ends(now: float, taken_up: bool) -> None:  # noqa: FBT001 - a column of the table
+    before = Bench()
+    force(before, FORCED_OPEN, 0.0)
+    saved = before.circuit.export(1.0)
+    assert saved is not None
+    after = Bench(now)
+    after.circuit.restore(saved, now)
+    assert after.steps == ([("closed", "forced_open", "restored")] if taken_up else [])
+
+
+def test_a_saved_period_beyond_the_maximum_is_cut_to_it() -> None:
+    bench = Bench()
+    bench.circuit.restore(SavedCircuit(open_until=1e9), 0.0)
+    assert bench.circuit.snapshot(0.0).next_probe_at == 100.0
+    assert bench.refused(0.0).why == "the circuit is open: no reason recorded"
+
+
+def test_a_circuit_that_is_off_now_does_not_take_up_an_open_period() -> None:
+    bench = Bench(mode=BreakerMode.OFF)
+    bench.circuit.restore(SavedCircuit(open_until=50.0), 0.0)
+    assert bench.state == "closed"

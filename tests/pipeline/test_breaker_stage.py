@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sidecar.core.config import BreakerMode
+from sidecar.core.explanation import OverrideMode, Sample
+from sidecar.core.http import Headers, RequestHead, ResponseHead
+from sidecar.pipeline.breaker_stage import BreakerStage
+from sidecar.pipeline.errors import (
+    BadRequest,
+    CircuitOpen,
+    ClientGone,
+    ConnectionLost,
+    ConnectionRefused,
+    ConnectTimeout,
+    DnsFailed,
+    FirstByteTimeout,
+    IdleTimeout,
+    PoolExhausted,
+    ProtocolError,
+    ProxyError,
+    TlsFailed,
+    TotalTimeout,
+)
+from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response
+from tests.support.circuits import SETTINGS, Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WALL = 784_111_777.0
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return WALL + self.now
+
+
+class FakeBody(Body):
+    """A body that ends when the test says so."""
+
+    __slots__ = ()
+
+    def end_with(self, end: BodyEnd | ProxyError) -> None:
+        self._finish(end)
+
+
+class FakeUpstream:
+    """Answers from a script; counts what reaches it."""
+
+    def __init__(self, *script: Response | BaseException) -> None:
+        self.script = list(script)
+        self.reached = 0
+        self.hit = asyncio.Event()
+        self.gate: asyncio.Event | None = None
+        self.at_hand: Response | None = None
+
+    def answer_now(self, request: Request) -> Response | None:  # noqa: ARG002 - the port's signature
+        return self.at_hand
+
+    async def answer(self, request: Request) -> Response:  # noqa: ARG002 - the port's signature
+        self.reached += 1
+        self.hit.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+
+class Scene:
+    """A stage with its circuit, clock and upstream."""
+
+    def __init__(self, *script: Response | BaseException, **changes: object) -> None:
+        self.clock = FakeClock()
+        self.bench = Bench(**changes)
+        self.upstream = FakeUpstream(*script)
+        self.stage = BreakerStage(self.upstream, self.bench.circuit, self.clock)
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How requests ended, as far as any did."""
+        return {outcome: count for outcome, count in self.bench.circuit.counters.calls.items() if count}
+
+    async def ask(self, method: str = "GET", target: bytes = b"/items?key=1") -> Response:
+        made = request(method, target)
+        answer = self.stage.answer_now(made)
+        return answer if answer is not None else await self.stage.answer(made)
+
+    async def trip(self) -> None:
+        """Fail until the circuit opens, then leave the upstream healthy."""
+        healthy, self.upstream.script = self.upstream.script, [ConnectionRefused()]
+        while self.bench.state == "closed":
+            with pytest.raises(ConnectionRefused):
+                await self.ask()
+        self.upstream.script = healthy
+        self.upstream.reached = 0
+
+
+def request(method: str = "GET", target: bytes = b"/items?key=1") -> Request:
+    return Request(RequestHead(method, target, Headers()), b"", request_id=b"r-1", started=0.0)
+
+
+def response(status: int = 200, body: bytes | Body = b"", **fields: str) -> Response:
+    lines = [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
+    return Response(ResponseHead(status, Headers(lines)), body)
+
+
+# breaker.md §1
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, "success"), (204, "success"), (304, "success"), (404, "success"), (500, "failure"), (501, "success"),
+        (502, "failure"), (503, "failure"), (504, "failure"), (429, "throttled"), (418, "ignored"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_a_status_decides_the_outcome_when_the_body_has_arrived(
+    status: int,
+    outcome: str,
+    streamed: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    body = FakeBody(None)
+    scene = Scene(response(status, body if streamed else b"x"), ignore=frozenset({418}))
+    await scene.ask()
+    if streamed:
+        assert scene.calls == {}
+        body.end_with(BodyEnd.COMPLETE)
+    assert scene.calls == {outcome: 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ConnectionRefused(), "failure"), (ConnectionLost(), "failure"), (DnsFailed(), "failure"),
+        (TlsFailed(), "failure"), (ConnectTimeout(), "failure"), (FirstByteTimeout(), "failure"),
+        (IdleTimeout(), "failure"), (TotalTimeout(), "failure"), (ProtocolError(), "failure"),
+        (ClientGone(), "cancelled"), (PoolExhausted(), "not_sent"), (BadRequest(), "not_sent"),
+        (asyncio.CancelledError(), "cancelled"), (ZeroDivisionError(), "not_sent"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
+)  # fmt: skip
+async def test_what_is_raised_decides_the_outcome_and_is_passed_on(error: BaseException, outcome: str) -> None:
+    scene = Scene(error)
+    with pytest.raises(type(error)) as raised:
+        await scene.stage.answer(request())
+    assert raised.value is error
+    assert scene.calls == {outcome: 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "end", "outcome"),
+    [
+        (200, ConnectionLost(), "failure"),
+        (500, ConnectionLost(), "failure"),
+        (200, IdleTimeout(), "failure"),
+        (200, ClientGone(), "cancelled"),
+        (200, BodyEnd.ABANDONED, "cancelled"),
+        (500, BodyEnd.ABANDONED, "cancelled"),
+    ],
+    ids=["cut", "failing status and cut", "stalled", "client gone", "abandoned", "failing status and abandoned"],
+)
+async def test_a_body_that_does_not_end_well_is_one_outcome(
+    status: int, end: BodyEnd | ProxyError, outcome: str
+) -> None:
+    body = FakeBody(None)
+    scene = Scene(response(status, body))
+    await scene.ask()
+    body.end_with(end)
+    body.close()
+    assert scene.calls == {outcome: 1}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda body: response(101, body),
+        lambda body: response(200, body, content_type="text/event-stream"),
+        lambda body: response(200, body, content_type="Text/Event-Stream; charset=utf-8"),
+    ],
+    ids=["upgrade", "server-sent events", "with parameters"],
+)
+async def test_an_endless_body_settles_at_its_head(made: Callable[[Body], Response]) -> None:
+    body = FakeBody(None)
+    scene = Scene(made(body))
+    await scene.ask()
+    assert scene.calls == {"success": 1}
+    body.end_with(ConnectionLost())
+    assert scene.calls == {"success": 1}
+
+
+async def test_slow_is_measured_to_the_head() -> None:
+    body = FakeBody(None)
+    scene = Scene(response(200, body))
+    await scene.ask()
+    scene.clock.now = 60.0
+    body.end_with(BodyEnd.COMPLETE)
+    assert scene.calls == {"success": 1}
+
+
+async def test_an_answer_at_hand_never_meets_the_circuit() -> None:
+    scene = Scene(response())
+    scene.upstream.at_hand = response(500)
+    await scene.ask()
+    assert scene.calls == {}
+
+
+# Refusing
+
+
+async def test_an_open_circuit_refuses_before_any_task_and_says_why() -> None:
+    scene = Scene(response())
+    await scene.trip()
+    scene.clock.now = 2.5
+    with pytest.raises(CircuitOpen) as refused:
+        scene.stage.answer_now(request())
+    assert refused.value.detail == (
+        "the circuit is open: 3 consecutive failures, failure_threshold is 3; ask again in 8 s"
+    )
+    assert refused.value.retry_after == 8.0
+    assert (scene.upstream.reached, scene.bench.circuit.counters.rejected) == (0, 1)
+
+
+async def test_a_circuit_that_opens_between_the_look_and_the_task_refuses() -> None:
+    scene = Scene(response())
+    late = request()
+    assert scene.stage.answer_now(late) is None
+    scene.bench.circuit.override(OverrideMode.FORCED_OPEN, "", "", None, 0.0)
+    with pytest.raises(CircuitOpen, match="forced_open"):
+        await scene.stage.answer(late)
+    assert scene.upstream.reached == 0
+
+
+async def test_an_unsafe_method_leaves_the_probe_to_a_safe_one() -> None:
+    scene = Scene(response())
+    await scene.trip()
+    scene.clock.now = 9.0
+    with pytest.raises(CircuitOpen):
+        await scene.ask("GET")
+    scene.clock.now = 10.0
+    with pytest.raises(CircuitOpen, match="safe method"):
+        await scene.ask("POST")
+    await scene.ask("GET")
+    assert scene.bench.state == "closed"
+
+
+async def test_a_breaker_that_is_off_passes_everything() -> None:
+    scene = Scene(response(500), mode=BreakerMode.OFF)
+    for _ in range(20):
+        await scene.ask()
+    assert scene.upstream.reached == 20
+
+
+# Retry-After, samples
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "period"),
+    [
+        (503, "40", 40.0),
+        (503, "Sun, 06 Nov 1994 08:50:17 GMT", 40.0),
+        (503, "3", 10.0),
+        (503, "-40", 10.0),
+        (503, "9" * 400, 100.0),
+        (500, "40", 10.0),
+    ],
+    ids=["seconds", "date", "shorter", "negative", "huge", "of a status that does not ask"],
+)
+async def test_retry_after_of_the_tripping_answer_lengthens_the_open_period(
+    status: int, value: str, period: float
+) -> None:
+    scene = Scene(response(status, retry_after=value), failure_threshold=1)
+    await scene.ask()
+    assert scene.bench.circuit.snapshot(0.0).next_probe_at == period
+
+
+async def test_a_throttled_probe_holds_the_next_one_off() -> None:
+    scene = Scene(response(429, retry_after="20"))
+    await scene.trip()
+    scene.clock.now = 10.0
+    await scene.ask()
+    with pytest.raises(CircuitOpen, match="asked to wait; ask again in 20 s"):
+        await scene.ask()
+
+
+async def test_a_trip_shows_the_failing_requests() -> None:
+    body = FakeBody(None)
+    scene = Scene(ConnectionRefused(), response(503, body), failure_threshold=2)
+    scene.clock.now = 1.0
+    with pytest.raises(ConnectionRefused):
+        await scene.ask("POST", b"/orders")
+    await scene.ask(target=b"/items?token=secret")
+    scene.clock.now = 1.5
+    body.end_with(BodyEnd.COMPLETE)
+    first, second = scene.bench.events[0].samples
+    assert first == Sample(WALL + 1.0, "r-1", "POST", "/orders", None, "connection_refused", 0.0)
+    assert second == Sample(WALL + 1.5, "r-1", "GET", "/items", 503, None, 0.5)
+
+
+async def test_requests_that_hang_open_the_circuit_and_are_its_samples() -> None:
+    scene = Scene(response(), slow_rate=0.5, slow_after=2.0, minimum_requests=3)
+    scene.upstream.gate = asyncio.Event()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(scene.stage.answer(request()))
+        await asyncio.sleep(0)
+        scene.clock.now = 2.5
+        scene.bench.circuit.tick(2.5)
+        assert scene.bench.state == "open"
+        scene.upstream.gate.set()
+    samples = scene.bench.events[0].samples
+    assert [(sample.status, sample.error, sample.duration) for sample in samples] == [(None, None, 2.5)] * 3
+
+
+# The real loop (issue item 8)
+
+
+@pytest.mark.parametrize("probes", [1, 7])
+async def test_a_thousand_requests_at_the_moment_of_expiry_are_as_many_hits_as_probes(probes: int) -> None:
+    scene = Scene(response(), half_open_probes=probes, success_threshold=probes)
+    await scene.trip()
+    scene.clock.now = 10.0
+    scene.upstream.gate = asyncio.Event()
+    async with asyncio.timeout(10):
+        tasks = [asyncio.ensure_future(scene.ask()) for _ in range(1000)]
+        refused, _ = await asyncio.wait(tasks, timeout=0.05)
+        assert len(refused) == 1000 - probes
+        scene.upstream.gate.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert scene.upstream.reached == probes
+    assert sum(isinstance(result, Response) for result in results) == probes
+    assert sum(isinstance(result, CircuitOpen) for result in results) == 1000 - probes
+    assert scene.bench.state == "closed"
+
+
+async def cancel_before_it_starts(scene: Scene) -> None:
+    task = asyncio.ensure_future(scene.stage.answer(request()))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def cancel_while_waiting_for_the_upstream(scene: Scene) -> None:
+    scene.upstream.gate = asyncio.Event()
+    task = asyncio.ensure_future(scene.stage.answer(request()))
+    scene.upstream.hit.clear()
+    await scene.upstream.hit.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def leave_while_the_body_streams(scene: Scene) -> None:
+    body = FakeBody(None)
+    scene.upstream.script = [response(200, body)]
+    await scene.stage.answer(request())
+    body.close()
+
+
+async def lose_the_upstream_while_the_body_streams(scene: Scene) -> None:
+    body = FakeBody(None)
+    scene.upstream.script = [response(200, body)]
+    await scene.stage.answer(request())
+    body.end_with(ConnectionLost())
+
+
+async def time_out_waiting_for_the_upstream(scene: Scene) -> None:
+    scene.upstream.script = [FirstByteTimeout()]
+    with pytest.raises(FirstByteTimeout):
+        await scene.stage.answer(request())
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        cancel_before_it_starts,
+        cancel_while_waiting_for_the_upstream,
+        leave_while_the_body_streams,
+        lose_the_upstream_while_the_body_streams,
+        time_out_waiting_for_the_upstream,
+    ],
+    ids=lambda value: value.__name__,
+)
+@pytest.mark.parametrize("probing", [False, True], ids=["closed", "probe"])
+async def test_no_permit_stays_out_however_a_request_ends(end: Any, probing: bool) -> None:  # noqa: FBT001 - a column of the table
+    scene = Scene(response(), slow_rate=0.5)
+    if probing:
+        await scene.trip()
+        scene.clock.now = 10.0
+    await end(scene)
+    snapshot = scene.bench.circuit.snapshot(scene.clock.now)
+    assert snapshot.probes_in_flight == 0
+    in_flight = scene.bench.circuit._machine.in_flight
+    assert in_flight is not None
+    assert not in_flight.permits
+
+
+async def test_after_a_reload_statuses_count_by_the_new_lists() -> None:
+    scene = Scene(response(500))
+    scene.bench.circuit.reconfigure(replace(SETTINGS, failures=frozenset({503})), {}, 0.0)
+    await scene.ask()
+    assert scene.calls == {"success": 1}

@@ -1,0 +1,80 @@
+"""A circuit under test: its events, and short ways to let requests end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.config import Backoff, BreakerSettings, CountWindow
+from sidecar.core.explanation import Sample, Transition
+from sidecar.core.outcome import Outcome
+from sidecar.core.permit import Permit, Refusal
+
+OPEN_FOR = 10.0
+SETTINGS = BreakerSettings(
+    failure_threshold=3,
+    failure_rate=None,
+    window=CountWindow(10),
+    minimum_requests=4,
+    open_duration=OPEN_FOR,
+    backoff=Backoff(multiplier=2.0, max=100.0, jitter=0.0),
+    half_open_probes=1,
+    success_threshold=1,
+    probe_timeout=5.0,
+)
+
+
+class Bench:
+    """One circuit, the transitions it told of, and what its listener's failures were."""
+
+    def __init__(self, now: float = 0.0, /, **changes: object) -> None:
+        self.events: list[Transition] = []
+        self.errors: list[Exception] = []
+        self.chance = 0.5
+        self.refs = {"breaker.failure_threshold": "sidecar.yaml:7", "breaker": "sidecar.yaml:6"}
+        surroundings = Surroundings(lambda: self.chance, self.events.append, self.errors.append)
+        settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]  # the case tables name fields
+        self.circuit = Circuit("catalog", settings, surroundings, now, self.refs)
+
+    @property
+    def state(self) -> str:
+        return self.circuit.state.value
+
+    @property
+    def steps(self) -> list[tuple[str, str, str]]:
+        """Every transition as (from, to, cause)."""
+        return [(event.source.value, event.target.value, event.cause.value) for event in self.events]
+
+    def admit(self, now: float, *, safe: bool = True) -> Permit:
+        verdict = self.circuit.ask(now, safe=safe, describe=lambda: sample(now))
+        assert isinstance(verdict, Permit), verdict
+        return verdict
+
+    def refused(self, now: float, *, safe: bool = True) -> Refusal:
+        """The refusal, which the pure look must have foretold, unless a hanging request opened the circuit only now."""
+        foretold = self.circuit.refusal(now, safe=safe)
+        verdict = self.circuit.ask(now, safe=safe)
+        assert isinstance(verdict, Refusal), verdict
+        assert foretold == verdict or self.circuit.watches_slow
+        return verdict
+
+    def end(self, permit: Permit, outcome: Outcome, now: float, retry_after: float | None = None) -> None:
+        self.circuit.settle(permit, outcome, now, describe=lambda: sample(now), retry_after=retry_after)
+
+    def call(self, outcome: Outcome, now: float, *, took: float = 0.0, retry_after: float | None = None) -> None:
+        """A request from `now` for `took` seconds."""
+        self.end(self.admit(now), outcome, now + took, retry_after)
+
+    def trip(self, now: float = 0.0) -> None:
+        """Open it by consecutive failures."""
+        while self.state == "closed":
+            self.call(Outcome.FAILURE, now)
+
+    def half_open(self, now: float = 0.0) -> Permit:
+        """Trip, wait, and take the probe."""
+        self.trip(now)
+        return self.admit(self.circuit.snapshot(now).next_probe_at or 0.0)
+
+
+def sample(at: float, request_id: str | None = None) -> Sample:
+    return Sample(at, request_id or f"r{at:g}", "GET", "/items", 503, None, 0.1)
