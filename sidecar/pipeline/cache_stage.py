@@ -1,0 +1,231 @@
+"""The cache around an upstream and its circuit: answers from the store, and lets a stored answer stand in.
+
+What is decided is in `core.cache_policy` and `core.cacheability`; here it is carried out. A fresh hit, and a stale
+answer for a circuit that refuses, are given without a task.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES, request_directives
+from sidecar.core.cache_policy import (
+    Asked,
+    Bypass,
+    Fetch,
+    Revalidate,
+    Serve,
+    Unavailable,
+    bypass,
+    may_use,
+    on_failure,
+    on_request,
+)
+from sidecar.core.cache_status import Forward, Forwarded, detail_parameter
+from sidecar.core.conditional import ORIGIN_PRECONDITIONS
+from sidecar.core.config import CacheMode
+from sidecar.core.outcome import Outcome
+from sidecar.core.vary import select
+from sidecar.pipeline.cache_answers import SHAPING, CacheAnswers
+from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Trip
+from sidecar.pipeline.cache_refresh import CacheRefresh
+from sidecar.pipeline.collapse import Collapser, leads
+from sidecar.pipeline.collect import Collector
+from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
+from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.invalidation import invalidate_changed
+
+if TYPE_CHECKING:
+    from sidecar.core.stored import StoredResponse
+    from sidecar.pipeline.cached_route import CachedRoute, Surroundings
+    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.ports import CacheStore, Handler
+
+NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"cookie", b"pragma"}
+"""Request fields with which a fresh answer may not do, besides those that keep a request away from the store."""
+CIRCUIT_OPEN = "circuit_open"
+CIRCUIT_OPEN_PARAMETER = detail_parameter(CIRCUIT_OPEN)
+UPSTREAM_TIMEOUT = "upstream_timeout"
+
+
+class CacheStage:
+    """The shared cache of one route (RFC 9111)."""
+
+    __slots__ = (
+        "_answers",
+        "_clock",
+        "_collapser",
+        "_fetch",
+        "_inner",
+        "_is_plain",
+        "_needs_thought",
+        "_refresh",
+        "_route",
+        "_store",
+        "_surroundings",
+    )
+
+    def __init__(self, inner: Handler, store: CacheStore, route: CachedRoute, surroundings: Surroundings) -> None:
+        self._inner = inner
+        self._store = store
+        self._route = route
+        self._surroundings = surroundings
+        self._clock = surroundings.clock
+        self._answers = CacheAnswers(route, surroundings.stats)
+        self._fetch = CacheFetch(inner, store, route, surroundings, self._answers)
+        self._collapser = Collapser(self._fetch, store, route, surroundings, self._answers)
+        self._refresh = CacheRefresh(inner, store, route, surroundings)
+        self._needs_thought = NEEDS_THOUGHT | SHAPING | route.rules.foreign_fields
+        self._is_plain = route.rules.settings.mode is CacheMode.STANDARD and not route.rules.settings.debug
+
+    def answer_now(self, request: Request) -> Response | None:
+        """A stored answer, fresh or in the place of what the circuit refuses; None when the upstream is to be asked.
+
+        Raises GatewayTimeoutByDirective, and what the inner handler raises when nothing stored stands in.
+        """
+        found = self._plain(request) or self._look_up(request)
+        if isinstance(found, Response):
+            return found
+        request.lookup = found
+        return self._refused_or_none(request, found)
+
+    async def answer(self, request: Request) -> Response:
+        """The answer, whatever it takes. Raises what the inner handler raises when nothing stored stands in."""
+        found = request.lookup
+        if not isinstance(found, (Trip, Bypass)):
+            found = self._look_up(request)
+        if isinstance(found, Response):
+            return found
+        if isinstance(found, Bypass):
+            return await self._bypass(request, found)
+        try:
+            if self._collapser.collapses(found.asked):
+                return await self._together(found)
+            return await self._alone(found)
+        except ProxyError as error:
+            response = self._stand_in(found.asked, error)
+            if response is None:
+                raise
+            return response
+
+    def _plain(self, request: Request) -> Response | Trip | None:
+        """The commonest cases, kept short: a request that asks for nothing special, and one stored answer or none."""
+        head = request.head
+        if request.body or request.upgrade or head.method != "GET" or not self._is_plain:
+            return None
+        if not self._needs_thought.isdisjoint(head.headers.index):
+            return None
+        space = self._route.space
+        key = space.key(head)
+        variants = self._store.get(key)
+        if not variants:
+            return Trip(request, Asked(head, NO_REQUEST_DIRECTIVES, key, space, self._route.name), Forward.URI_MISS)
+        stored = variants[0]
+        if len(variants) != 1 or stored.selecting or stored.rules.always_validate:
+            return None
+        now = self._clock.monotonic()
+        return self._answers.whole(stored, now) if now < stored.expires_at else self._plain_stale(stored, now)
+
+    def _plain_stale(self, stored: StoredResponse, now: float) -> Response | None:
+        """The stale answer if the circuit certainly refuses."""
+        if on_failure(stored, NO_REQUEST_DIRECTIVES, self._route.rules, now) is None:
+            return None
+        if self._surroundings.circuit.refuse(now, safe=True) is None:
+            return None
+        return self._answers.whole(stored, now, CIRCUIT_OPEN_PARAMETER)
+
+    def _look_up(self, request: Request) -> Response | Trip | Bypass:
+        head, rules, space = request.head, self._route.rules, self._route.space
+        directives = NO_REQUEST_DIRECTIVES
+        if rules.settings.honor_request_directives:
+            directives = request_directives(head.headers)
+        bypassed = bypass(head, directives, rules, has_content=bool(request.body), upgrades=bool(request.upgrade))
+        if bypassed is not None:
+            return bypassed
+        return self._act(request, Asked(head, directives, space.key(head), space, self._route.name))
+
+    def _act(self, request: Request, asked: Asked) -> Response | Trip:
+        """The stored answer if that is decided, or the way upstream. Raises GatewayTimeoutByDirective."""
+        now = self._clock.monotonic()
+        variants = self._store.get(asked.key)
+        decision = on_request(asked.head.headers, asked.directives, variants, self._route.rules, now)
+        match decision:
+            case Serve(stored, refresh):
+                if refresh:
+                    self._refresh.behind(Trip(request, asked, Forward.STALE, stored))
+                return self._answers.hit(asked.head, stored, now)
+            case Unavailable():
+                raise GatewayTimeoutByDirective("nothing stored is of use, and the client wants nothing else")
+            case Revalidate(stored, reason):
+                trip = Trip(request, asked, reason, stored)
+                return self._in_the_shadow(trip, now) or trip
+            case Fetch(reason):
+                return Trip(request, asked, reason)
+            case _:
+                assert_never(decision)
+
+    def _in_the_shadow(self, trip: Trip, now: float) -> Response | None:
+        """The stale answer at once while a half-open circuit probes behind it (cache.md 21)."""
+        stored, asked = trip.stored, trip.asked
+        if stored is None or not self._surroundings.circuit.probing(now):
+            return None
+        if on_failure(stored, asked.directives, self._route.rules, now) is None:
+            return None
+        self._refresh.behind(trip)
+        return self._answers.hit(asked.head, stored, now, CIRCUIT_OPEN)
+
+    def _refused_or_none(self, request: Request, found: Trip | Bypass) -> Response | None:
+        """What stands in when the inner handler refuses at once, or what that has at hand; None as a rule."""
+        asked = found.asked if isinstance(found, Trip) else None
+        try:
+            response = self._inner.answer_now(request)
+        except ProxyError as error:
+            response = None if asked is None else self._stand_in(asked, error)
+            if response is None:
+                raise
+            return response
+        if response is None:
+            return None
+        return self._answers.forwarded(response, Forwarded(found.reason), None if asked is None else asked.key)
+
+    async def _together(self, trip: Trip) -> Response:
+        """The upstream's answer, shared with others who want the same at the same time."""
+        if self._collapser.boards(trip.asked):
+            return await self._collapser.follow(trip) or await self._alone(trip)
+        # Another request's fetch may have landed since this one looked.
+        found = self._act(trip.request, trip.asked)
+        if isinstance(found, Response):
+            return found
+        return await (self._collapser.lead(found) if leads(found) else self._alone(found))
+
+    async def _alone(self, trip: Trip) -> Response:
+        fetched = await self._fetch.fetch(trip)
+        if isinstance(fetched, Arriving):
+            limit = self._route.rules.settings.max_entry_size
+            Collector(self._store, fetched.draft, fetched.token, limit).watch(fetched.body)
+        return fetched.response
+
+    def _stand_in(self, asked: Asked, error: ProxyError) -> Response | None:
+        """The stored answer in the place of `error`, if there is one now and it may (cache.md 17, 18)."""
+        if not isinstance(error, CircuitOpen) and error.outcome is not Outcome.FAILURE:
+            return None
+        stored = select(self._store.get(asked.key), asked.head.headers)
+        rules, now = self._route.rules, self._clock.monotonic()
+        if stored is None or not may_use(stored, asked.head.headers, rules):
+            return None
+        if on_failure(stored, asked.directives, rules, now) is None:
+            return None
+        return self._answers.hit(asked.head, stored, now, _detail(error))
+
+    async def _bypass(self, request: Request, decision: Bypass) -> Response:
+        response = await self._inner.answer(request)
+        invalidate_changed(self._store, self._route.space, request.head, response)
+        why = decision.why if self._route.rules.settings.debug else ""
+        return self._answers.forwarded(response, Forwarded(decision.reason, detail=why))
+
+
+def _detail(error: ProxyError) -> str:
+    """Cache-Status detail: why a stored answer stands in."""
+    if isinstance(error, CircuitOpen):
+        return CIRCUIT_OPEN
+    return UPSTREAM_TIMEOUT if isinstance(error, UpstreamTimeout) else UPSTREAM_ERROR
