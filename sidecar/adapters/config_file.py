@@ -1,0 +1,194 @@
+"""The configuration file: YAML events → document → `core.config`, with every problem at its place.
+
+PyYAML's parser gives events only. Composing them here keeps scalars as source text, sees duplicate keys, and bounds
+depth and what aliases multiply; nothing in a file can construct an object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import yaml
+
+from sidecar.core.config_load import Loaded, read_document
+from sidecar.core.document import Entry, Mapping, Node, Scalar, Sequence
+from sidecar.core.document_text import LARGEST, Unreadable, decode, lines
+from sidecar.core.problem import START, Position, Problems
+from sidecar.core.units import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping as Environ
+    from pathlib import Path
+
+DEEPEST = 50
+"""Nesting beyond this is no configuration, and libyaml is quadratic in it."""
+MOST_NODES = 1_000_000
+"""Nodes in a document, those that aliases repeat counted each time."""
+MERGE = "<<"
+
+
+def load(path: Path, environ: Environ[str, str]) -> Loaded:
+    """The configuration in the file at `path`. Never raises for what the file is or holds: see `problems`."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        problems = Problems()
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        problems.error(START, f"cannot read the file: {reason}", "name the file with -c or SIDECAR_CONFIG")
+        return Loaded(None, problems.listed(), str(path), "")
+    return load_text(content, environ, str(path))
+
+
+def load_text(content: str | bytes, environ: Environ[str, str], source: str = "<config>") -> Loaded:
+    """The configuration in `content`; `source` names it in messages and references."""
+    problems = Problems()
+    try:
+        text = decode(content)
+    except Unreadable as error:
+        problems.error(error.at, str(error), error.hint)
+        shown = content if isinstance(content, str) else content.decode("utf-8", "replace")
+        return Loaded(None, problems.listed(), source, shown.removeprefix("\ufeff"))
+    try:
+        document = _Composer(text, problems).compose()
+    except Unreadable as error:
+        problems.error(error.at, str(error), error.hint)
+        return Loaded(None, problems.listed(), source, text)
+    return read_document(document, environ, problems, source, text)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A collection whose end has not come yet."""
+
+    is_mapping: bool
+    at: Position
+    anchor: str | None
+    children: list[Node] = field(default_factory=list)
+    nodes: int = 1
+
+
+class _Composer:
+    """Builds the document from events, with its own stack."""
+
+    def __init__(self, text: str, problems: Problems) -> None:
+        self._text = text
+        self._problems = problems
+        self._open: list[_Open] = []
+        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._root: Node | None = None
+        self._documents = 0
+        self._nodes = 0
+
+    def compose(self) -> Node | None:
+        """The one document, None when there is nothing in the text. Raises Unreadable where reading must stop."""
+        try:
+            for event in yaml.parse(self._text, Loader=yaml.CSafeLoader):
+                self._take(event)
+        except yaml.MarkedYAMLError as error:
+            raise _syntax_error(error, self._text) from None
+        return self._root
+
+    def _take(self, event: yaml.Event) -> None:
+        if isinstance(event, yaml.ScalarEvent):
+            self._refuse_tag(event)
+            self._add(Scalar(event.value, event.implicit[0], _place(event)), event.anchor, 1)
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            self._refuse_tag(event)
+            self._start(event)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            self._end()
+        elif isinstance(event, yaml.AliasEvent):
+            self._alias(event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise Unreadable(_place(event), "a second document starts here", "a configuration is one YAML document")
+
+    def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+        if event.tag is not None:
+            self._problems.error(_place(event), "YAML tags are not supported", "remove the tag: types are known here")
+
+    def _start(self, event: yaml.CollectionStartEvent) -> None:
+        at = _place(event)
+        if len(self._open) >= DEEPEST:
+            raise Unreadable(at, f"nested deeper than {DEEPEST} levels")
+        self._open.append(_Open(isinstance(event, yaml.MappingStartEvent), at, event.anchor))
+
+    def _end(self) -> None:
+        done = self._open.pop()
+        node: Node = self._mapping(done) if done.is_mapping else Sequence(tuple(done.children), done.at)
+        self._add(node, done.anchor, done.nodes)
+
+    def _alias(self, event: yaml.AliasEvent) -> None:
+        if event.anchor not in self._anchors:
+            raise Unreadable(_place(event), f"the alias *{event.anchor} has no anchor before it")
+        node, nodes = self._anchors[event.anchor]
+        self._add(node, None, nodes, _place(event))
+
+    def _add(self, node: Node, anchor: str | None, nodes: int, at: Position | None = None) -> None:
+        self._nodes += nodes if at else 1
+        if self._nodes > MOST_NODES:
+            raise Unreadable(at or node.at, f"more than {MOST_NODES} values", "aliases multiply what they repeat")
+        if anchor is not None:
+            self._anchors[anchor] = (node, nodes)
+        if self._open:
+            self._open[-1].children.append(node)
+            self._open[-1].nodes += nodes
+        else:
+            self._root = node
+
+    def _mapping(self, done: _Open) -> Mapping:
+        entries: dict[str, Entry] = {}
+        merged: list[Node] = []
+        for key, value in zip(done.children[::2], done.children[1::2], strict=True):
+            if not isinstance(key, Scalar):
+                self._problems.error(key.at, "a key must be a single value")
+            elif key.plain and key.text == MERGE:
+                merged += value.items if isinstance(value, Sequence) else (value,)
+            elif key.text in entries:
+                first = entries[key.text].key.at
+                self._problems.error(key.at, f"duplicate key {quoted(key.text)}", f"it stands in line {first.line} too")
+            else:
+                entries[key.text] = Entry(key, value)
+        return Mapping(self._merge(entries, merged, done), done.at)
+
+    def _merge(self, entries: dict[str, Entry], merged: list[Node], done: _Open) -> dict[str, Entry]:
+        """`entries` and, where they say nothing, those of the mappings that `<<` names."""
+        for node in merged:
+            if isinstance(node, Mapping):
+                entries = {**node.entries, **entries}
+                done.nodes += len(node.entries)
+                self._nodes += len(node.entries)
+            else:
+                self._problems.error(node.at, "<< takes an alias of a mapping, or a list of them")
+        return entries
+
+
+def _place(event: yaml.Event) -> Position:
+    start, end = event.start_mark, event.end_mark
+    if start is None or end is None:
+        return START
+    length = end.column - start.column if end.line == start.line else 1
+    return Position(start.line + 1, start.column + 1, max(1, length))
+
+
+HINTS = (
+    ("${", "a value with ${…} inside { } or [ ] goes in quotes"),
+    ("[::", "an IPv6 address goes in quotes: '[::1]:4100'"),
+    ("*:", "an address with * goes in quotes; for every interface write 0.0.0.0"),
+    ("\t", "indent with spaces: YAML allows no tabs there"),
+    ("%", "a value that starts with % goes in quotes"),
+)
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
+    mark = error.problem_mark or error.context_mark
+    at = Position(mark.line + 1, mark.column + 1) if mark else START
+    rows = lines(text)
+    row = rows[at.line - 1] if at.line <= len(rows) else ""
+    hint = next((hint for trace, hint in HINTS if trace in row), "")
+    if not hint and "mapping values" in (error.problem or ""):
+        hint = "a value with ': ' in it goes in quotes"
+    return Unreadable(at, f"not valid YAML: {error.problem}", hint)

@@ -1,0 +1,56 @@
+"""Asks a running sidecar whether it is ready, with nothing but the standard library: images have no curl."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from sidecar.core.config import Address
+
+EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - translated, not bound
+READY_PATH = "/readyz"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over the Unix socket at `path`."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def not_ready_at(address: Address, timeout: float = 2.0) -> str | None:
+    """Why the telemetry listener bound to `address` does not say ready, or None when it does."""
+    if address.unix_path:
+        return _ask(_UnixConnection(address.unix_path, timeout), READY_PATH)
+    host = EVERY_INTERFACE.get(address.host, address.host)
+    return _ask(http.client.HTTPConnection(host, address.port, timeout=timeout), READY_PATH)
+
+
+def not_ready(url: str, timeout: float = 2.0) -> str | None:
+    """The same for a URL; its path is /readyz unless it has one. Raises ValueError for no http:// URL."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError(f"{url!r} is not an http:// URL")
+    path = f"{parts.path or READY_PATH}{'?' if parts.query else ''}{parts.query}"
+    return _ask(http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout), path)
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> str | None:
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer = response.read(200).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return str(error) or type(error).__name__
+    finally:
+        connection.close()
+    return None if response.status == http.client.OK else f"{response.status} {answer}"

@@ -1,0 +1,200 @@
+"""argv → subcommand → exit code. Each command imports what it needs, so that the small ones start fast."""
+
+# ruff: noqa: PLC0415 - a health check every few seconds must not load a server
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from sidecar import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sidecar.core.config import Config
+    from sidecar.core.config_load import Loaded
+    from sidecar.core.http import Field
+
+CLEAN = 0
+FAILED = 1
+USAGE = 64
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with the contract's exit code for usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit code of contract.md §1."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not complain at its final flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="sidecar", description="HTTP reverse-proxy sidecar with circuit breakers and a cache.")
+    parser.add_argument("--version", action="version", version=f"circuit-sidecar {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    run = _command(commands, "run", _run, "run the sidecar")
+    _takes_config(run)
+    check = _command(commands, "check", _check, "validate a configuration; exit 0 clean, 1 errors")
+    _takes_config(check)
+    check.add_argument("--format", choices=("text", "json", "github"), default="text")
+    check.add_argument("--strict", action="store_true", help="warnings fail too")
+    explain = _command(commands, "explain", _explain, "show what becomes of a request, and which line decides it")
+    _takes_config(explain)
+    explain.add_argument("method", metavar="METHOD")
+    explain.add_argument("url", metavar="URL", help="a path, or the URL that the client asks for")
+    explain.add_argument("-H", "--header", action="append", default=[], type=_field, metavar="'K: V'")
+    _command(commands, "schema", _schema, "print the JSON Schema of the configuration")
+    _command(commands, "demo", _demo, "run a sidecar before an origin that fails on a schedule")
+    health = _command(commands, "healthcheck", _healthcheck, "ask a running sidecar whether it is ready; exit 0 or 1")
+    _takes_config(health)
+    health.add_argument("--url", help="default: /readyz on the telemetry listener of the configuration")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[_Parser], name: str, run: Callable[[argparse.Namespace], int], purpose: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=purpose, description=purpose)
+    parser.set_defaults(command=run, parser=parser)
+    return parser
+
+
+def _takes_config(parser: argparse.ArgumentParser) -> None:
+    default = os.environ.get("SIDECAR_CONFIG") or None
+    parser.add_argument("-c", "--config", metavar="FILE", default=default, help="default: $SIDECAR_CONFIG")
+
+
+def _misused(arguments: argparse.Namespace, message: str) -> NoReturn:
+    parser: _Parser = arguments.parser
+    parser.error(message)
+
+
+def _field(text: str) -> Field:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not 'Name: value'")
+    return name.strip().encode(), value.strip().encode()
+
+
+def _config_path(arguments: argparse.Namespace) -> Path:
+    if arguments.config is None:
+        _misused(arguments, "no configuration: give -c FILE or set SIDECAR_CONFIG")
+    return Path(arguments.config)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from sidecar.app import run
+
+    return run(_config_path(arguments))
+
+
+def _demo(_arguments: argparse.Namespace) -> int:
+    from sidecar.demo import run_demo
+
+    return run_demo()
+
+
+def _load(arguments: argparse.Namespace) -> Loaded:
+    from sidecar.adapters.config_file import load
+
+    return load(_config_path(arguments), os.environ)
+
+
+def _loaded_config(arguments: argparse.Namespace) -> Config | None:
+    """The configuration, or None after telling what is wrong with it."""
+    from sidecar.core.problem_report import as_text
+
+    loaded = _load(arguments)
+    if loaded.config is None:
+        sys.stderr.write(as_text(loaded.errors, loaded.source, loaded.text))
+    return loaded.config
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from sidecar.core import problem_report
+
+    loaded = _load(arguments)
+    match arguments.format:
+        case "json":
+            sys.stdout.write(problem_report.as_json(loaded.problems, loaded.source))
+        case "github":
+            sys.stdout.write(problem_report.as_github(loaded.problems, loaded.source))
+        case _:
+            sys.stdout.write(problem_report.as_text(loaded.problems, loaded.source, loaded.text))
+            sys.stdout.write(f"{loaded.source}: {_summary(loaded)}\n")
+    return FAILED if loaded.config is None or (arguments.strict and loaded.problems) else CLEAN
+
+
+def _summary(loaded: Loaded) -> str:
+    errors = len(loaded.errors)
+    counts = f"{_count(errors, 'error')}, {_count(len(loaded.problems) - errors, 'warning')}"
+    if loaded.config is None:
+        return counts
+    usable = f"{_count(len(loaded.config.upstreams), 'upstream')}, {_count(len(loaded.config.routes), 'route')}"
+    return f"usable ({usable}); {counts}" if loaded.problems else f"clean ({usable})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from sidecar.core.request_explanation import BadUrl, as_lines, explain_request, request_head
+
+    config = _loaded_config(arguments)
+    if config is None:
+        return USAGE
+    own = [str(address) for address in config.proxy.listen]
+    try:
+        head = request_head(arguments.method, arguments.url, arguments.header, own)
+    except BadUrl as error:
+        _misused(arguments, str(error))
+    explanation = explain_request(config, head)
+    sys.stdout.writelines(f"{line}\n" for line in as_lines(explanation))
+    return CLEAN if explanation.routing.match else FAILED
+
+
+def _schema(_arguments: argparse.Namespace) -> int:
+    from sidecar.core.json_schema import schema
+
+    sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+    return CLEAN
+
+
+def _healthcheck(arguments: argparse.Namespace) -> int:
+    from sidecar.adapters.healthcheck import not_ready, not_ready_at
+    from sidecar.core.config import TelemetrySettings
+
+    telemetry = TelemetrySettings()
+    if arguments.url:
+        try:
+            reason = not_ready(arguments.url)
+        except ValueError as error:
+            _misused(arguments, str(error))
+    else:
+        if arguments.config is not None:
+            config = _loaded_config(arguments)
+            if config is None:
+                return USAGE
+            telemetry = config.telemetry
+        reason = not_ready_at(telemetry.listen[0])
+    if reason is not None:
+        sys.stderr.write(f"not ready: {reason}\n")
+    return CLEAN if reason is None else FAILED

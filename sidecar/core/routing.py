@@ -1,0 +1,206 @@
+"""The route table: which route a request takes.
+
+Paths are compared octet by octet, without the query and without any normalization. A prefix means whole leading
+segments: `/a/` and `/a` both match `/a` and `/a/b`, never `/ab`. Among routes whose conditions all hold, an exact
+path beats a prefix, a longer prefix a shorter one; then a host condition beats none, then more conditions beat
+fewer, then the order of the file decides. Regular expressions come after all these, in order.
+
+A look-up costs one dictionary access per segment of the path, however many routes there are.
+
+A request that names an upstream's own authority, as a forward proxy's clients do, reaches the implicit route of that
+upstream with its path untouched.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.core.config import DEFAULT_PORTS, Rewrite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sidecar.core.config import Match, RouteConfig
+    from sidecar.core.http import Headers, RequestHead
+
+UNTOUCHED = Rewrite()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """A route, and the rewrite that applies: the route's own, or none when a forward-proxy request names its path."""
+
+    route: RouteConfig
+    rewrite: Rewrite
+
+
+class Candidate:
+    """A route's conditions beyond its path, as octets."""
+
+    __slots__ = ("free", "headers", "host", "match", "methods", "order", "regex")
+
+    def __init__(self, route: RouteConfig, order: int) -> None:
+        conditions = route.match
+        self.match = RouteMatch(route, route.rewrite)
+        self.order = order
+        self.regex = conditions.regex
+        self.host = conditions.host.encode() if conditions.host else None
+        self.methods = conditions.methods
+        self.headers = [
+            (name.encode(), None if value is None else value.encode()) for name, value in conditions.headers
+        ]
+        self.free = not (self.methods or self.headers)
+        """Whether nothing but path and host is asked."""
+
+    def admits(self, head: RequestHead) -> bool:
+        """Whether method and headers fit."""
+        if self.methods is not None and head.method not in self.methods:
+            return False
+        return all(holds(head.headers, name, value) for name, value in self.headers)
+
+    def rank(self) -> tuple[int, int]:
+        """Sorts the more demanding first, then by order."""
+        return -len(self.headers) - bool(self.methods), self.order
+
+
+def holds(headers: Headers, name: bytes, value: bytes | None) -> bool:
+    """Whether the field is there, and is `value` unless that is None."""
+    found = headers.index.get(name)
+    return found is not None and (value is None or found == value)
+
+
+class Site:
+    """The candidates of one path or prefix, by host; `only` is set when there is nothing to choose."""
+
+    __slots__ = ("anywhere", "by_host", "only")
+
+    def __init__(self) -> None:
+        self.by_host: dict[bytes, list[Candidate]] = {}
+        self.anywhere: list[Candidate] = []
+        self.only: RouteMatch | None = None
+
+    def add(self, candidate: Candidate) -> None:
+        """File `candidate` under its host."""
+        known = self.by_host.setdefault(candidate.host, []) if candidate.host else self.anywhere
+        known.append(candidate)
+        known.sort(key=Candidate.rank)
+        self.only = self.anywhere[0].match if not self.by_host and self.anywhere[0].free else None
+
+    def choose(self, head: RequestHead) -> RouteMatch | None:
+        """The first candidate that admits `head`."""
+        if self.by_host:
+            for name in host_names(head.authority):
+                for candidate in self.by_host.get(name, ()):
+                    if candidate.admits(head):
+                        return candidate.match
+        for candidate in self.anywhere:
+            if candidate.admits(head):
+                return candidate.match
+        return None
+
+
+class RouteTable:
+    """All routes, indexed once; `match` is on the hot path."""
+
+    __slots__ = ("_authorities", "_exact", "_longest", "_patterns", "_prefixes", "_sorted", "candidates")
+
+    def __init__(self, routes: Iterable[RouteConfig]) -> None:
+        self.candidates = [Candidate(route, order) for order, route in enumerate(routes)]
+        self._exact: dict[bytes, Site] = {}
+        self._prefixes: dict[bytes, Site] = {}
+        self._patterns: list[Candidate] = []
+        self._authorities: dict[bytes, RouteMatch] = {}
+        for candidate in self.candidates:
+            self._add(candidate)
+        self._longest = max(map(len, self._prefixes), default=0)
+        self._sorted = sorted((path_shown(each.match.route.match), each.order) for each in self.candidates)
+
+    def _add(self, candidate: Candidate) -> None:
+        route = candidate.match.route
+        if route.match.path is not None:
+            self._exact.setdefault(route.match.path.encode(), Site()).add(candidate)
+        elif route.match.prefix is not None:
+            self._prefixes.setdefault(segments(route.match.prefix), Site()).add(candidate)
+        else:
+            self._patterns.append(candidate)
+        if route.implicit:
+            for authority in authorities(route):
+                self._authorities.setdefault(authority, RouteMatch(route, UNTOUCHED))
+
+    def match(self, head: RequestHead) -> RouteMatch | None:
+        """The route of a request, or None."""
+        target = head.target
+        query = target.find(b"?")
+        path = target if query < 0 else target[:query]
+        site = self._exact.get(path)
+        found = None if site is None else site.only or site.choose(head)
+        end = len(path)
+        if end > self._longest:
+            end = path.rfind(b"/", 0, self._longest + 1)
+        while found is None and end >= 0:
+            site = self._prefixes.get(path[:end])
+            if site is None or (found := site.only or site.choose(head)) is None:
+                end = path.rfind(b"/", 0, end)
+        if found is None and self._patterns:
+            found = self._by_pattern(head, path)
+        if found is None or (head.absolute_form and found.route.match.host is None):
+            return self._authorities.get(head.authority.lower(), found)
+        return found
+
+    def _by_pattern(self, head: RequestHead, path: bytes) -> RouteMatch | None:
+        names = (None, *host_names(head.authority))
+        for candidate in self._patterns:
+            fits = candidate.regex is not None and candidate.regex.match(path)
+            if fits and candidate.host in names and candidate.admits(head):
+                return candidate.match
+        return None
+
+    def nearest(self, path: bytes, count: int = 3) -> list[str]:
+        """Names of the routes whose path begins most like `path`, for the answer to a request that has none.
+
+        Costs the same for a thousand routes: only neighbours in sorted order are looked at.
+        """
+        at = bisect_left(self._sorted, (path, 0))
+        neighbours = self._sorted[max(0, at - count) : at + count]
+        neighbours.sort(key=lambda each: -common(each[0], path))
+        return [self.candidates[order].match.route.name for _, order in neighbours[:count]]
+
+
+def segments(prefix: str) -> bytes:
+    """The prefix without its final slash; the root is empty."""
+    return prefix.removesuffix("/").encode()
+
+
+def path_shown(match: Match) -> bytes:
+    """The path, prefix or pattern of `match`, whichever it has."""
+    return match.regex.pattern if match.regex else (match.path or match.prefix or "/").encode()
+
+
+def host_names(authority: bytes) -> tuple[bytes, ...]:
+    """What a host condition may say to match `authority`: it whole, and without its port."""
+    authority = authority.lower()
+    colon = authority.rfind(b":")
+    if colon < 0 or authority.endswith(b"]"):
+        return (authority,)
+    return authority, authority[:colon]
+
+
+def authorities(route: RouteConfig) -> Iterable[bytes]:
+    """How clients of a forward proxy name the upstream of `route`: with and without a default port."""
+    for endpoint in route.upstream.endpoints:
+        if not endpoint.unix_path:
+            yield endpoint.authority.encode()
+            if endpoint.port == DEFAULT_PORTS[endpoint.scheme]:
+                yield f"{endpoint.authority}:{endpoint.port}".encode()
+
+
+def common(one: bytes, other: bytes) -> int:
+    """How many octets both begin with."""
+    length = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        length += 1
+    return length

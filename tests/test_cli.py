@@ -1,0 +1,170 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidecar import __version__
+from sidecar.cli import main
+
+GOOD = "upstreams: {a: {url: http://a}}\n"
+WARNED = "upstreams: {a: {url: http://a, breaker: {open_duration: 1s}}}\n"
+BAD = "upstreams: {a: {url: ftp://a}}\nproxi: 1\n"
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIDECAR_CONFIG", raising=False)
+
+
+def written(folder: Path, text: str) -> str:
+    file = folder / "sidecar.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def exit_code(*argv: str) -> int:
+    try:
+        return main(argv)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "code"),
+    [(GOOD, [], 0), (GOOD, ["--strict"], 0), (WARNED, [], 0), (WARNED, ["--strict"], 1), (BAD, [], 1)],
+)
+@pytest.mark.parametrize("form", ["text", "json", "github"])
+def test_check_exits_by_the_worst_finding(tmp_path: Path, text: str, flags: list[str], code: int, form: str) -> None:
+    assert exit_code("check", "-c", written(tmp_path, text), "--format", form, *flags) == code
+
+
+def test_check_shows_every_error_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, BAD)
+    main(["check", "-c", file])
+    shown = capsys.readouterr().out
+    assert f"{file}:1:22: error: url: the scheme 'ftp' is not supported\n" in shown
+    assert "\n    proxi: 1\n    ^^^^^\n    hint: did you mean 'proxy'?\n" in shown
+    assert shown.endswith(f"{file}: 2 errors, 0 warnings\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [(GOOD, "clean (1 upstream, 1 route)"), (WARNED, "usable (1 upstream, 1 route); 0 errors, 1 warning")],
+)
+def test_check_sums_up(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, summary: str) -> None:
+    file = written(tmp_path, text)
+    main(["check", "-c", file])
+    assert capsys.readouterr().out.endswith(f"{file}: {summary}\n")
+
+
+def test_check_speaks_json_and_github(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, BAD)
+    main(["check", "-c", file, "--format", "json"])
+    assert [each["line"] for each in json.loads(capsys.readouterr().out)["problems"]] == [1, 2]
+    main(["check", "-c", file, "--format", "github"])
+    assert capsys.readouterr().out.startswith(f"::error file={file},line=1,col=22,")
+
+
+def test_the_environment_names_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_CONFIG", written(tmp_path, BAD))
+    assert exit_code("check") == 1
+    assert exit_code("check", "-c", written(tmp_path, GOOD)) == 0
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["fly"],
+        ["check"],
+        ["run"],
+        ["explain", "GET", "/"],
+        ["check", "-c", "x", "--format", "xml"],
+        ["explain", "-c", "x", "GET"],
+        ["explain", "-c", "x", "GET", "/", "-H", "no colon"],
+        ["healthcheck", "--url", "nowhere"],
+        ["schema", "extra"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_64_and_says_why(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(*argv) == 64
+    assert "usage: sidecar" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_an_error_not_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("check", "-c", "/nowhere/sidecar.yaml") == 1
+    assert "/nowhere/sidecar.yaml:1:1: error: cannot read the file" in capsys.readouterr().out
+    assert exit_code("explain", "-c", "/nowhere/sidecar.yaml", "GET", "/") == 64
+
+
+def test_explain_shows_route_target_and_origin_of_each_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, GOOD + "routes: [{name: r, match: {prefix: /x, headers: {k: v}}, upstream: a}]\n")
+    assert exit_code("explain", "-c", file, "GET", "/x/1?q=2", "-H", "K: v") == 0
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["route", "r", f"{file}:2"] in shown
+    assert ["sends", "GET", "http://a/x/1?q=2", f"{file}:2"] in shown
+
+
+def test_explain_exits_1_without_a_route(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("explain", "-c", written(tmp_path, GOOD), "GET", "/none") == 1
+    assert "nearest routes: a" in capsys.readouterr().out
+
+
+def test_explain_refuses_a_bad_configuration_or_url(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("explain", "-c", written(tmp_path, BAD), "GET", "/") == 64
+    assert "error: url:" in capsys.readouterr().err
+    assert exit_code("explain", "-c", written(tmp_path, GOOD), "GET", "a b") == 64
+
+
+def test_schema_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("schema") == 0
+    assert json.loads(capsys.readouterr().out)["required"] == ["upstreams"]
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("--version") == 0
+    assert capsys.readouterr().out == f"circuit-sidecar {__version__}\n"
+
+
+def test_healthcheck_asks_the_configured_listener(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, GOOD + f"telemetry: {{listen: 'unix:{tmp_path}/t.sock'}}\n")
+    assert exit_code("healthcheck", "-c", file) == 1
+    assert "not ready: [Errno 2] No such file or directory" in capsys.readouterr().err
+    assert exit_code("healthcheck", "-c", written(tmp_path, BAD)) == 64
+
+
+def loaded_by(*argv: str) -> set[str]:
+    script = (
+        f"import sys; from sidecar.cli import main\ntry: main({list(argv)!r})\nfinally: print('\\n'.join(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    return set(ran.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "heavy"),
+    [
+        (["healthcheck", "--url", "http://127.0.0.1:1"], {"aiohttp", "uvloop", "httptools", "asyncio", "yaml"}),
+        (["check", "-c", "/nowhere"], {"aiohttp", "uvloop", "httptools", "asyncio"}),
+    ],
+)
+def test_small_commands_load_no_server(argv: list[str], heavy: set[str]) -> None:
+    loaded = loaded_by(*argv)
+    assert "sidecar.cli" in loaded
+    assert loaded & heavy == set()
+
+
+def test_the_package_runs_as_a_module() -> None:
+    ran = subprocess.run([sys.executable, "-m", "sidecar", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"circuit-sidecar {__version__}\n"
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
+    command = f"{sys.executable} -m sidecar schema | true"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
