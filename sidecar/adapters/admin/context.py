@@ -1,0 +1,54 @@
+"""What the admin API works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from sidecar.core.breaker import Circuit
+    from sidecar.core.config import Config
+    from sidecar.core.config_change import Verdict
+    from sidecar.core.events import EventRing
+    from sidecar.core.report import Moment
+    from sidecar.pipeline.ports import CacheStore
+    from sidecar.pipeline.stats import RouteStats
+
+
+class Reloading(Protocol):
+    """Whoever can read the configuration anew."""
+
+    async def check(self, text: str | None) -> Verdict:
+        """What a reload would do if `text`, or None for the file as it is now, were the file; changes nothing."""
+
+    async def reload(self) -> Verdict:
+        """Read the file and use what it says, unless there is an error in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminContext:
+    """Everything the calls need from the process. What a reload replaces is behind a callable.
+
+    `info` tells about the process in JSON values. `hosts` are names that callers may use for this listener beyond
+    loopback. `heartbeat` is the longest silence on an event stream, seconds.
+    """
+
+    config: Callable[[], Config]
+    circuits: Callable[[], Mapping[str, Circuit]]
+    route_stats: Callable[[], Iterable[RouteStats]]
+    store: CacheStore
+    events: EventRing
+    moment: Callable[[], Moment]
+    info: Callable[[], Mapping[str, object]]
+    reloading: Reloading
+    hosts: tuple[str, ...] = ()
+    token_file: str | None = None
+    heartbeat: float = 15.0
+
+
+CONTEXT: web.AppKey[AdminContext] = web.AppKey("context")
+"""Where an application keeps its context."""

@@ -1,0 +1,95 @@
+"""GET and DELETE /v1/cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.adapters.admin.answers import json_answer
+from sidecar.adapters.admin.bodies import refuse_other_types
+from sidecar.adapters.admin.context import CONTEXT
+from sidecar.adapters.admin.problems import BodyError, bad_values, unknown
+from sidecar.core.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from sidecar.adapters.admin.context import AdminContext
+    from sidecar.core.report import Moment
+    from sidecar.pipeline.ports import RouteEntries
+
+SELECTORS = ("route", "url", "prefix", "tag")
+
+
+async def show_cache(request: web.Request) -> web.Response:
+    """What the store holds, whole and by route, and what became of the requests that might have used it."""
+    context = request.app[CONTEXT]
+    stats = context.store.stats
+    return json_answer(
+        {
+            "entries": stats.entries,
+            "bytes": stats.bytes,
+            "max_size": context.config().cache.max_size,
+            "evictions": dict(stats.evictions),
+            "routes": _by_route(context),
+        }
+    )
+
+
+def _by_route(context: AdminContext) -> list[dict[str, object]]:
+    moment = context.moment()
+    held = {entries.route: entries for entries in context.store.summarize()}
+    results = {stats.name: dict(stats.cache_results) for stats in context.route_stats() if stats.cache_results}
+    return [
+        {"route": route, **_held_view(held.get(route), moment), "results": results.get(route, {})}
+        for route in sorted(held.keys() | results.keys())
+    ]
+
+
+def _held_view(held: RouteEntries | None, moment: Moment) -> dict[str, object]:
+    if held is None:
+        return {"entries": 0, "bytes": 0, "oldest": None, "largest": 0}
+    return {
+        "entries": held.entries,
+        "bytes": held.bytes,
+        "oldest": moment.date(held.oldest),
+        "largest": held.largest,
+    }
+
+
+async def purge_cache(request: web.Request) -> web.Response:
+    """Forget what the query selects; several selectors narrow each other. Before the answer it is gone."""
+    refuse_other_types(request)
+    context = request.app[CONTEXT]
+    chosen = _selected(request, context)
+    octets = {name: value.encode() for name, value in chosen.items() if name != "route"}
+    purged = context.store.purge(route=chosen.get("route"), **octets)
+    message = f"cache: {purged} entries purged by {', '.join(f'{name} {value}' for name, value in chosen.items())}"
+    context.events.append(context.moment().wall, "purge", message, details={**chosen, "purged": purged})
+    return json_answer({"purged": purged})
+
+
+def _selected(request: web.Request, context: AdminContext) -> dict[str, str]:
+    """The selectors of the query. Raises Problem unless there is one, each is known, and none is given twice."""
+    errors = [
+        BodyError(f"?{name}", f"unknown; {did_you_mean(name, SELECTORS)}")
+        for name in request.query
+        if name not in SELECTORS
+    ]
+    for name in SELECTORS:
+        values = request.query.getall(name, [])
+        if len(values) > 1:
+            errors.append(BodyError(f"?{name}", "given more than once"))
+        elif values == [""]:
+            errors.append(BodyError(f"?{name}", "is empty"))
+    if not request.query:
+        errors.append(BodyError("?", f"say what to purge: one of {', '.join(SELECTORS)}"))
+    if errors:
+        raise bad_values(errors)
+    _check_route(request.query.get("route"), context)
+    return dict(request.query)
+
+
+def _check_route(route: str | None, context: AdminContext) -> None:
+    known = [config.name for config in context.config().routes]
+    if route is not None and route not in known:
+        raise unknown("route", route, known)

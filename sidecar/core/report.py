@@ -1,0 +1,155 @@
+"""Circuits as plain JSON values: the one wording that log, API, dashboard and `sidecar ctl` share (contract.md §4).
+
+Rates are 0–1, durations of requests milliseconds, other spans seconds, times RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from sidecar.core.explanation import CircuitSnapshot, Override, Sample, Transition, Trip, WindowView
+
+Json: TypeAlias = "dict[str, object]"
+
+DAYS_TO_EPOCH = 719_468
+"""Days from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar."""
+DAYS_PER_ERA = 146_097
+"""Days in 400 years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One instant read on both clocks, seconds; what makes the machine's monotonic times into dates."""
+
+    monotonic: float
+    wall: float
+
+    def date(self, at: float) -> str:
+        """The RFC 3339 form of the monotonic time `at`."""
+        return rfc3339(self.wall + at - self.monotonic)
+
+    def optional_date(self, at: float | None) -> str | None:
+        """The same, where there may be no time at all."""
+        return None if at is None else self.date(at)
+
+
+def rfc3339(wall: float) -> str:
+    """`wall`, seconds since 1970 UTC, as `2025-01-31T12:00:00.250Z`."""
+    seconds, milliseconds = divmod(int(wall * 1000), 1000)
+    days, second = divmod(seconds, 86_400)
+    year, month, day = _civil(days)
+    minutes, second = divmod(second, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}.{milliseconds:03d}Z"
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Year, month and day of a day counted from 1970-01-01. Years begin in March here, so that leap days end them."""
+    era, day_of_era = divmod(days + DAYS_TO_EPOCH, DAYS_PER_ERA)
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    march_month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * march_month + 2) // 5 + 1
+    month = march_month + 3 if march_month < 10 else march_month - 9
+    return era * 400 + year_of_era + (month <= 2), month, day
+
+
+def sentence(transition: Transition) -> str:
+    """What happened, in words."""
+    arrow = f"{transition.source.value} → {transition.target.value}"
+    refusing = "" if transition.enforced else " (nothing is refused by it)"
+    return f"circuit {transition.circuit}: {arrow}{refusing}: {transition.detail}"
+
+
+def transition_report(transition: Transition, moment: Moment) -> Json:
+    """A transition whole: from, to, cause, the numbers that crossed, samples, next probe, where the setting stands."""
+    probe_in = transition.next_probe_in
+    return {
+        "from": transition.source.value,
+        "to": transition.target.value,
+        "cause": transition.cause.value,
+        "detail": transition.detail,
+        "enforced": transition.enforced,
+        "window": window_report(transition.window),
+        "samples": [sample_report(sample) for sample in transition.samples],
+        "next_probe_at": None if probe_in is None else moment.date(transition.at + probe_in),
+        "config_ref": transition.config_ref,
+    }
+
+
+def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> Json:
+    """A circuit as the API shows it; its route has the circuit's name."""
+    return {
+        "name": snapshot.name,
+        "route": snapshot.name,
+        "upstream": upstream,
+        "mode": snapshot.mode.value,
+        "state": snapshot.state.value,
+        "effective_state": snapshot.effective_state.value,
+        "override": None if snapshot.override is None else override_report(snapshot.override, moment),
+        "since": moment.date(snapshot.since),
+        "next_probe_at": moment.optional_date(snapshot.next_probe_at),
+        "retry_after": snapshot.retry_after,
+        "window": window_report(snapshot.window),
+        "trip": None if snapshot.trip is None else trip_report(snapshot.trip, moment),
+        "probes_in_flight": snapshot.probes_in_flight,
+        "probe_successes": snapshot.probe_successes,
+        "reopenings": snapshot.reopenings,
+        "would_have": {
+            "opened": snapshot.would_have.opened,
+            "refused": snapshot.would_have.refused,
+            "avoided_failures": snapshot.would_have.avoided_failures,
+            "sentence": snapshot.would_have.sentence,
+        },
+        "config_ref": snapshot.config_ref,
+    }
+
+
+def override_report(override: Override, moment: Moment) -> Json:
+    """An override; `expires_at` is None when it never does."""
+    return {
+        "mode": override.mode.value,
+        "reason": override.reason,
+        "actor": override.actor,
+        "set_at": moment.date(override.set_at),
+        "expires_at": moment.optional_date(override.expires_at),
+    }
+
+
+def trip_report(trip: Trip, moment: Moment) -> Json:
+    """Why a circuit opened last."""
+    return {
+        "cause": trip.cause.value,
+        "at": moment.date(trip.at),
+        "detail": trip.detail,
+        "window": window_report(trip.window),
+        "samples": [sample_report(sample) for sample in trip.samples],
+        "config_ref": trip.config_ref,
+    }
+
+
+def window_report(window: WindowView) -> Json:
+    """What a window holds."""
+    return {
+        "requests": window.requests,
+        "failures": window.failures,
+        "slow": window.slow,
+        "failure_rate": window.failure_rate,
+        "slow_rate": window.slow_rate,
+        "consecutive_failures": window.consecutive_failures,
+    }
+
+
+def sample_report(sample: Sample) -> Json:
+    """One failing or slow request."""
+    return {
+        "at": rfc3339(sample.at),
+        "request_id": sample.request_id,
+        "method": sample.method,
+        "path": sample.path,
+        "status": sample.status,
+        "error": sample.error,
+        "duration_ms": round(sample.duration * 1000, 3),
+    }

@@ -1,0 +1,496 @@
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sidecar.adapters.admin.effective import REDACTED, plain
+from sidecar.core.config import Match
+from sidecar.core.explanation import State
+from sidecar.core.permit import Permit
+from sidecar.pipeline.ports import RouteEntries
+from tests.support.admin import Administered
+
+if TYPE_CHECKING:
+    from aiohttp.test_utils import TestClient
+    from aiohttp.web import Application, Request
+    from pytest_aiohttp import AiohttpClient
+
+    Client = TestClient[Request, Application]
+
+OVERRIDE = "/v1/circuits/catalog/override"
+
+
+@pytest.fixture
+def process() -> Administered:
+    return Administered()
+
+
+@pytest.fixture
+async def client(aiohttp_client: "AiohttpClient", process: Administered) -> "Client":
+    return await aiohttp_client(process.app())
+
+
+async def get(client: "Client", path: str) -> Any:
+    async with client.get(path) as response:
+        assert response.status == 200, await response.text()
+        assert response.headers["Content-Type"] == "application/json"
+        assert response.headers["Cache-Control"] == "no-store"
+        return await response.json()
+
+
+async def call(client: "Client", method: str, path: str, body: object = None, status: int = 200) -> Any:
+    async with client.request(method, path, json=body) as response:
+        content = await response.json(content_type=None)
+        assert response.status == status, content
+        if status >= 400:
+            assert response.headers["Content-Type"] == "application/problem+json"
+            assert content["status"] == status
+        return content
+
+
+# Looking
+
+
+async def test_a_closed_circuit_is_shown(client: "Client") -> None:
+    shown = await get(client, "/v1/circuits/catalog")
+    assert (shown["name"], shown["route"], shown["upstream"]) == ("catalog", "catalog", "shop")
+    assert (shown["state"], shown["effective_state"], shown["override"], shown["trip"]) == (
+        "closed",
+        "closed",
+        None,
+        None,
+    )
+    assert (shown["next_probe_at"], shown["retry_after"]) == (None, None)
+    assert shown["since"] == "2025-11-24T16:00:00.000Z"
+    assert shown["config_ref"] == "sidecar.yaml:7"
+
+
+async def test_an_open_circuit_tells_why_and_until_when(client: "Client", process: Administered) -> None:
+    process.fail("catalog")
+    shown = await get(client, "/v1/circuits/catalog")
+    assert (shown["state"], shown["effective_state"]) == ("open", "open")
+    assert shown["next_probe_at"] == "2025-11-24T16:00:15.000Z"
+    assert shown["retry_after"] == pytest.approx(15)
+    assert shown["trip"]["cause"] == "failure_threshold"
+    assert [sample["request_id"] for sample in shown["trip"]["samples"]] == [f"id-{number}" for number in range(5)]
+    assert shown["trip"]["samples"][0] == {
+        "at": "2025-11-24T16:00:00.000Z",
+        "request_id": "id-0",
+        "method": "GET",
+        "path": "/items",
+        "status": 503,
+        "error": None,
+        "duration_ms": 25.0,
+    }
+
+
+async def test_every_circuit_is_listed(client: "Client", process: Administered) -> None:
+    process.fail("orders")
+    listed = await get(client, "/v1/circuits")
+    assert [(it["name"], it["state"]) for it in listed["circuits"]] == [("catalog", "closed"), ("orders", "open")]
+
+
+async def test_looking_changes_no_circuit(client: "Client", process: Administered) -> None:
+    process.fail("catalog")
+    process.now += 3600.0
+    await get(client, "/v1/circuits/catalog")
+    await get(client, "/v1/circuits")
+    assert process.circuits["catalog"].snapshot(process.now).state is State.OPEN
+    assert isinstance(process.circuits["catalog"].ask(process.now, safe=True), Permit)
+
+
+async def test_a_reload_changes_what_is_shown(client: "Client", process: Administered) -> None:
+    del process.circuits["orders"]
+    assert [it["name"] for it in (await get(client, "/v1/circuits"))["circuits"]] == ["catalog"]
+
+
+# Overrides
+
+
+async def test_forcing_open_holds_before_the_answer_is_sent(client: "Client", process: Administered) -> None:
+    shown = await call(
+        client, "PUT", OVERRIDE, {"mode": "forced_open", "reason": "deploy", "actor": "alice", "ttl": "15m"}
+    )
+    assert not process.admits("catalog")
+    assert (shown["state"], shown["effective_state"]) == ("closed", "forced_open")
+    assert shown["override"] == {
+        "mode": "forced_open",
+        "reason": "deploy",
+        "actor": "alice",
+        "set_at": "2025-11-24T16:00:00.000Z",
+        "expires_at": "2025-11-24T16:15:00.000Z",
+    }
+
+
+async def test_forcing_closed_admits_through_an_open_circuit(client: "Client", process: Administered) -> None:
+    process.fail("catalog")
+    shown = await call(client, "PUT", OVERRIDE, {"mode": "forced_closed"})
+    assert process.admits("catalog")
+    assert (shown["state"], shown["effective_state"]) == ("open", "forced_closed")
+
+
+async def test_releasing_an_override_returns_to_the_truth(client: "Client", process: Administered) -> None:
+    process.fail("catalog")
+    await call(client, "PUT", OVERRIDE, {"mode": "forced_closed"})
+    for _ in range(2):  # idempotent
+        shown = await call(client, "DELETE", OVERRIDE)
+        assert (shown["effective_state"], shown["override"]) == ("open", None)
+    assert not process.admits("catalog")
+
+
+async def test_setting_the_same_override_twice_is_setting_it_once(client: "Client") -> None:
+    once = await call(client, "PUT", OVERRIDE, {"mode": "forced_open"})
+    assert await call(client, "PUT", OVERRIDE, {"mode": "forced_open"}) == once
+
+
+@pytest.mark.parametrize(
+    ("ttl", "expires_at"),
+    [
+        ({}, "2025-11-24T17:00:00.000Z"),
+        ({"ttl": "90s"}, "2025-11-24T16:01:30.000Z"),
+        ({"ttl": "1h30m"}, "2025-11-24T17:30:00.000Z"),
+        ({"ttl": "never"}, None),
+    ],
+    ids=["an hour unless said", "seconds", "mixed", "never when said"],
+)
+async def test_an_override_ends_by_itself(client: "Client", ttl: dict[str, str], expires_at: str | None) -> None:
+    shown = await call(client, "PUT", OVERRIDE, {"mode": "forced_open", **ttl})
+    assert shown["override"]["expires_at"] == expires_at
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "said"),
+    [
+        ({}, "#/mode", "forced_open"),
+        ({"mode": "forced-open"}, "#/mode", "did you mean 'forced_open'?"),
+        ({"mode": 1}, "#/mode", "wanted is one of"),
+        ({"mode": None}, "#/mode", "wanted is one of"),
+        ({"mode": "observe", "ttl": 900}, "#/ttl", "never"),
+        ({"mode": "observe", "ttl": None}, "#/ttl", "never"),
+        ({"mode": "observe", "ttl": "900"}, "#/ttl", "900s"),
+        ({"mode": "observe", "ttl": "soon"}, "#/ttl", "not a duration"),
+        ({"mode": "observe", "ttl": "-5m"}, "#/ttl", "not a duration"),
+        ({"mode": "observe", "ttl": "0s"}, "#/ttl", "more than 0"),
+        ({"mode": "observe", "ttl": "999999d"}, "#/ttl", "at most"),
+        ({"mode": "observe", "ttl": ""}, "#/ttl", "not a duration"),
+        ({"mode": "observe", "reason": 5}, "#/reason", "text"),
+        ({"mode": "observe", "actor": ["a"]}, "#/actor", "text"),
+        ({"mode": "observe", "reason": "x" * 501}, "#/reason", "longer than"),
+        ({"mode": "observe", "reason": "\ud800"}, "#/reason", "surrogate"),
+        ({"mode": "observe", "tll": "5m"}, "#/tll", "did you mean 'ttl'?"),
+        ({"mode": "observe", "a/b~c d": 1}, "#/a~1b~0c%20d", "unknown key"),
+    ],
+)
+async def test_a_wrong_value_is_pointed_at(
+    client: "Client", process: Administered, body: dict[str, object], pointer: str, said: str
+) -> None:
+    problem = await call(client, "PUT", OVERRIDE, body, status=422)
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert said in problem["errors"][0]["detail"]
+    assert process.circuits["catalog"].snapshot(process.now).override is None
+
+
+async def test_every_wrong_value_is_told_at_once(client: "Client") -> None:
+    problem = await call(client, "PUT", OVERRIDE, {"mode": "open", "ttl": 5, "why": ""}, status=422)
+    assert {error["pointer"] for error in problem["errors"]} == {"#/mode", "#/ttl", "#/why"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"forced_open"',
+        '{"mode": "forced_open", "mode": "forced_closed"}',
+        '{"mode": NaN}',
+        "\xff",
+        "[" * 30_000,
+    ],
+    ids=["empty", "cut", "array", "null", "string", "repeated key", "NaN", "no UTF-8", "deep"],
+)
+async def test_a_body_that_is_no_json_object_is_refused(client: "Client", process: Administered, text: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    async with client.put(OVERRIDE, data=text.encode("latin-1"), headers=headers) as response:
+        assert response.status == 422
+        assert (await response.json())["errors"][0]["pointer"] == "#"
+    assert process.admits("catalog")
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", OVERRIDE), ("DELETE", OVERRIDE), ("POST", "/v1/circuits/catalog/reset"), ("DELETE", "/v1/cache?tag=a")],
+)
+async def test_a_body_that_is_not_declared_json_is_refused(
+    client: "Client", process: Administered, method: str, path: str, content_type: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    async with client.request(method, path, data=b'{"mode": "forced_open"}', headers=headers) as response:
+        assert response.status == 415
+    assert process.admits("catalog")
+    assert process.store.purges == []
+
+
+async def test_a_body_beyond_its_limit_is_refused(client: "Client") -> None:
+    problem = await call(client, "PUT", OVERRIDE, {"mode": "forced_open", "reason": "x" * 70_000}, status=413)
+    assert problem["reason"] == "request_entity_too_large"
+
+
+@pytest.mark.parametrize("body", [None, {}, {"actor": "alice"}], ids=["no body", "empty object", "actor"])
+async def test_resetting_closes_a_circuit_with_an_empty_window(
+    client: "Client", process: Administered, body: dict[str, str] | None
+) -> None:
+    process.fail("catalog")
+    shown = await call(client, "POST", "/v1/circuits/catalog/reset", body)
+    assert (shown["state"], shown["window"]["requests"]) == ("closed", 0)
+    assert process.admits("catalog")
+    assert ("alice" in process.events.after(0)[-1].message) == bool(body)
+
+
+# What is not there
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/circuits/catalogue", None),
+        ("PUT", "/v1/circuits/catalogue/override", {"mode": "forced_open"}),
+        ("DELETE", "/v1/circuits/catalogue/override", None),
+        ("POST", "/v1/circuits/catalogue/reset", None),
+    ],
+)
+async def test_an_unknown_circuit_is_never_made_up(
+    client: "Client", process: Administered, method: str, path: str, body: object
+) -> None:
+    problem = await call(client, method, path, body, status=404)
+    assert "did you mean 'catalog'?" in problem["detail"]
+    assert set(process.circuits) == {"catalog", "orders"}
+    assert process.events.after(0) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", OVERRIDE, {"PUT", "DELETE"}),
+        ("HEAD", OVERRIDE, {"PUT", "DELETE"}),
+        ("POST", OVERRIDE, {"PUT", "DELETE"}),
+        ("GET", "/v1/circuits/catalog/reset", {"POST"}),
+        ("DELETE", "/v1/circuits", {"GET", "HEAD"}),
+        ("PUT", "/v1/circuits/catalog", {"GET", "HEAD"}),
+        ("POST", "/v1/cache", {"GET", "HEAD", "DELETE"}),
+        ("OPTIONS", "/v1/circuits", {"GET", "HEAD"}),
+    ],
+)
+async def test_a_method_that_is_no_call_is_told_which_are(
+    client: "Client", process: Administered, method: str, path: str, allow: set[str]
+) -> None:
+    async with client.request(method, path) as response:
+        assert response.status == 405
+        assert set(response.headers["Allow"].split(",")) == allow
+    assert process.admits("catalog")
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v2/circuits", "/v1/circuits/", "/v1/circuits/catalog/", "/metrics"])
+async def test_an_unknown_call_is_told_where_the_calls_are_listed(client: "Client", path: str) -> None:
+    assert "GET /" in (await call(client, "GET", path, status=404))["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/circuits", "/v1/circuits/catalog", "/v1/events", "/v1/events/stream", "/v1/cache"]
+)
+async def test_head_is_answered_without_a_body(client: "Client", path: str) -> None:
+    async with client.head(path) as response:
+        assert (response.status, await response.read()) == (200, b"")
+
+
+async def test_a_defect_is_a_problem_and_goes_to_the_log(
+    aiohttp_client: "AiohttpClient", process: Administered, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> dict[str, object]:
+        raise RuntimeError("broken")
+
+    client = await aiohttp_client(process.app(info=broken))
+    assert (await call(client, "GET", "/v1/info", status=500))["reason"] == "internal_error"
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("sidecar.admin", "an admin call failed")
+    ]
+
+
+# The rest of what can be asked
+
+
+async def test_the_index_lists_the_calls(client: "Client") -> None:
+    calls = {(it["method"], it["path"]) for it in (await get(client, "/"))["calls"]}
+    assert {("GET", "/v1/circuits"), ("PUT", "/v1/circuits/{name}/override"), ("DELETE", "/v1/cache")} <= calls
+
+
+async def test_the_process_tells_about_itself(client: "Client") -> None:
+    assert await get(client, "/v1/info") == {"version": "1.2.3", "uptime_seconds": 1000.0}
+
+
+async def test_routes_are_shown_with_their_settings_in_force(client: "Client") -> None:
+    catalog, _ = (await get(client, "/v1/routes"))["routes"]
+    assert (catalog["name"], catalog["upstream"], catalog["match"]["prefix"]) == ("catalog", "shop", "/catalog/")
+    assert catalog["breaker"]["failure_rate"] == 0.5
+    assert catalog["breaker"]["failures"] == [500, 502, 503, 504]
+    assert catalog["breaker"]["window"] == {"seconds": 30.0}
+    assert catalog["cache"]["mode"] == "standard"
+
+
+async def test_upstreams_and_the_whole_configuration_are_shown(client: "Client") -> None:
+    (shop,) = (await get(client, "/v1/upstreams"))["upstreams"]
+    assert (shop["name"], shop["endpoints"]) == ("shop", ["http://shop.svc:8080"])
+    config = await get(client, "/v1/config")
+    assert config["upstreams"] == [shop]
+    assert [route["name"] for route in config["routes"]] == ["catalog", "orders"]
+    assert config["proxy"]["listen"] == ["127.0.0.1:4100"]
+    assert config["cache"]["max_size"] == 64 * 1024 * 1024
+
+
+def test_a_pattern_is_shown_as_it_was_written() -> None:
+    assert plain(re.compile(rb"/v[0-9]+/\xe9")) == "/v[0-9]+/\\xe9"
+
+
+def test_header_values_that_are_likely_secrets_are_left_out() -> None:
+    headers = (
+        ("x-api-key", "k"),
+        ("authorization", "Bearer t"),
+        ("cookie", "a=b"),
+        ("x-team", "blue"),
+        ("x-token", None),
+    )
+    assert plain(Match(prefix="/", headers=headers)) == {
+        "prefix": "/",
+        "path": None,
+        "regex": None,
+        "methods": None,
+        "host": None,
+        "headers": {
+            "x-api-key": REDACTED,
+            "authorization": REDACTED,
+            "cookie": REDACTED,
+            "x-team": "blue",
+            "x-token": None,
+        },
+    }
+
+
+async def test_explaining_which_route_a_request_takes(client: "Client") -> None:
+    told = await get(client, "/v1/explain?url=/catalog/items%3Fq=1")
+    assert (told["method"], told["target"]) == ("GET", "/catalog/items?q=1")
+    assert (told["route"], told["upstream"]) == ("catalog", "shop")
+    assert told["sends"] == "GET http://shop.svc:8080/catalog/items?q=1"
+    assert {"name": "breaker.minimum_requests", "value": "20", "config_ref": None} in [
+        {**setting, "value": str(setting["value"])} for setting in told["settings"]
+    ]
+    (other,) = [each for each in told["candidates"] if each["route"] == "orders"]
+    assert other["failed"]
+
+
+async def test_explaining_that_no_route_matches(client: "Client") -> None:
+    told = await get(client, "/v1/explain?method=PUT&url=/catalogue/1")
+    assert (told["method"], told["route"], told["settings"]) == ("PUT", None, None)
+    assert told["nearest"][0] == "catalog"
+
+
+async def test_explaining_regards_header_fields(client: "Client", process: Administered) -> None:
+    beta = replace(process.config.routes[0], name="beta", match=Match(prefix="/", headers=(("x-beta", "1"),)))
+    process.config = replace(process.config, routes=(beta,))
+    assert (await get(client, "/v1/explain?url=/a&header=X-Beta:%201"))["route"] == "beta"
+    assert (await get(client, "/v1/explain?url=/a&header=X-Beta:%202"))["route"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("", "?url"),
+        ("?url=", "?url"),
+        ("?url=ftp://a/", "?url"),
+        ("?url=/a%23b%20", "?url"),
+        ("?url=/&header=x", "?header"),
+    ],
+)
+async def test_what_cannot_be_explained_is_pointed_at(client: "Client", query: str, pointer: str) -> None:
+    problem = await call(client, "GET", f"/v1/explain{query}", status=422)
+    assert problem["errors"][0]["pointer"] == pointer
+
+
+# The cache
+
+
+async def test_the_cache_is_shown_whole_and_by_route(client: "Client", process: Administered) -> None:
+    process.store.stats.entries, process.store.stats.bytes = 2, 300
+    process.store.stats.evictions["size"] = 4
+    process.store.held = [RouteEntries("catalog", 2, 300, 940.0, 200)]
+    process.route_stats[1].cache_results["miss"] = 9
+    assert await get(client, "/v1/cache") == {
+        "entries": 2,
+        "bytes": 300,
+        "max_size": 64 * 1024 * 1024,
+        "evictions": {"size": 4},
+        "routes": [
+            {
+                "route": "catalog",
+                "entries": 2,
+                "bytes": 300,
+                "oldest": "2025-11-24T15:59:00.000Z",
+                "largest": 200,
+                "results": {},
+            },
+            {"route": "orders", "entries": 0, "bytes": 0, "oldest": None, "largest": 0, "results": {"miss": 9}},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "selectors"),
+    [
+        ("route=catalog", {"route": "catalog"}),
+        ("url=http://shop.svc:8080/a%3Fb=1%2520c", {"url": b"http://shop.svc:8080/a?b=1%20c"}),
+        ("prefix=http://shop.svc:8080/a/", {"prefix": b"http://shop.svc:8080/a/"}),
+        ("tag=sku-%C3%A9", {"tag": "sku-é".encode()}),
+        ("route=orders&tag=a", {"route": "orders", "tag": b"a"}),
+    ],
+)
+async def test_purging_forgets_what_is_selected(
+    client: "Client", process: Administered, query: str, selectors: dict[str, str | bytes]
+) -> None:
+    assert await call(client, "DELETE", f"/v1/cache?{query}") == {"purged": 3}
+    assert process.store.purges == [selectors]
+    (event,) = process.events.after(0)
+    assert (event.kind, event.details["purged"]) == ("purge", 3)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 422),
+        ("?", 422),
+        ("?tag=", 422),
+        ("?tag=a&tag=b", 422),
+        ("?tags=a", 422),
+        ("?route=catalog&x=1", 422),
+        ("?route=catalogs", 404),
+    ],
+)
+async def test_a_purge_that_selects_nothing_or_nonsense_is_refused(
+    client: "Client", process: Administered, query: str, status: int
+) -> None:
+    await call(client, "DELETE", f"/v1/cache{query}", status=status)
+    assert process.store.purges == []
+
+
+async def test_thousands_of_circuits_are_listed_whole(client: "Client", process: Administered) -> None:
+    circuit = process.circuits["catalog"]
+    process.circuits = {f"route-{number}": circuit for number in range(2000)}
+    async with client.get("/v1/circuits") as response:
+        assert len(json.loads(await response.read())["circuits"]) == 2000
+
+
+async def test_a_route_that_a_reload_took_away_shows_no_upstream(client: "Client", process: Administered) -> None:
+    process.config = replace(process.config, routes=())
+    assert (await get(client, "/v1/circuits/catalog"))["upstream"] == ""

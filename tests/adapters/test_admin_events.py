@@ -1,0 +1,177 @@
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientPayloadError
+from aiohttp.test_utils import TestClient, TestServer
+
+from sidecar.adapters.admin import events
+from sidecar.adapters.admin.events import MOST_STREAMS, last_event_id
+from sidecar.core.explanation import OverrideMode
+from tests.support.admin import Administered
+from tests.support.wire import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import ClientResponse
+    from aiohttp.web import Application, Request
+
+    Client = TestClient[Request, Application]
+
+STREAM = "/v1/events/stream"
+
+
+@pytest.fixture
+def process() -> Administered:
+    return Administered()
+
+
+@pytest.fixture
+async def client(process: Administered) -> "AsyncIterator[Client]":
+    async with TestClient(TestServer(process.app())) as client:
+        yield client
+
+
+async def block(response: "ClientResponse") -> dict[str, str]:
+    """The next block of the stream, comments under the key ``."""
+    async with asyncio.timeout(5):
+        lines: list[str] = []
+        while (line := (await response.content.readline()).decode()) not in {"\n", ""}:
+            lines.append(line.rstrip("\n"))
+    return dict(line.split(": ", 1) for line in lines)
+
+
+async def ids(response: "ClientResponse", count: int) -> list[int]:
+    return [int((await block(response))["id"]) for _ in range(count)]
+
+
+async def opened(client: "Client", last_id: str | None = None) -> "ClientResponse":
+    response = await client.get(STREAM, headers={} if last_id is None else {"Last-Event-ID": last_id})
+    assert (response.status, response.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+    assert await block(response) == {"retry": "2000"}
+    return response
+
+
+async def test_events_tell_what_happened_to_circuits(client: "Client", process: Administered) -> None:
+    process.fail("catalog")
+    process.now += 1.0
+    process.circuits["catalog"].override(OverrideMode.FORCED_CLOSED, "trust me", "alice", 60.0, process.now)
+    async with client.get("/v1/events") as response:
+        trip, override = (await response.json())["events"]
+    assert (trip["id"], trip["kind"], trip["circuit"], trip["at"]) == (
+        1,
+        "transition",
+        "catalog",
+        "2025-11-24T16:00:00.000Z",
+    )
+    assert (trip["details"]["from"], trip["details"]["to"], trip["details"]["cause"]) == (
+        "closed",
+        "open",
+        "failure_threshold",
+    )
+    assert len(trip["details"]["samples"]) == 5
+    assert trip["message"].startswith("circuit catalog: closed → open: ")
+    assert (override["id"], override["kind"], override["at"]) == (2, "override", "2025-11-24T16:00:01.000Z")
+    assert "trust me" in override["message"]
+
+
+async def test_concurrent_failures_make_one_event(client: "Client", process: Administered) -> None:
+    permits = [process.circuits["orders"].ask(process.now, safe=True) for _ in range(100)]
+    assert len(permits) == 100
+    process.fail("orders")
+    async with client.get("/v1/events") as response:
+        assert len((await response.json())["events"]) == 1
+
+
+async def test_a_stream_begins_with_the_kept_events_and_goes_on_with_new_ones(
+    client: "Client", process: Administered
+) -> None:
+    process.fail("catalog")
+    response = await opened(client)
+    first = await block(response)
+    process.fail("orders")
+    second = await block(response)
+    assert [(it["id"], it["event"]) for it in (first, second)] == [("1", "transition"), ("2", "transition")]
+    async with client.get("/v1/events") as listed:
+        assert [json.loads(it["data"]) for it in (first, second)] == (await listed.json())["events"]
+    response.close()
+
+
+async def test_a_reader_resumes_after_the_last_event_it_saw(client: "Client", process: Administered) -> None:
+    for number in range(5):
+        process.events.append(0.0, "purge", f"{number}")
+    response = await opened(client, "3")
+    assert await ids(response, 2) == [4, 5]
+    response.close()
+
+
+@pytest.mark.parametrize("last_id", ["", "0", "99", "-1", "x", "²", "9" * 400])
+async def test_an_id_that_was_never_given_starts_from_the_oldest(
+    client: "Client", process: Administered, last_id: str
+) -> None:
+    process.events.append(0.0, "purge", "one")
+    process.events.append(0.0, "purge", "two")
+    response = await client.get(STREAM, headers={"Last-Event-ID": last_id.encode().decode("latin-1")})
+    await block(response)
+    assert await ids(response, 2) == [1, 2]
+    response.close()
+
+
+async def test_events_that_come_at_once_are_all_sent_in_order(client: "Client", process: Administered) -> None:
+    response = await opened(client)
+    for number in range(300):
+        process.events.append(0.0, "purge", f"{number}\nwith a line break")
+    assert await ids(response, 300) == list(range(1, 301))
+    response.close()
+
+
+async def test_silence_is_filled_with_heartbeats(process: Administered) -> None:
+    async with TestClient(TestServer(process.app(heartbeat=0.01))) as client:
+        response = await opened(client)
+        assert await block(response) == await block(response) == {"": "heartbeat"}
+        process.events.append(0.0, "purge", "one")
+        while "id" not in (seen := await block(response)):
+            assert seen == {"": "heartbeat"}
+        response.close()
+
+
+async def test_a_shutdown_ends_the_streams_at_once(process: Administered) -> None:
+    async with TestClient(TestServer(process.app())) as client:
+        response = await opened(client)
+        await client.server.close()
+        assert await response.read() == b""
+
+
+async def test_a_reader_that_left_is_forgotten(process: Administered) -> None:
+    async with TestClient(TestServer(process.app(heartbeat=0.01))) as client:
+        response = await opened(client)
+        response.close()
+        await eventually(lambda: process.events._listeners == [])
+
+
+async def test_a_reader_that_does_not_read_is_cut_off(
+    client: "Client", process: Administered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LONGEST_WRITE", 0.01)
+    response = await opened(client)
+    process.events.append(0.0, "purge", "x" * 20_000_000)
+    await eventually(lambda: process.events._listeners == [])
+    with pytest.raises(ClientPayloadError):
+        await response.read()
+
+
+async def test_streams_are_limited_in_number(client: "Client") -> None:
+    responses = [await opened(client) for _ in range(MOST_STREAMS)]
+    async with client.get(STREAM) as refused:
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        content: dict[str, Any] = await refused.json(content_type=None)
+        assert content["reason"] == "too_many_streams"
+    for response in responses:
+        response.close()
+
+
+@pytest.mark.parametrize(("field", "last_id"), [("7", 7), ("", 0), ("-7", 0), ("7 ", 0), ("\u0667", 0), ("1" * 19, 0)])
+def test_last_event_ids_are_plain_numbers(field: str, last_id: int) -> None:
+    assert last_event_id(field) == last_id
