@@ -1,0 +1,292 @@
+"""Fault-injection soak: `python -m tests.benchmarks.soak [SECONDS]` (600 by default).
+
+Mixed traffic through a real sidecar process while its origin is killed, restarted, stopped, and breaks answers in
+every way it knows. Each answer's content is checked. Exit 1 on a wrong body, a hang, growth of memory or descriptors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+import uvloop
+
+from tests.benchmarks.soak_origin import generated
+from tests.support.client import RawClient, hang_up
+from tests.support.messages import Malformed, WireResponse
+from tests.support.running import SidecarProcess, config_text
+
+WORKERS = 24
+HANG = 15.0
+"""Seconds after which an answer that has neither come nor been cut counts as a hang."""
+MIB = 1024 * 1024
+SETTLED = 60.0
+"""Seconds after which memory should no longer grow."""
+GROWTH_ALLOWED = 5 * MIB
+DESCRIPTORS_ALLOWED = 8
+
+SETTINGS = {
+    "timeouts": {"connect": "500ms", "first_byte": "2s", "idle": "2s", "total": "8s"},
+    "breaker": {"open_duration": "300ms", "backoff": {"multiplier": 1.5, "max": "1s"}, "success_threshold": 1},
+    "cache": {"mode": "standard", "stale_ttl": "10s"},
+}
+
+
+@dataclass
+class Figures:
+    """What the soak prints in the end."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    octets: int = 0
+    wrong: list[str] = field(default_factory=list)
+    hangs: list[str] = field(default_factory=list)
+    rss: list[tuple[float, int]] = field(default_factory=list)
+    descriptors_before: int = 0
+    descriptors_after: int = 0
+
+    def growth(self, settled: float) -> int:
+        """Octets of memory gained between the settled state and the end."""
+        levels = [level for at, level in self.rss if at >= settled] or [self.rss[-1][1]]
+        third = max(1, len(levels) // 3)
+        return max(levels[-third:]) - max(levels[:third])
+
+
+class Origin:
+    """The origin's process, and what is done to it."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.port: int = server.getsockname()[1]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.benchmarks.soak_origin",
+            str(self.port),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        await self._process.stdout.readline()
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+            self._process = None
+
+    def send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+class Soak:
+    """The traffic, the chaos, and the watch over both."""
+
+    def __init__(self, sidecar: SidecarProcess, origin: Origin, seconds: float, seed: int) -> None:
+        self.sidecar = sidecar
+        self.origin = origin
+        self.figures = Figures()
+        self._random = random.Random(seed)
+        self._start = monotonic()
+        self._end = self._start + seconds
+
+    @property
+    def over(self) -> bool:
+        return monotonic() >= self._end
+
+    async def run(self) -> Figures:
+        self.figures.descriptors_before = self.sidecar.descriptors()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+            group.create_task(self._break_things())
+            group.create_task(self._watch())
+        self.sidecar.hang_up()
+        assert await self.sidecar.is_quiet()
+        self.figures.descriptors_after = self.sidecar.descriptors()
+        return self.figures
+
+    async def _watch(self) -> None:
+        while not self.over:
+            self.figures.rss.append((monotonic() - self._start, self.sidecar.rss()))
+            await asyncio.sleep(1)
+
+    async def _break_things(self) -> None:
+        while not self.over:
+            await asyncio.sleep(self._random.uniform(0.5, 3))
+            if self._random.random() < 0.5:
+                await self.origin.kill()
+                await asyncio.sleep(self._random.uniform(0.05, 1))
+                await self.origin.start()
+            else:
+                self.origin.send(signal.SIGSTOP)
+                await asyncio.sleep(self._random.uniform(0.05, 1))
+                self.origin.send(signal.SIGCONT)
+
+    async def _work(self) -> None:
+        client: RawClient | None = None
+        while not self.over:
+            if client is None or client.ended or client.transport.is_closing():
+                client = await self.sidecar.connect()
+                self.sidecar.clients.clear()
+            if not await self._one(client):
+                await hang_up(client)
+                client = None
+        if client is not None:
+            await hang_up(client)
+
+    async def _one(self, client: RawClient) -> bool:
+        """One request; True when the connection may be used again."""
+        errand = Errand.invent(self._random)
+        try:
+            async with asyncio.timeout(HANG):
+                return await self._perform(errand, client)
+        except TimeoutError:
+            self.figures.hangs.append(errand.target)
+            return False
+        except Malformed as error:
+            self.figures.wrong.append(f"{errand.target}: {error}")
+            return False
+
+    async def _perform(self, errand: Errand, client: RawClient) -> bool:
+        await client.send_pieces(errand.pieces(self._random))
+        if errand.leaves:
+            self.figures.outcomes["left"] += 1
+            client.reset()
+            return False
+        try:
+            response = await client.response(errand.method)
+        except AssertionError as error:
+            if isinstance(error, Malformed):
+                raise
+            self.figures.outcomes["cut"] += 1
+            return False
+        self._judge(errand, response)
+        client.forget()
+        return "connection" not in response
+
+    def _judge(self, errand: Errand, response: WireResponse) -> None:
+        self.figures.octets += len(response.body)
+        if response.status != 200:
+            self.figures.outcomes[str(response.status)] += 1
+            if "proxy-status" not in response:
+                self.figures.wrong.append(f"{errand.target}: a {response.status} that nobody made")
+        elif response.body != errand.expected or response.all("x-target") != [errand.target.encode()]:
+            self.figures.wrong.append(f"{errand.target}: {len(response.body)} octets, not {len(errand.expected)}")
+        elif errand.fault in {"truncate", "reset", "drop"} and "cached" not in errand.target:
+            self.figures.wrong.append(f"{errand.target}: whole in spite of its fault")
+        else:
+            self.figures.outcomes["200"] += 1
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One request to make, and the content that a 200 must have."""
+
+    method: str
+    target: str
+    fault: str
+    body: bytes
+    expected: bytes
+    chunked: bool
+    leaves: bool
+
+    @classmethod
+    def invent(cls, dice: random.Random) -> Errand:
+        fault = dice.choices(["none", "slow", "truncate", "reset", "drop"], [80, 8, 4, 4, 4])[0]
+        framing = dice.choice(["length", "chunked", "close"])
+        size = dice.choice([0, 1, 100, 1024, 20_000, 100_000, 400_000])
+        if dice.random() < 0.2:
+            target = f"/cached/{dice.randrange(20)}?framing=length&size=1024"
+            return cls("GET", target, "none", b"", generated(target, 1024), chunked=False, leaves=False)
+        target = f"/{dice.randrange(1 << 60):x}?framing={framing}&fault={fault}&size={size}"
+        leaves = dice.random() < 0.03
+        if dice.random() < 0.5:
+            return cls("GET", target, fault, b"", generated(target, size), chunked=False, leaves=leaves)
+        body = generated(target, size)
+        return cls("POST", target, fault, body, body, chunked=dice.random() < 0.5, leaves=leaves)
+
+    def pieces(self, dice: random.Random) -> list[bytes]:
+        lines = [f"{self.method} {self.target} HTTP/1.1", "Host: soak"]
+        if self.chunked:
+            lines.append("Transfer-Encoding: chunked")
+        elif self.method == "POST":
+            lines.append(f"Content-Length: {len(self.body)}")
+        whole = "\r\n".join([*lines, "", ""]).encode() + self._framed()
+        if self.leaves:
+            whole = whole[: dice.randrange(1, len(whole))]
+        middle = dice.randrange(1, len(whole)) if len(whole) > 1 else 0
+        return [piece for piece in (whole[:middle], whole[middle:]) if piece]
+
+    def _framed(self) -> bytes:
+        if not self.chunked:
+            return self.body
+        chunks = [self.body[at : at + 30_000] for at in range(0, len(self.body), 30_000)]
+        return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+def verdict(figures: Figures, seconds: float) -> list[str]:
+    """What is wrong, in words; empty when nothing is."""
+    faults = [f"wrong: {text}" for text in figures.wrong[:10]] + [f"hang: {target}" for target in figures.hangs[:10]]
+    if figures.descriptors_after > figures.descriptors_before + DESCRIPTORS_ALLOWED:
+        faults.append(f"descriptors: {figures.descriptors_before} → {figures.descriptors_after}")
+    if seconds > 2 * SETTLED and figures.growth(SETTLED) > GROWTH_ALLOWED:
+        faults.append(f"memory grew by {figures.growth(SETTLED) / MIB:.1f} MiB after the first minute")
+    if not figures.outcomes["200"]:
+        faults.append("no request succeeded")
+    return faults
+
+
+def report(figures: Figures, seconds: float) -> None:
+    total = sum(figures.outcomes.values())
+    print(f"{seconds:.0f} s, {total} requests ({total / seconds:.0f}/s), {figures.octets / MIB:.0f} MiB received")
+    print("outcomes:", ", ".join(f"{name} {count}" for name, count in figures.outcomes.most_common()))
+    print(f"wrong bodies: {len(figures.wrong)}; hangs: {len(figures.hangs)}")
+    levels = [level / MIB for _, level in figures.rss]
+    print(f"RSS MiB: first {levels[0]:.1f}, highest {max(levels):.1f}, last {levels[-1]:.1f}, ", end="")
+    print(f"growth after the first minute {figures.growth(min(SETTLED, seconds / 2)) / MIB:.1f}")
+    print(f"descriptors: {figures.descriptors_before} before, {figures.descriptors_after} after")
+
+
+async def soak(seconds: float, seed: int) -> Figures:
+    """Start everything, soak, stop everything."""
+    origin = Origin()
+    await origin.start()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sidecar.yaml"
+        text = config_text(f"http://127.0.0.1:{origin.port}", upstream=SETTINGS, proxy={"access_log": False})
+        file.write_text(text)
+        sidecar = await SidecarProcess.launch(file)
+        try:
+            await sidecar.ready()
+            return await Soak(sidecar, origin, seconds, seed).run()
+        finally:
+            await sidecar.stop()
+            await origin.kill()
+
+
+def main(arguments: list[str]) -> int:
+    seconds = float(arguments[0]) if arguments else 600.0
+    seed = int(arguments[1]) if len(arguments) > 1 else random.randrange(1 << 32)
+    print(f"seed {seed}")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        figures = runner.run(soak(seconds, seed))
+    report(figures, seconds)
+    faults = verdict(figures, seconds)
+    print("\n".join(faults) or "nothing wrong")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
