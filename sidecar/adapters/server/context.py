@@ -100,7 +100,6 @@ class ServerContext:
     def admit(self, connection: ClientConnection) -> bool:
         """Take a new connection in; at the limit the one that has been idle longest makes room."""
         if len(self._connections) >= self.limits.connections and not self._shed():
-            self.stats.rejected["too_many_connections"] += 1
             return False
         self._connections[connection] = None
         self.stats.connections += 1

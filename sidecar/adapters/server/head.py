@@ -28,13 +28,10 @@ NOT_PROXIED = frozenset({"CONNECT", "TRACE"})
 MAX_LENGTH_DIGITS = 18
 
 
-def make_head(
-    parser: httptools.HttpRequestParser, raw: bytes | None, target: bytes, fields: list[Field]
-) -> RequestHead:
-    """The head that llhttp has just read; `raw` are its octets and perhaps more, where they are known."""
+def make_head(parser: httptools.HttpRequestParser, raw: bytes, target: bytes, fields: list[Field]) -> RequestHead:
+    """The head that llhttp has just read from the octets `raw`."""
     name = parser.get_method()
-    if raw is not None:
-        check_line(raw, b"%b %b HTTP/1." % (name, target))
+    check_line(raw, b"%b %b HTTP/1." % (name, target))
     headers = Headers(fields)
     index = headers.index
     # llhttp keeps alive without being told in HTTP/1.1 only; asking for the version is what costs.
@@ -50,11 +47,6 @@ def make_head(
     if unusual is None:
         raise BadRequest("the request target is invalid")
     return RequestHead(method, unusual.path, headers, unusual.authority, minor, unusual.absolute)
-
-
-def head_octets(target: bytes, fields: list[Field]) -> int:
-    """The size of a head without its separators' leeway, in octets."""
-    return len(target) + sum(len(name) + len(value) + 4 for name, value in fields)
 
 
 def check_line(raw: bytes, expected: bytes) -> None:

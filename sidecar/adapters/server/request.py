@@ -14,7 +14,6 @@ import httptools
 from sidecar.adapters.server.head import (
     content_length,
     expects_continue,
-    head_octets,
     make_head,
     persists,
     wanted_upgrade,
@@ -41,6 +40,9 @@ LONGEST_METHOD = 32
 CHUNK_LINE = 24
 """Octets around one chunk's data that need no explanation: a long size, two CRLF."""
 END_OF_HEAD = b"\r\n\r\n"
+_END = re.compile(END_OF_HEAD)
+_END_STARTED = re.compile(rb"\n\r\n|\r\n|\n")
+"""The rest of an `END_OF_HEAD` of which the piece before had the beginning."""
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( ?)")
 _CHUNKED_STATE = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -54,8 +56,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body_size", "_chunks", "_current", "_fields", "_head_size", "_limits", "_memo", "_muted", "_parser", "_raw",
-        "_raw_size", "_remaining", "_target", "_trailers", "_unknown_method", "arrived", "early", "ended", "partial",
+        "_body_size", "_chunk_octets", "_chunks", "_current", "_fields", "_limits", "_memo", "_muted", "_parser",
+        "_raw", "_remaining", "_target", "_trailers", "_unknown_method", "arrived", "early", "ended", "partial",
         "switching",
     )  # fmt: skip
 
@@ -66,9 +68,8 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._muted = False
         self._remaining = -1
-        self._raw: bytes | None = b""
-        """What came since the last message ended, while that is a head; None where chunks hide where it ended."""
-        self._head_size = 0
+        self._raw = b""
+        """The octets of this head so far."""
         self._unknown_method = False
         self._reset_head()
         self._reset_body()
@@ -90,8 +91,21 @@ class RequestReader:
             if head is not None:
                 self.arrived.append(Incoming.whole(head))
                 return
+        repeatable = not self._raw and self._current is None
+        octets = data
         while data and not self.ended:
-            data = self._count_down(data) if self._remaining >= 0 else self._parse(data)
+            if self._remaining >= 0:
+                data = self._count_down(data)
+            elif self._current is None:
+                data = self._read_head(data)
+            else:
+                data = self._read_chunks(data)
+        if repeatable and len(self.arrived) == 1 and not self.partial:
+            self._remember(octets, self.arrived[0])
+
+    def _remember(self, octets: bytes, request: Incoming) -> None:
+        if request.plain and request.head is not None:
+            self._memo.add(octets, request.head)
 
     def resume(self) -> None:
         """The switch of protocols was refused: what followed is ordinary HTTP after all."""
@@ -109,6 +123,41 @@ class RequestReader:
 
     # Reading
 
+    def _read_head(self, data: bytes) -> bytes:
+        """Give llhttp no more than this head, so that it is known where each message begins and ends."""
+        before = len(self._raw)
+        raw = self._raw + data if before else data
+        end = raw.find(END_OF_HEAD, max(0, before - 3))
+        cut = len(data) if end < 0 else end + len(END_OF_HEAD) - before
+        part, rest = (data, b"") if cut == len(data) else (data[:cut], data[cut:])
+        self._raw = raw if not rest else raw[: before + cut]
+        self.partial = True
+        if self._unknown_method:
+            self._judge_method()
+            return b""
+        try:
+            self._parser.feed_data(part)
+        except httptools.HttpParserUpgrade:
+            return self._upgraded(rest)
+        except httptools.HttpParserError as error:
+            self._failed(error)
+            return b""
+        if self.partial and len(self._raw) > self._limits.head_size:
+            self._refuse(HeadTooLarge("the request head is too large"))
+        return self._begin_content(rest) if self._current is not None else rest
+
+    def _begin_content(self, rest: bytes) -> bytes:
+        """Content that is all here goes through the parser, which is then ready for the next head; more is counted."""
+        assert self._current is not None
+        length = self._current.length
+        if length is None:
+            return rest
+        if len(rest) < length:
+            self._remaining = length
+            return rest
+        self._parser.feed_data(rest[:length])
+        return rest[length:]
+
     def _count_down(self, data: bytes) -> bytes:
         assert self._current is not None
         remaining = self._remaining
@@ -122,72 +171,37 @@ class RequestReader:
         self._message_complete()
         return data[remaining:]
 
-    def _parse(self, data: bytes) -> bytes:
-        begins = self._current is None and not self.partial
-        if self._current is None:
-            self._head_comes(data, begins=begins)
-            if self._unknown_method:
-                self._judge_method()
-                return b""
-        else:
-            self._raw_size += len(data)
-        rest = b""
+    def _read_chunks(self, data: bytes) -> bytes:
+        """Stop wherever the last chunk may have ended, for the same reason."""
+        end = _END_STARTED.match(data) or _END.search(data)
+        cut = len(data) if end is None else end.end()
+        self._chunk_octets += cut
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            rest = self._upgraded(data[upgrade.args[0] :])
+            self._parser.feed_data(data[:cut])
         except httptools.HttpParserError as error:
             self._failed(error)
             return b""
-        self._after_parse()
-        if begins and not rest and not self.partial and len(self.arrived) == 1:
-            self._remember(data, self.arrived[0])
-        return rest
-
-    def _head_comes(self, data: bytes, *, begins: bool) -> None:
-        self.partial = True
-        if begins:
-            self._raw = data
-            self._head_size = len(data)
-            return
-        self._head_size += len(data)
-        if self._raw is not None:
-            self._raw += data
-
-    def _after_parse(self) -> None:
-        current = self._current
-        if current is None:
-            if self.partial and self._head_size > self._limits.head_size:
-                self._refuse(HeadTooLarge("the request head is too large"))
-        elif current.length is not None:
-            self._pass_by_parser(current.length)
-        elif self._raw_size - self._body_size - CHUNK_LINE * (self._chunks + 2) > self._limits.head_size:
+        overhead = self._chunk_octets - self._body_size - CHUNK_LINE * (self._chunks + 2)
+        if self._current is not None and overhead > self._limits.head_size:
             self._refuse(BadRequest("the chunk extensions are too large"))
-
-    def _remember(self, data: bytes, request: Incoming) -> None:
-        if request.plain and request.head is not None:
-            self._memo.add(data, request.head)
-
-    def _pass_by_parser(self, length: int) -> None:
-        self._remaining = length - self._body_size
-        if self._remaining == 0:
-            self._remaining = -1
-            self._renew()
-            self._message_complete()
+        return data[cut:]
 
     def _upgraded(self, rest: bytes) -> bytes:
         """llhttp takes any `Upgrade` for the end of HTTP; it is only when we will ask the upstream to switch."""
-        request = self.arrived[-1] if self._current is None else self._current
+        current = self._current
+        request = self.arrived[-1] if current is None else current
         if request.upgrade:
             self.early = rest
             self.switching = self.ended = True
             return b""
         self._renew()
-        if self._current is not None and self._current.length is None:
+        if current is not None and current.length is None:
             # The new parser has to be where the content begins.
             self._muted = True
             self._parser.feed_data(_CHUNKED_STATE)
             self._muted = False
+        elif current is not None and current.length is not None:
+            self._remaining = current.length
         return rest
 
     def _renew(self) -> None:
@@ -199,7 +213,7 @@ class RequestReader:
         self._fields: list[Field] = []
 
     def _reset_body(self) -> None:
-        self._body_size = self._raw_size = self._chunks = self._trailers = 0
+        self._body_size = self._chunk_octets = self._chunks = self._trailers = 0
 
     def _failed(self, error: httptools.HttpParserError) -> None:
         if self.ended:
@@ -210,14 +224,14 @@ class RequestReader:
             self._refuse(BadRequest(f"the request body is malformed: {error}"))
         elif isinstance(error, httptools.HttpParserInvalidMethodError):
             self._judge_method()
-        elif self._raw is not None and self._raw.startswith(b"PRI * HTTP/2"):
+        elif self._raw.startswith(b"PRI * HTTP/2"):
             self._refuse(VersionUnsupported("HTTP/2 is not spoken here; use HTTP/1.1"))
         else:
             self._refuse(BadRequest(f"the request is malformed: {error}"))
 
     def _judge_method(self) -> None:
         """llhttp stops at the first octet that fits no method it knows; what the client meant shows a little later."""
-        raw = self._raw or b""
+        raw = self._raw
         token = _TOKEN.match(raw)
         if token is not None and token[1]:
             self._refuse(MethodUnknown("the request method is not known"))
@@ -268,7 +282,7 @@ class RequestReader:
         if self._muted:
             return
         limits = self._limits
-        if self._head_size > limits.head_size and head_octets(self._target, self._fields) > limits.head_size:
+        if len(self._raw) > limits.head_size:
             raise HeadTooLarge("the request head is too large")
         head = make_head(self._parser, self._raw, self._target, self._fields)
         length = content_length(head, limits.body_size)
@@ -297,12 +311,11 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """The request is whole, unless llhttp stopped early for an Upgrade that will be ignored."""
-        current = self._current
-        if current is None:
-            return
-        whole = self._chunks > 0 if current.length is None else self._body_size >= current.length
-        if whole:
+        if self._current is not None and not self._content_to_come(self._current.length):
             self._message_complete()
+
+    def _content_to_come(self, length: int | None) -> bool:
+        return not self._chunks if length is None else self._body_size < length
 
     def _trailer(self, name: bytes) -> None:
         """Trailer fields of requests are checked and dropped: nothing tells that the upstream takes them."""
@@ -316,13 +329,6 @@ class RequestReader:
         current, self._current = self._current, None
         assert current is not None
         current.finish()
-        self._raw = self._after_message(current.length)
-        self._head_size = len(self._raw or b"")
+        self._raw = b""
         if not current.keep_alive:
             self.ended = True
-
-    def _after_message(self, length: int | None) -> bytes | None:
-        """What of the octets since the head began belongs to the next message."""
-        if length is None or self._raw is None:
-            return None
-        return self._raw[self._raw.find(END_OF_HEAD) + len(END_OF_HEAD) + length :]

@@ -150,7 +150,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def _begin(self, request: Request, timeouts: Timeouts) -> asyncio.Future[Answer]:
         self.exchanges += 1
-        self._reader.start(request.head.method, upgrade=bool(request.upgrade))
+        self._reader.start(request.head.method, request.upgrade)
         self._interim = request.on_interim
         self._idle = timeouts.idle
         if timeouts.total is not None:

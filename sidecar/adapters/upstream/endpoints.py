@@ -123,11 +123,12 @@ class EndpointSet:
 
     def prefer(self, choices: list[tuple[NamedEndpoint, EndpointPool]]) -> tuple[NamedEndpoint, EndpointPool]:
         """The one with fewer requests in flight of two random ones; one that refused lately only if all did."""
+        now = self._clock.monotonic()
+        if self._any_cools(now):
+            choices = [choice for choice in choices if choice[1].cools_until <= now] or choices
         if len(choices) == 1:
             return choices[0]
-        now = self._clock.monotonic()
-        warm = [choice for choice in choices if choice[1].cools_until <= now] if self._any_cools(now) else choices
-        one, other = random.choices(warm or choices, k=2)  # noqa: S311 - balances load, guards nothing
+        one, other = random.sample(choices, 2)
         return one if one[1].in_flight <= other[1].in_flight else other
 
     def close(self) -> None:

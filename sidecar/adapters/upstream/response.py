@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_HEAD = 128 * 1024
 MAX_FIELDS = 500
 MAX_INTERIM = 50
+END_OF_HEAD = b"\r\n\r\n"
+STATUS_LINE = b"HTTP/1."
+LAST_CHUNK = b"0\r\n\r\n"
 CHUNK_LINE = 24
 """Octets around one chunk's data that need no explanation: a long size, two CRLF."""
 MAX_TRAILERS = 64
@@ -56,15 +59,15 @@ class ResponseReader:
 
     __slots__ = (
         "_body_size",
+        "_chunk_octets",
         "_chunks",
         "_fields",
-        "_head_size",
         "_interim",
         "_interim_count",
         "_memo",
         "_method",
         "_parser",
-        "_raw_size",
+        "_raw",
         "_reason",
         "_remaining",
         "_upgrade",
@@ -85,19 +88,19 @@ class ResponseReader:
     def __init__(self, memo: Memo[Reading]) -> None:
         self._memo = memo
         self._parser: httptools.HttpResponseParser | None = None
-        self.start("GET", upgrade=False)
+        self.start("GET")
 
-    def start(self, method: str, *, upgrade: bool) -> None:
-        """Expect the response to a `method` request; a 101 only if an `upgrade` was asked for."""
+    def start(self, method: str, upgrade: bytes = b"") -> None:
+        """Expect the response to a `method` request; a 101 only to what the Upgrade value `upgrade` names."""
         self._method = method
-        self._upgrade = upgrade
+        self._upgrade = list_members(upgrade) if upgrade else ()
         self._fields: list[Field] = []
-        self._head_size = 0
+        self._raw = b""
         self._interim = False
         self._interim_count = 0
         self._reason = b""
         self._remaining = -1
-        self._raw_size = self._body_size = self._chunks = 0
+        self._chunk_octets = self._body_size = self._chunks = 0
         self.head: ResponseHead | None = None
         self.interims: list[ResponseHead] = []
         self.pieces: list[bytes] = []
@@ -114,12 +117,18 @@ class ResponseReader:
     def feed(self, data: bytes) -> None:
         """Read on. Raises ProtocolError when this can be no HTTP/1.1 response."""
         self.started = True
-        if self._remaining >= 0:
-            self._count_down(data)
-        elif self.complete:
-            self.excess = True
-        elif self._head_size or not self._recall(data):
-            self._parse(data)
+        while data:
+            if self._remaining >= 0:
+                self._count_down(data)
+                return
+            if self.complete:
+                self.excess = True
+                return
+            if self.head is None:
+                data = self._recall(data) if not self._raw else self._read_head(data)
+            else:
+                self._read_content(data)
+                return
 
     def eof(self) -> None:
         """The connection closed in good order. Raises ConnectionLost unless that ends a close-delimited body."""
@@ -129,37 +138,53 @@ class ResponseReader:
             raise ConnectionLost("the upstream closed the connection before its response was complete")
         self.complete = True
 
-    def _recall(self, data: bytes) -> bool:
-        """Take the head from memory, if a response with exactly these octets was read before."""
-        end = data.find(b"\r\n\r\n") + 4
+    def _recall(self, data: bytes) -> bytes:
+        """Take the head from memory, if one with exactly these octets was read before; what follows it."""
+        end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
         reading = self._memo.get(data[:end])
         if reading is None or self._method == "HEAD":
-            return False
+            return self._read_head(data)
         self.head, self.length = reading
         self.framing = Framing.LENGTH
         self.keep_alive = True
-        self._remaining = self.length
-        self._count_down(data[end:])
-        return True
+        self._begin_content(self.length)
+        return data[end:]
 
-    def _look_behind(self, data: bytes) -> None:
-        """Remember a head that came in one piece; notice an empty line after the message, which llhttp skips."""
-        end = data.find(b"\r\n\r\n") + 4
-        if self._interim_count or self.head is None:
-            return
-        if self.length is not None:
-            self.excess = self.excess or len(data) > end + self.length
-            if self.keep_alive and self.keep_alive_hint is None:
-                self._memo.add(data[:end], (self.head, self.length))
-        elif self.framing is Framing.NONE:
-            self.excess = self.excess or len(data) > end
+    def _read_head(self, data: bytes) -> bytes:
+        """Give llhttp no more than this head, so that it is known where each message begins and ends."""
+        before = len(self._raw)
+        raw = self._raw + data if before else data
+        if not raw.startswith(STATUS_LINE[: len(raw)]):
+            raise ProtocolError("the upstream's response does not begin with a status line")
+        end = raw.find(END_OF_HEAD, max(0, before - 3))
+        cut = len(data) if end < 0 else end + len(END_OF_HEAD) - before
+        self._raw = raw[: before + cut]
+        if len(self._raw) > MAX_HEAD:
+            raise ProtocolError("the upstream's response head is too large")
+        self._parse(data[:cut])
+        if self.head is None:
+            if end >= 0:
+                self._raw = b""
+            return data[cut:]
+        self._remember(self._raw)
+        if self.framing is Framing.SWITCHED:
+            self.switched = data[cut:]
+            return b""
+        if self.length is not None and self.framing is Framing.LENGTH:
+            self._begin_content(self.length)
+        return data[cut:]
 
-    def _bound_overhead(self, fed: int) -> None:
-        """Chunk extensions and trailers are delivered when they end: bound what is neither data nor its framing."""
-        self._raw_size += fed
-        overhead = self._raw_size - self._body_size - self._head_size - CHUNK_LINE * (self._chunks + 2)
-        if not self.complete and overhead > MAX_HEAD:
-            raise ProtocolError("the upstream's chunk extensions or trailers are too large")
+    def _begin_content(self, length: int) -> None:
+        self._remaining = length
+        if length == 0:
+            self._remaining = -1
+            self.complete = True
+
+    def _remember(self, raw: bytes) -> None:
+        if self.framing is Framing.LENGTH and self.keep_alive and self.keep_alive_hint is None:
+            assert self.head is not None
+            assert self.length is not None
+            self._memo.add(raw, (self.head, self.length))
 
     def _count_down(self, data: bytes) -> None:
         """A length-delimited body needs no parser: counting is four times cheaper."""
@@ -167,42 +192,35 @@ class ResponseReader:
         if remaining < 0:
             self.excess = True
             data = data[: self._remaining]
-        if data:
-            self.pieces.append(data)
+        self.pieces.append(data)
         if remaining <= 0:
             self.complete = True
             remaining = -1
         self._remaining = remaining
 
+    def _read_content(self, data: bytes) -> None:
+        if self.framing is Framing.CLOSE:
+            self.pieces.append(data)
+            return
+        self._parse(data)
+        if self.complete:
+            self.excess = self.excess or (not self.trailers and not data.endswith(LAST_CHUNK[-len(data) :]))
+            return
+        self._chunk_octets += len(data)
+        if self._chunk_octets - self._body_size - CHUNK_LINE * (self._chunks + 2) > MAX_HEAD:
+            raise ProtocolError("the upstream's chunk extensions or trailers are too large")
+
     def _parse(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
             parser = self._parser = httptools.HttpResponseParser(self)
-        begins = self._head_size == 0
-        if self.head is None:
-            self._head_size += len(data)
         try:
             parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
+        except httptools.HttpParserUpgrade:
             self._parser = None
-            self.switched = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             self._parser = None
             self._parse_failed(error)
-        self._after_parse(data, begins=begins)
-
-    def _after_parse(self, data: bytes, *, begins: bool) -> None:
-        if self.head is None:
-            if self._head_size > MAX_HEAD:
-                raise ProtocolError("the upstream's response head is too large")
-            return
-        if begins:
-            self._look_behind(data)
-        if self.framing is Framing.LENGTH:
-            if not self.complete:
-                self._pass_by_parser()
-        elif self.framing is Framing.CHUNKED:
-            self._bound_overhead(len(data))
 
     def _parse_failed(self, error: httptools.HttpParserError) -> None:
         if isinstance(error.__context__, ProtocolError):
@@ -210,11 +228,6 @@ class ResponseReader:
         if not self.complete:
             raise ProtocolError(f"the upstream's response is malformed: {error}")
         self.excess = True
-
-    def _pass_by_parser(self) -> None:
-        assert self.length is not None
-        self._remaining = self.length - self._body_size
-        self._parser = None
 
     # What httptools calls
 
@@ -287,7 +300,6 @@ class ResponseReader:
     def _on_interim(self, status: int, headers: Headers) -> None:
         self._interim = True
         self._interim_count += 1
-        self._head_size = 0
         if status < 100 or self._interim_count > MAX_INTERIM:
             raise ProtocolError("the upstream sent an endless run of interim responses")
         self.interims.append(ResponseHead(status, end_to_end(headers), self._reason))
@@ -299,14 +311,14 @@ class ResponseReader:
         self.head = ResponseHead(status, self._forwardable(status, headers), self._reason)
         if self.framing is Framing.NONE:
             self.complete = True
-            if self._method == "HEAD" or b"transfer-encoding" in headers.index:
-                # llhttp waits for content that will not come.
-                self._parser = None
+        if self.framing is not Framing.CHUNKED:
+            # llhttp waits for content that does not come, or not through it.
+            self._parser = None
 
     def _frame(self, status: int, headers: Headers, minor: int) -> Framing:
         index = headers.index
         if status == SWITCHING_PROTOCOLS:
-            if not self._upgrade or b"upgrade" not in index:
+            if index.get(b"upgrade", b"").lower() not in self._upgrade:
                 raise ProtocolError("the upstream switched protocols unasked")
             return Framing.SWITCHED
         if self._method == "HEAD" or status in _NO_CONTENT:
