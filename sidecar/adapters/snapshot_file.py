@@ -68,15 +68,20 @@ class SnapshotFile:
         self._clock = clock
         self._limits = limits or SnapshotLimits()
         self._saving = asyncio.Lock()
+        self._hurried = False
 
     async def save(self, store: Snapshotable) -> int:
         """Write what `store` holds, as much as the limits allow; how many answers that were."""
         async with self._saving:
             try:
-                return await self._write(store)
+                return 0 if self._hurried else await self._write(store)
             except OSError as error:
                 log.warning("cache snapshot %s not written: %s", self._path, error)
                 return 0
+
+    def hurry(self) -> None:
+        """Time is up: a save under way ends with the most valuable answers, which it has, and no other begins."""
+        self._hurried = True
 
     async def _write(self, store: Snapshotable) -> int:
         writer = await asyncio.to_thread(_Writer, self._path)
@@ -105,7 +110,7 @@ class SnapshotFile:
                 if len(batch) >= BATCH_RECORDS or batch_bytes >= BATCH_BYTES:
                     yield batch
                     batch, batch_bytes = [], 0
-            if self._clock.monotonic() > deadline:
+            if self._hurried or self._clock.monotonic() > deadline:
                 break
         yield batch
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -15,6 +15,7 @@ import uvloop
 from sidecar.adapters.config_file import load
 from sidecar.adapters.logs import LineSink, take_over_logging
 from sidecar.app.clock import RealClock
+from sidecar.app.routes import UnusableUpstream
 from sidecar.app.service import App, build, shown
 from sidecar.core.problem_report import as_text
 
@@ -42,21 +43,22 @@ def run(path: Path) -> int:
     take_over_logging(sink.write)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(loaded.config, path, sink))
+            return runner.run(_serve(loaded.config, sink))
     finally:
         logging.shutdown()
         sink.close()
 
 
-async def _serve(config: Config, path: Path, sink: LineSink) -> int:
-    app = build(config, RealClock(), sink.write)
-    signals = _Signals(app, path)
+async def _serve(config: Config, sink: LineSink) -> int:
     try:
+        app = build(config, RealClock(), sink)
+        signals = _Signals(app)
+        signals.take_over()
         await app.start()
     except OSError as error:
-        sys.stderr.write(f"sidecar: {error.strerror or error}\n")
-        return FAILED
-    signals.take_over()
+        return _not_started(error.strerror or str(error))
+    except UnusableUpstream as error:
+        return _not_started(f"{error.ref}: {error}")
     for name, addresses in app.addresses.items():
         for address in addresses:
             log.info("%s listens on %s", name, shown(address), extra={"listener": name, "address": shown(address)})
@@ -66,17 +68,21 @@ async def _serve(config: Config, path: Path, sink: LineSink) -> int:
     await signals.ended.wait()
     log.info("draining")
     drained = await app.drain(signals.hurried)
-    await app.stop()
+    await app.stop(signals.hurried)
     log.info("drained" if drained else "ended before everything was answered")
     return DRAINED if drained else FAILED
+
+
+def _not_started(reason: str) -> int:
+    sys.stderr.write(f"sidecar: {reason}\n")
+    return FAILED
 
 
 class _Signals:
     """SIGTERM and SIGINT end it, a second one at once; SIGHUP reads the configuration anew."""
 
-    def __init__(self, app: App, path: Path) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._path = path
         self.ended = asyncio.Event()
         self.hurried = asyncio.Event()
 
@@ -93,4 +99,5 @@ class _Signals:
         self.ended.set()
 
     def _reload(self) -> None:
-        self._app.reload(load(self._path, os.environ))
+        if not self.ended.is_set():
+            self._app.reloader.request()

@@ -16,7 +16,7 @@ from sidecar.pipeline.stack import build_stack
 from sidecar.pipeline.stats import RouteStats, UpstreamStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from sidecar.core.config import Config, RouteConfig, UpstreamConfig
     from sidecar.core.explanation import Transition
@@ -36,22 +36,25 @@ class Environment:
     listener_failed: Callable[[Exception], None]
 
 
-@dataclass(slots=True)
-class Change:
-    """What a reload did, by route name."""
+class UnusableUpstream(ValueError):
+    """An upstream that cannot be built from what its files hold; `ref` is where it stands, `file:line`."""
 
-    changed: list[str]
-    unchanged: list[str]
+    def __init__(self, config: UpstreamConfig, error: Exception) -> None:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        super().__init__(f"the TLS files of upstream {config.name} cannot be used: {reason}")
+        self.ref = config.refs.get("tls") or config.refs.get("") or ""
 
 
 class RouteSet:
     """Every route of the configuration in force. `apply` brings in another one."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, parts: Parts) -> None:
         self._environment = environment
+        self._parts = parts
         self._circuit_surroundings = CircuitSurroundings(
             random.random, environment.transition, environment.listener_failed
         )
+        self._forwarder = RequestForwarder(parts.proxy.forwarded, parts.proxy.via)
         self.configs: dict[str, RouteConfig] = {}
         self.circuits: dict[str, Circuit] = {}
         self.stats: dict[str, RouteStats] = {}
@@ -59,20 +62,24 @@ class RouteSet:
         self.stacks: dict[str, Handler] = {}
         self.table = RouteTable(())
 
-    def apply(self, config: Config, parts: Parts) -> Change:
-        """Use `config` from now on. What did not change is the same object as before (breaker.md 25)."""
+    def apply(self, config: Config, unchanged: Collection[str] = ()) -> None:
+        """Use `config` from now on. What did not change is the same object as before (breaker.md 25); `unchanged`
+        names the routes whose settings are those in force.
+
+        Raises UnusableUpstream, and then nothing has changed.
+        """
         upstreams = {upstream.name: self._upstream(upstream) for upstream in config.upstreams}
-        self._close_replaced(upstreams)
-        before = self.configs
-        self.configs = {route.name: route for route in config.routes}
-        self.stats = {name: self.stats.get(name) or RouteStats(name) for name in self.configs}
-        self.circuits = {route.name: self._circuit(route) for route in config.routes}
-        self.stacks = {route.name: self._stack(route, upstreams, parts) for route in config.routes}
-        self.upstreams = upstreams
         self.table = RouteTable(config.routes)
-        unchanged = [name for name, route in self.configs.items() if _same(before.get(name), route)]
-        changed = sorted((self.configs.keys() | before.keys()) - set(unchanged))
-        return Change(changed, unchanged)
+        self.stats = {route.name: self.stats.get(route.name) or RouteStats(route.name) for route in config.routes}
+        self.circuits = {route.name: self._circuit(route) for route in config.routes}
+        self.stacks = {route.name: self._stack(route, upstreams, unchanged) for route in config.routes}
+        self.configs = {route.name: route for route in config.routes}
+        before, self.upstreams = self.upstreams, upstreams
+        _close_replaced(before, upstreams)
+
+    def circuits_of(self, upstream: str) -> list[Circuit]:
+        """The circuits of the routes to `upstream`."""
+        return [self.circuits[name] for name, route in self.configs.items() if route.upstream.name == upstream]
 
     def all_stats(self) -> Iterable[RouteStats]:
         """Every route's counters."""
@@ -91,18 +98,16 @@ class RouteSet:
         for upstream in self.upstreams.values():
             upstream.close()
 
-    def _close_replaced(self, upstreams: dict[str, Upstream]) -> None:
-        for name, upstream in self.upstreams.items():
-            if upstreams.get(name) is not upstream:
-                upstream.close()
-
     def _upstream(self, config: UpstreamConfig) -> Upstream:
         known = self.upstreams.get(config.name)
         if known is not None and _connects_alike(known.config, config):
             return known
         env = self._environment
         stats = UpstreamStats(config.name) if known is None else known.stats
-        return Upstream(config, Surroundings(env.clock, env.wheel, env.spawn, stats, config.pool))
+        try:
+            return Upstream(config, Surroundings(env.clock, env.wheel, env.spawn, stats, config.pool))
+        except (OSError, ValueError) as error:
+            raise UnusableUpstream(config, error) from error
 
     def _circuit(self, route: RouteConfig) -> Circuit:
         known = self.circuits.get(route.name)
@@ -112,10 +117,13 @@ class RouteSet:
         known.reconfigure(route.breaker, route.refs, now)
         return known
 
-    def _stack(self, route: RouteConfig, upstreams: dict[str, Upstream], parts: Parts) -> Handler:
-        forwarder = RequestForwarder(parts.proxy.forwarded, parts.proxy.via)
-        innermost = UpstreamHandler(upstreams[route.upstream.name], forwarder, route.timeouts, route.rewrite.host)
-        return build_stack(route, innermost, self.circuits[route.name], self.stats[route.name], parts)
+    def _stack(self, route: RouteConfig, upstreams: Mapping[str, Upstream], unchanged: Collection[str]) -> Handler:
+        name, upstream = route.name, upstreams[route.upstream.name]
+        if name in unchanged and self.upstreams.get(upstream.config.name) is upstream:
+            # What its stages know goes on too: which misses are under way, and what is not worth waiting for.
+            return self.stacks[name]
+        innermost = UpstreamHandler(upstream, self._forwarder, route.timeouts, route.rewrite.host)
+        return build_stack(route, innermost, self.circuits[name], self.stats[name], self._parts)
 
 
 def _connects_alike(one: UpstreamConfig, other: UpstreamConfig) -> bool:
@@ -129,22 +137,7 @@ def _connects_alike(one: UpstreamConfig, other: UpstreamConfig) -> bool:
     )
 
 
-def _same(before: RouteConfig | None, now: RouteConfig) -> bool:
-    """Whether a route's effective settings are what they were, wherever in the file they stand."""
-    return before is not None and _settings(before) == _settings(now)
-
-
-def _settings(route: RouteConfig) -> tuple[object, ...]:
-    upstream = route.upstream
-    return (
-        route.match,
-        route.rewrite,
-        route.timeouts,
-        route.breaker,
-        route.cache,
-        upstream.name,
-        upstream.endpoints,
-        upstream.tls,
-        upstream.pool,
-        upstream.preserve_host,
-    )
+def _close_replaced(before: Mapping[str, Upstream], now: Mapping[str, Upstream]) -> None:
+    for name, upstream in before.items():
+        if now.get(name) is not upstream:
+            upstream.close()

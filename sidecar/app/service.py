@@ -8,16 +8,18 @@ import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar import __version__
-from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.logs import AccessLog, TransitionLog
 from sidecar.adapters.loop_lag import LoopLag
 from sidecar.adapters.memory_store import MemoryStore
-from sidecar.adapters.metrics import Instruments, Metrics
 from sidecar.adapters.server.context import ServerContext, Surroundings
 from sidecar.adapters.server.listener import Listener
-from sidecar.adapters.telemetry import TelemetryState, build_telemetry
 from sidecar.adapters.web import WebListener
-from sidecar.app.routes import Change, Environment, RouteSet
+from sidecar.app.control import Inside, admin_application, telemetry_application
+from sidecar.app.monitors import Monitors
+from sidecar.app.persistence import Persistence
+from sidecar.app.reload import Reloader, ReloadRecord, unusable
+from sidecar.app.routes import Environment, RouteSet, UnusableUpstream
+from sidecar.core.config_change import Verdict, in_force, judge
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment, rfc3339
 from sidecar.pipeline.deadlines import DeadlineWheel
@@ -29,8 +31,9 @@ from sidecar.pipeline.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.adapters.logs import Write
+    from sidecar.adapters.logs import LineSink
     from sidecar.core.config import Config
+    from sidecar.core.config_change import ConfigChange
     from sidecar.core.config_load import Loaded
     from sidecar.core.explanation import Transition
     from sidecar.pipeline.errors import ProxyError
@@ -44,21 +47,26 @@ TICK = 1.0
 """Seconds between rounds of what no request triggers: overrides that expire, requests that hang, changed files."""
 
 
-def build(config: Config, clock: Clock, write_log: Write | None = None) -> App:
-    """Everything, connected and not yet started. `write_log` takes the access log's lines; None: there is none."""
-    return App(config, clock, write_log)
+def build(config: Config, clock: Clock, sink: LineSink | None = None) -> App:
+    """Everything, connected and not yet started. `sink` takes the access log's lines; None: there is none.
+
+    Raises UnusableUpstream when the files that an upstream names cannot be used.
+    """
+    return App(config, clock, sink)
 
 
 class App:
     """One sidecar: `start`, then perhaps `reload`, `drain`, and `stop`."""
 
-    def __init__(self, config: Config, clock: Clock, write_log: Write | None) -> None:
+    def __init__(self, config: Config, clock: Clock, sink: LineSink | None) -> None:
         self.config = config
         self.clock = clock
         self.events = EventRing(first_id=int(clock.wall() * 1000))
         self.started = False
+        self.addresses: Addresses = {}
+        """Where each listener was reached when it was started; a drain changes nothing about that."""
         self._began = clock.wall()
-        self._write_log = write_log
+        self._sink = sink
         self._tasks = Tasks()
         self._wheel = DeadlineWheel(clock)
         self._stats = ProcessStats()
@@ -67,26 +75,21 @@ class App:
         self._transition_log = TransitionLog(self.moment)
         self._access_log = self._make_access_log()
         self._lag: LoopLag | None = None
+        self._needs_restart: tuple[str, ...] = ()
         self._gateway = Gateway(config.proxy.via, self._unrouted)
-        around = Surroundings(clock, self._wheel, self._tasks.spawn, self._access_log)
+        around = Surroundings(clock, self._wheel, self._tasks.spawn, self._tasks.start, self._access_log)
         self._context = ServerContext(
             self._gateway, config.proxy.limits, self._listener_stats, around, config.proxy.via
         )
         self._proxy = Listener(self._context, config.proxy.listen, config.proxy.tls)
-        environment = Environment(clock, self._tasks.spawn, self._wheel, self._on_transition, self._listener_failed)
-        self.routes = RouteSet(environment)
-        self.use(config)
-        self._admin = WebListener(build_admin(self._admin_context()), config.admin.listen)
-        self._telemetry = WebListener(build_telemetry(self._telemetry_state()), config.telemetry.listen)
-
-    @property
-    def addresses(self) -> Addresses:
-        """Where each listener is reached."""
-        return {
-            "proxy": self._proxy.addresses,
-            "admin": self._admin.addresses,
-            "telemetry": self._telemetry.addresses,
-        }
+        self.routes = self._make_routes()
+        self._persistence = self._make_persistence()
+        self._monitors = Monitors(clock, self._tasks.spawn)
+        self._record = ReloadRecord(self._stats, self.events, clock)
+        self.reloader = Reloader(self._take_up, lambda: self.config, self._tasks.spawn)
+        inside = self._inside()
+        self._admin = WebListener(admin_application(inside), config.admin.listen)
+        self._telemetry = WebListener(telemetry_application(inside), config.telemetry.listen)
 
     def moment(self) -> Moment:
         """Now, on both clocks."""
@@ -95,78 +98,101 @@ class App:
     # Life
 
     async def start(self) -> None:
-        """Listen. Raises OSError when an address cannot be had, and then leaves nothing behind."""
+        """Listen. Raises OSError when an address or a directory cannot be had, and then leaves nothing behind."""
         try:
             self._proxy.bind()
-            await self._admin.start()
             await self._telemetry.start()
+            if self._persistence is not None:
+                # After `bind`, so that a second process that is started by mistake leaves the files alone.
+                await self._persistence.open()
+                await self._persistence.restore()
+            await self._admin.start()
             await self._proxy.serve()
+            self.addresses = {
+                "proxy": self._proxy.addresses,
+                "admin": self._admin.addresses,
+                "telemetry": self._telemetry.addresses,
+            }
         except BaseException:
             self._proxy.unbind()
             await self.stop()
             raise
-        loop = asyncio.get_running_loop()
-        self._lag = LoopLag(loop.call_later, self.clock.monotonic, self._tell_lag)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start what runs beside the requests."""
+        self._lag = LoopLag(asyncio.get_running_loop().call_later, self.clock.monotonic, self._tell_lag)
         self._lag.start()
         self._tasks.spawn(self._housekeeping(), name="housekeeping")
+        self._monitors.follow(self.config, self.routes)
+        if self._persistence is not None:
+            self._persistence.begin()
         self.started = True
 
     async def drain(self, hurry: asyncio.Event) -> bool:
         """Accept nobody new and let what is under way end, for `drain_timeout` or until `hurry`; whether all did."""
         self._stats.draining = True
         self._proxy.drain()
-        waits = [asyncio.ensure_future(self._proxy.emptied()), asyncio.ensure_future(hurry.wait())]
-        await asyncio.wait(waits, timeout=self.config.proxy.drain_timeout, return_when=asyncio.FIRST_COMPLETED)
-        emptied = waits[0].done()
-        for wait in waits:
-            wait.cancel()
-        if not emptied:
+        emptied = self._tasks.spawn(self._proxy.emptied(), name="drain")
+        hurried = self._tasks.spawn(_set(hurry), name="hurry")
+        limit = self.config.proxy.drain_timeout
+        await asyncio.wait({emptied, hurried}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not emptied.done():
+            emptied.cancel()
             log.warning("the requests still under way are cut off")
-        return emptied
+            return False
+        return True
 
-    async def stop(self) -> None:
-        """End everything that is left."""
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """End everything that is left. What takes long is left out once `hurry` is set."""
         self._stats.draining = True
         self._proxy.drain()
         self._proxy.abort()
         if self._lag is not None:
             self._lag.stop()
-        self.routes.close()
         await self._admin.stop()
+        self._monitors.close()
+        self.routes.close()
+        if self._persistence is not None and self.started:
+            await self._persistence.close(hurry or asyncio.Event())
         await self._telemetry.stop()
         await self._tasks.cancel_all()
         self._wheel.close()
         if isinstance(self._access_log, AccessLog):
             self._access_log.flush()
 
-    def use(self, config: Config) -> Change:
-        """Route by `config` from now on; its listeners, limits and store sizes take effect at the next start."""
-        parts = Parts(config.proxy, self.clock, self._tasks.spawn, self._store, self._access_log)
-        change = self.routes.apply(config, parts)
-        self._gateway.use(self.routes.table, self.routes.stacks)
-        self.config = config
-        return change
+    # The configuration
 
-    def reload(self, loaded: Loaded) -> Change | None:
-        """Use a configuration that was read anew; an invalid one changes nothing (breaker.md 26)."""
-        if loaded.config is None:
-            self._stats.reloads["error"] += 1
-            self._stats.last_reload_ok = False
-            message = f"{loaded.source} is invalid and was not loaded: {len(loaded.errors)} errors"
-            log.error(message, extra={"errors": [problem.message for problem in loaded.errors]})
-            self.events.append(self.clock.wall(), "reload_failed", message)
-            return None
-        change = self.use(loaded.config)
-        self._stats.reloads["success"] += 1
-        self._stats.last_reload_ok = True
-        message = f"{loaded.source} was loaded: {len(change.changed)} routes changed"
-        log.info(message, extra={"changed": change.changed})
-        self.events.append(self.clock.wall(), "reload", message, details={"changed": change.changed})
-        return change
+    def reload(self, loaded: Loaded) -> Verdict:
+        """Use a configuration that was read anew; one that cannot be used changes nothing (breaker.md 26)."""
+        return self._take_up(judge(self.config, loaded))
+
+    def _take_up(self, verdict: Verdict) -> Verdict:
+        wanted, change = verdict.loaded.config, verdict.change
+        if wanted is not None and change is not None:
+            try:
+                self._use(wanted, change)
+            except UnusableUpstream as error:
+                verdict = Verdict(unusable(verdict.loaded, error), None)
+        self._record.note(verdict)
+        return verdict
+
+    def _use(self, wanted: Config, change: ConfigChange) -> None:
+        """Route by `wanted` from now on. Raises UnusableUpstream, and then nothing has changed."""
+        self.routes.apply(wanted, frozenset(change.unchanged))
+        self.config = in_force(self.config, wanted)
+        self._needs_restart = change.needs_restart
+        self._gateway.use(self.routes.table, self.routes.stacks)
+        self._monitors.follow(self.config, self.routes)
+        if self._persistence is not None:
+            self._persistence.circuits_changed()
 
     # What happens meanwhile
 
     def _on_transition(self, transition: Transition) -> None:
+        if self._persistence is not None:
+            self._persistence.circuits_changed()
         record_transition(self.events, transition, self.moment())
         self._transition_log(transition)
 
@@ -191,48 +217,44 @@ class App:
             except (OSError, ValueError) as error:
                 log.warning("changed certificate files cannot be used, keeping the last good ones: %s", error)
 
-    # What the control listeners are given
+    # What it is made of
+
+    def _make_routes(self) -> RouteSet:
+        environment = Environment(
+            self.clock, self._tasks.spawn, self._wheel, self._on_transition, self._listener_failed
+        )
+        parts = Parts(self.config.proxy, self.clock, self._tasks.spawn, self._store, self._access_log)
+        routes = RouteSet(environment, parts)
+        routes.apply(self.config)
+        self._gateway.use(routes.table, routes.stacks)
+        return routes
+
+    def _make_persistence(self) -> Persistence | None:
+        path = self.config.state_dir
+        if path is None:
+            return None
+        return Persistence(path, self.clock, self._store, lambda: self.routes.circuits, self._tasks.spawn)
 
     def _make_access_log(self) -> AccessLog | None:
-        if self._write_log is None or not self.config.proxy.access_log:
+        if self._sink is None or not self.config.proxy.access_log:
             return None
         return AccessLog(
-            self._write_log, lambda delay, call: asyncio.get_running_loop().call_later(delay, call), self.clock.wall
+            self._sink.write, lambda delay, call: asyncio.get_running_loop().call_later(delay, call), self.clock.wall
         )
 
-    def _telemetry_state(self) -> TelemetryState:
-        metrics = Metrics(
-            Instruments(
-                version=__version__,
-                monotonic=self.clock.monotonic,
-                process=self._stats,
-                listener=self._listener_stats,
-                store=self._store.stats,
-                routes=self.routes.all_stats,
-                upstreams=self.routes.upstream_stats,
-                circuits=self.routes.all_circuits,
-                log_lines_dropped=lambda: 0,
-            )
-        )
-        return TelemetryState(lambda: self.started, self._unready, metrics.page)
-
-    def _unready(self) -> str | None:
-        if self._stats.draining:
-            return "draining"
-        return None if self.started else "starting"
-
-    def _admin_context(self) -> AdminContext:
-        settings = self.config.admin
-        return AdminContext(
+    def _inside(self) -> Inside:
+        return Inside(
             config=lambda: self.config,
-            circuits=lambda: self.routes.circuits,
-            route_stats=self.routes.all_stats,
+            routes=self.routes,
             store=self._store,
             events=self.events,
+            process=self._stats,
+            listener=self._listener_stats,
+            reloading=self.reloader,
             moment=self.moment,
+            started=lambda: self.started,
             info=self._info,
-            hosts=(*settings.allowed_hosts, *(address.host for address in settings.listen if address.host)),
-            token_file=settings.token_file,
+            log_lines_dropped=lambda: 0 if self._sink is None else self._sink.dropped,
         )
 
     def _info(self) -> Mapping[str, object]:
@@ -242,9 +264,14 @@ class App:
             "pid": os.getpid(),
             "started_at": rfc3339(self._began),
             "config": self.config.source,
+            "needs_restart": list(self._needs_restart),
             "listeners": {name: [shown(one) for one in bound] for name, bound in self.addresses.items()},
             "draining": self._stats.draining,
         }
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def shown(address: tuple[str, int] | str) -> str:

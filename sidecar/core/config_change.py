@@ -61,6 +61,11 @@ def compare(running: Config, wanted: Config) -> ConfigChange:
     )
 
 
+def judge(running: Config, loaded: Loaded) -> Verdict:
+    """What becomes of a process that runs on `running` when it is told what was read."""
+    return Verdict(loaded, None if loaded.config is None else compare(running, loaded.config))
+
+
 def settings_of(route: RouteConfig) -> tuple[object, ...]:
     """Everything that decides what a route does, wherever in the file it stands."""
     upstream = route.upstream

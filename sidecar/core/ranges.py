@@ -1,7 +1,7 @@
 """Range requests answered from a complete stored representation (RFC 9110 §14).
 
-Ranges are answered one by one in the order asked for. When together they come to more than the representation itself,
-it is sent whole: that is what bounds the work that one request can ask for.
+Ranges are answered one by one in the order asked for. When they are very many, or together come to more than the
+representation itself, it is sent whole: that is what bounds the work that one request can ask for (§17.15).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SPEC = re.compile(rb"(?P<first>[0-9]{1,18})-(?P<last>[0-9]{0,18})|-(?P<suffix>[0-9]{1,18})")
 _RANGES = re.compile(rb"bytes=(?P<specs>.*)", re.IGNORECASE)
+MOST_RANGES = 100
 STRONG_DATE_MARGIN = 60
 """Seconds by which Date must follow Last-Modified for it to be a strong validator (RFC 9110 §8.8.2.2)."""
 
@@ -37,7 +38,9 @@ class Part:
 def answer_range(request: Headers, stored: StoredResponse) -> Part | None:
     """The partial answer to a GET with Range, or None when the whole is to be sent."""
     spans = requested_spans(request.index[b"range"], len(stored.body))
-    if stored.head.status != 200 or spans is None or not _range_applies(request, stored):
+    # No part of an empty representation can be named in Content-Range.
+    rangeable = stored.head.status == 200 and stored.body
+    if not rangeable or spans is None or not _range_applies(request, stored):
         return None
     if not spans:
         return _unsatisfiable(stored)
@@ -51,9 +54,13 @@ def requested_spans(value: bytes, size: int) -> list[Span] | None:
     found = _RANGES.fullmatch(value.strip(b" \t"))
     if found is None:
         return None
+    # Empty members of a list count for nothing (§5.6.1).
+    members = [member for text in found["specs"].split(b",") if (member := text.strip(b" \t"))]
+    if not 0 < len(members) <= MOST_RANGES:
+        return None
     spans = []
-    for text in found["specs"].split(b","):
-        spec = _SPEC.fullmatch(text.strip(b" \t"))
+    for member in members:
+        spec = _SPEC.fullmatch(member)
         if spec is None:
             return None
         span = _span(spec, size)

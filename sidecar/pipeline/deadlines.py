@@ -1,18 +1,21 @@
 """One coarse clock for many deadlines: moving one costs an attribute write, not a timer.
 
-An object that may wait too long has a `deadline`. It stands in the slot of some moment not after it; when the slot comes
-up, an object whose deadline has moved on is put into a later slot, and one whose deadline has passed is told.
+An object that may wait too long has a `deadline`. It stands in a slot no later than the first one after it. When the
+slot comes up, an object whose deadline has moved on is put into a later slot; one whose deadline has passed is told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from sidecar.pipeline.ports import Clock
+
+log = logging.getLogger(__name__)
 
 NO_SLOT = 1 << 62
 
@@ -62,7 +65,7 @@ class DeadlineWheel:
             for item in self._slots.pop(heapq.heappop(self._order)):
                 item.slot = NO_SLOT
                 if item.deadline <= now:
-                    item.expired()
+                    self._tell(item)
                 elif item.deadline != inf:
                     self._place(item)
         self._arm()
@@ -74,6 +77,12 @@ class DeadlineWheel:
             self._timer = None
         self._slots.clear()
         self._order.clear()
+
+    def _tell(self, item: Deadlined) -> None:
+        try:
+            item.expired()
+        except Exception:
+            log.exception("an expired deadline was not dealt with")
 
     def _place(self, item: Deadlined) -> None:
         self._remove(item)

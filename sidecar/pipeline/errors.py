@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ClassVar
+from json.encoder import encode_basestring_ascii as quote
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from sidecar.core.http import Field, Headers, ResponseHead
 from sidecar.core.outcome import Outcome
@@ -290,28 +291,57 @@ class ProtocolError(UpstreamError):
 
 def respond(error: ProxyError, request: Request | None, via: str) -> Response:
     """The problem+json answer (RFC 9457) that tells the client why, with Proxy-Status (RFC 9209)."""
-    route = request.route_name if request is not None else None
-    problem: dict[str, object] = {
-        "type": f"urn:circuit-sidecar:problem:{error.reason}",
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.detail,
-        "route": route,
-        "circuit": route,
-        "reason": error.reason,
-    }
-    if request is not None:
-        problem["request_id"] = request.request_id.decode("latin-1")
-    body = json.dumps(problem).encode() + b"\n"
-    fields: list[Field] = [
-        (b"Content-Type", b"application/problem+json"),
-        (b"Content-Length", b"%d" % len(body)),
-        (b"Cache-Control", b"no-store"),
-        (b"Proxy-Status", f"{via}; error={error.proxy_status}".encode()),
-    ]
+    fixed = _fixed_parts(type(error), via)
+    body = fixed.problem + _particulars(error, request)
+    fields: list[Field] = [*fixed.fields, (b"Content-Length", b"%d" % len(body))]
     if error.retry_after is not None:
         fields.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after))))
     if request is not None:
         fields.append((b"X-Request-Id", request.request_id))
-    head = ResponseHead(error.status, Headers(fields), HTTPStatus(error.status).phrase.encode())
+    head = ResponseHead(error.status, Headers(fields), fixed.phrase)
     return Response(head, body, source=error.source, error=error)
+
+
+class _Fixed(NamedTuple):
+    """What the answers to one kind of error have in common; made once, because refusing must be cheap."""
+
+    problem: bytes
+    fields: tuple[Field, ...]
+    phrase: bytes
+
+
+_known: dict[tuple[type[ProxyError], str], _Fixed] = {}
+
+
+def _fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
+    known = _known.get((kind, via))
+    if known is None:
+        known = _known[kind, via] = _make_fixed_parts(kind, via)
+    return known
+
+
+def _make_fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
+    phrase = HTTPStatus(kind.status).phrase
+    problem = {
+        "type": f"urn:circuit-sidecar:problem:{kind.reason}",
+        "title": phrase,
+        "status": kind.status,
+        "reason": kind.reason,
+    }
+    fields = (
+        (b"Content-Type", b"application/problem+json"),
+        (b"Cache-Control", b"no-store"),
+        (b"Proxy-Status", f"{via}; error={kind.proxy_status}".encode()),
+    )
+    return _Fixed(json.dumps(problem)[:-1].encode(), fields, phrase.encode())
+
+
+def _particulars(error: ProxyError, request: Request | None) -> bytes:
+    """The rest of the problem object: what is about this one request."""
+    if request is None:
+        return f', "detail": {quote(error.detail)}, "route": null, "circuit": null}}\n'.encode()
+    route = "null" if request.route_name is None else quote(request.route_name)
+    request_id = quote(request.request_id.decode("latin-1"))
+    return (
+        f', "detail": {quote(error.detail)}, "route": {route}, "circuit": {route}, "request_id": {request_id}}}\n'
+    ).encode()

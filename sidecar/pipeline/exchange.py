@@ -8,11 +8,12 @@ every path.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sidecar.core.config import Rewrite
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from sidecar.core.http import RequestHead, ResponseHead
@@ -51,6 +52,20 @@ EndListener: TypeAlias = "Callable[[End], None]"
 PieceListener: TypeAlias = "Callable[[bytes], None]"
 
 
+class Sink(Protocol):
+    """Where a body is poured."""
+
+    @property
+    def drained(self) -> asyncio.Future[None] | None:
+        """Comes true when there is room again; None while there is."""
+
+    def write(self, piece: bytes) -> None:
+        """Take a piece."""
+
+    def flush(self) -> None:
+        """Nothing more will come for a moment: what was held back to go out with it goes now."""
+
+
 class Body:
     """A one-shot stream of payload octets, framing removed.
 
@@ -76,6 +91,14 @@ class Body:
     async def read(self) -> bytes:
         """The next piece, at least one octet; b"" at the clean end. Raises ProxyError when the body was cut short."""
         raise NotImplementedError
+
+    async def pour(self, sink: Sink) -> None:
+        """Write every piece to `sink`, at its pace, up to the clean end. Raises as `read` does."""
+        sink.flush()
+        while piece := await self.read():
+            sink.write(piece)
+            if sink.drained is not None:
+                await sink.drained
 
     def close(self) -> None:
         """Give up the rest and free what the body holds. Idempotent; nothing happens after a clean end."""

@@ -1,4 +1,4 @@
-"""The outermost stage: turns refusals into responses, and counts, times and logs every request once, when it is over."""
+"""The outermost stage: turns refusals into responses; counts, times and logs every request once, when it is over."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class ObserveStage:
             response = self._inner.answer_now(request)
         except ProxyError as error:
             response = respond(error, request, self._via)
-        except Exception:
-            response = self._defect(request)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the client gets an answer and the log a traceback
+            response = self._defect(error, request)
         if response is not None:
             self._answered(request, response)
         return response
@@ -70,12 +70,11 @@ class ObserveStage:
         except ProxyError as error:
             response = respond(error, request, self._via)
         except asyncio.CancelledError:
-            stats.in_flight -= 1
             self._client_left(request)
             raise
-        except Exception:
-            response = self._defect(request)
-        if isinstance(response.body, bytes):
+        except Exception as error:  # noqa: BLE001 - as above
+            response = self._defect(error, request)
+        finally:
             stats.in_flight -= 1
         self._answered(request, response)
         return response
@@ -87,6 +86,7 @@ class ObserveStage:
         if isinstance(body, bytes):
             self._over(request, response, len(body))
         else:
+            self._stats.in_flight += 1
             ending = _Ending(self, request, response)
             body.on_piece(ending.count)
             body.on_end(ending.ended)
@@ -143,9 +143,9 @@ class ObserveStage:
                 )
             )
 
-    def _defect(self, request: Request) -> Response:
-        request_id = request.request_id.decode("latin-1")
-        log.exception("a request failed inside the sidecar", extra={"route": self._name, "request_id": request_id})
+    def _defect(self, error: Exception, request: Request) -> Response:
+        about = {"route": self._name, "request_id": request.request_id.decode("latin-1")}
+        log.error("a request failed inside the sidecar", exc_info=error, extra=about)
         return respond(InternalError("the sidecar failed; its log says more"), request, self._via)
 
 

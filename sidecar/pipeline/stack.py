@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecar.core.config import BreakerMode, CacheMode
+from sidecar.core.config import CacheMode
 from sidecar.pipeline.breaker_stage import BreakerStage
 from sidecar.pipeline.cache_stage import CacheStage
 from sidecar.pipeline.cached_route import Surroundings, cached_route
@@ -33,9 +33,9 @@ class Parts:
 def build_stack(route: RouteConfig, upstream: Handler, circuit: Circuit, stats: RouteStats, parts: Parts) -> Handler:
     """The stack of `route` around `upstream`, which speaks to the network."""
     handler = upstream
-    # The circuit decides whether the upstream is asked at all, and learns from every answer.
-    if route.breaker.mode is not BreakerMode.OFF:
-        handler = BreakerStage(handler, circuit, parts.clock)
+    # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
+    # stands here too, because an operator may force it open (breaker.md 24).
+    handler = BreakerStage(handler, circuit, parts.clock)
     # The cache comes before the circuit: what it can answer costs no permit, and it stands in when the circuit refuses.
     if route.cache.mode is not CacheMode.OFF:
         around = Surroundings(parts.clock, parts.spawn, circuit, stats)

@@ -10,6 +10,7 @@ from sidecar.pipeline.exchange import Body, BodyEnd, End
 
 if TYPE_CHECKING:
     from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.exchange import Sink
 
 HIGH_WATER = 256 * 1024
 LOW_WATER = 64 * 1024
@@ -31,7 +32,7 @@ class Valve(Protocol):
 class StreamBody(Body):
     """What the connection feeds and a stage reads. Holds about `HIGH_WATER` octets and one read more at most."""
 
-    __slots__ = ("_buffered", "_paused", "_pieces", "_source_end", "_valve", "_waiter")
+    __slots__ = ("_buffered", "_paused", "_pieces", "_sink", "_source_end", "_valve", "_waiter")
 
     def __init__(self, length: int | None, valve: Valve) -> None:
         super().__init__(length)
@@ -41,10 +42,15 @@ class StreamBody(Body):
         self._paused = False
         self._source_end: BodyEnd | ProxyError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
+        """Takes pieces as they come, while its reader sleeps."""
 
     def feed(self, piece: bytes) -> None:
         """Take a non-empty piece from the connection; dropped when nobody reads any more."""
         if self._end is not None:
+            return
+        if self._sink is not None:
+            self._hand_over(piece, self._sink)
             return
         self._pieces.append(piece)
         self._buffered += len(piece)
@@ -85,6 +91,34 @@ class StreamBody(Body):
             if self._source_end is not None:
                 return self._read_end(self._source_end)
             await self._wait()
+        return self._take()
+
+    async def pour(self, sink: Sink) -> None:
+        """See `Body.pour`. Pieces that come while the sink has room go to it without waking anybody."""
+        while True:
+            while self._pieces:
+                sink.write(self._take())
+                if sink.drained is not None:
+                    await sink.drained
+            if self._source_end is not None:
+                self._read_end(self._source_end)
+                return
+            sink.flush()
+            self._sink = sink
+            try:
+                await self._wait()
+            finally:
+                self._sink = None
+            if sink.drained is not None:
+                await sink.drained
+
+    def _hand_over(self, piece: bytes, sink: Sink) -> None:
+        sink.write(self._pass(piece) if self._piece_listeners else piece)
+        if sink.drained is not None:
+            self._sink = None
+            self._wake()
+
+    def _take(self) -> bytes:
         piece = self._pieces.popleft()
         self._buffered -= len(piece)
         if self._paused and self._buffered <= LOW_WATER:
@@ -111,7 +145,7 @@ class StreamBody(Body):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _release(self, end: End) -> None:
+    def _release(self, end: End) -> None:  # noqa: ARG002 - how it ended makes no difference to what is freed
         self._pieces.clear()
         self._buffered = 0
         if self._source_end is None:

@@ -15,7 +15,7 @@ from sidecar.pipeline.streams import StreamBody, Valve
 if TYPE_CHECKING:
     from sidecar.adapters.server.context import ServerContext
     from sidecar.adapters.server.incoming import Incoming
-    from sidecar.core.http import RequestHead, ResponseHead
+    from sidecar.core.http import Field, RequestHead, ResponseHead
 
 log = logging.getLogger(__name__)
 
@@ -181,30 +181,10 @@ class Exchange:
         if body.length is None and not chunked:
             self._connection.closing = True
         head = self._encode(response, wire.CHUNKED if chunked else b"")
-        if chunked:
-            await self._write_chunks(head, body)
-        else:
-            await self._write_pieces(head, body)
-
-    async def _write_pieces(self, head: bytes, body: Body) -> None:
-        connection = self._connection
-        transport = connection.transport
-        transport.write(head)
-        while piece := await body.read():
-            transport.write(piece)
-            if connection.drained is not None:
-                await connection.drained
-
-    async def _write_chunks(self, head: bytes, body: Body) -> None:
-        connection = self._connection
-        transport = connection.transport
-        transport.write(head)
-        while piece := await body.read():
-            transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
-            if connection.drained is not None:
-                await connection.drained
+        sink = ClientSink(self._connection, head, chunked=chunked)
+        await body.pour(sink)
         trailers = body.trailers if trailers_allowed(self._head.headers) else []
-        transport.write(wire.encode_last_chunk(trailers))
+        sink.end(trailers)
 
     # A switched protocol
 
@@ -235,3 +215,42 @@ class Exchange:
             duplex.send_eof()
         except ProxyError:
             duplex.close()
+
+
+class ClientSink:
+    """A `Sink` that frames a response body; the head goes out with the first piece where that is at hand."""
+
+    __slots__ = ("_chunked", "_connection", "_head", "_transport")
+
+    def __init__(self, connection: Connection, head: bytes, *, chunked: bool) -> None:
+        self._connection = connection
+        self._transport = connection.transport
+        self._head = head
+        self._chunked = chunked
+
+    @property
+    def drained(self) -> asyncio.Future[None] | None:
+        """See `Sink`."""
+        return self._connection.drained
+
+    def write(self, piece: bytes) -> None:
+        """See `Sink`."""
+        head, self._head = self._head, b""
+        if self._chunked:
+            self._transport.writelines((head + b"%x\r\n" % len(piece), piece, b"\r\n"))
+        elif head:
+            self._transport.writelines((head, piece))
+        else:
+            self._transport.write(piece)
+
+    def flush(self) -> None:
+        """See `Sink`."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def end(self, trailers: list[Field]) -> None:
+        """The body is complete."""
+        self.flush()
+        if self._chunked:
+            self._transport.write(wire.encode_last_chunk(trailers))

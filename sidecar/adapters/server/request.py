@@ -19,6 +19,7 @@ from sidecar.adapters.server.head import (
     wanted_upgrade,
 )
 from sidecar.adapters.server.incoming import Incoming
+from sidecar.adapters.server.limits import HEAD_TOO_LARGE, TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -39,6 +40,8 @@ MAX_TRAILERS = 64
 LONGEST_METHOD = 32
 CHUNK_LINE = 24
 """Octets around one chunk's data that need no explanation: a long size, two CRLF."""
+PADDED = "the chunk extensions are too large"
+CR = 0x0D
 END_OF_HEAD = b"\r\n\r\n"
 _END = re.compile(END_OF_HEAD)
 _END_STARTED = re.compile(rb"\n\r\n|\r\n|\n")
@@ -100,6 +103,8 @@ class RequestReader:
                 data = self._read_head(data)
             else:
                 data = self._read_chunks(data)
+        if self.switching:
+            self.early += data
         if repeatable and len(self.arrived) == 1 and not self.partial:
             self._remember(octets, self.arrived[0])
 
@@ -127,7 +132,11 @@ class RequestReader:
         """Give llhttp no more than this head, so that it is known where each message begins and ends."""
         before = len(self._raw)
         raw = self._raw + data if before else data
-        end = raw.find(END_OF_HEAD, max(0, before - 3))
+        searched = max(0, before - 3)
+        if raw[0] == CR:
+            # Empty lines before the request line (RFC 9112 §2.2) end no head.
+            searched = max(searched, len(raw) - len(raw.lstrip(b"\r\n")))
+        end = raw.find(END_OF_HEAD, searched)
         cut = len(data) if end < 0 else end + len(END_OF_HEAD) - before
         part, rest = (data, b"") if cut == len(data) else (data[:cut], data[cut:])
         self._raw = raw if not rest else raw[: before + cut]
@@ -143,7 +152,7 @@ class RequestReader:
             self._failed(error)
             return b""
         if self.partial and len(self._raw) > self._limits.head_size:
-            self._refuse(HeadTooLarge("the request head is too large"))
+            self._refuse(HeadTooLarge(HEAD_TOO_LARGE))
         return self._begin_content(rest) if self._current is not None else rest
 
     def _begin_content(self, rest: bytes) -> bytes:
@@ -181,10 +190,14 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self._failed(error)
             return b""
-        overhead = self._chunk_octets - self._body_size - CHUNK_LINE * (self._chunks + 2)
-        if self._current is not None and overhead > self._limits.head_size:
-            self._refuse(BadRequest("the chunk extensions are too large"))
+        if self._current is not None and self._padded():
+            self._refuse(BadRequest(PADDED))
         return data[cut:]
+
+    def _padded(self) -> bool:
+        """Whether chunk extensions and trailers, which are delivered when they end if at all, are too large."""
+        overhead = self._chunk_octets - self._body_size - CHUNK_LINE * (self._chunks + 2)
+        return overhead > self._limits.head_size
 
     def _upgraded(self, rest: bytes) -> bytes:
         """llhttp takes any `Upgrade` for the end of HTTP; it is only when we will ask the upstream to switch."""
@@ -227,7 +240,8 @@ class RequestReader:
         elif self._raw.startswith(b"PRI * HTTP/2"):
             self._refuse(VersionUnsupported("HTTP/2 is not spoken here; use HTTP/1.1"))
         else:
-            self._refuse(BadRequest(f"the request is malformed: {error}"))
+            exceeded = exceeded_limit(self._raw, self._limits)
+            self._refuse(exceeded or BadRequest(f"the request is malformed: {error}"))
 
     def _judge_method(self) -> None:
         """llhttp stops at the first octet that fits no method it knows; what the client meant shows a little later."""
@@ -264,7 +278,7 @@ class RequestReader:
             return
         self._target += part
         if len(self._target) > self._limits.target_size:
-            raise TargetTooLong("the request target is too long")
+            raise TargetTooLong(TARGET_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field line of the head or of the trailer section."""
@@ -275,7 +289,7 @@ class RequestReader:
             return
         self._fields.append((name, value.rstrip(b" \t")))
         if len(self._fields) > self._limits.header_count:
-            raise HeadTooLarge("the request has too many header fields")
+            raise HeadTooLarge(TOO_MANY_FIELDS)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
@@ -283,7 +297,7 @@ class RequestReader:
             return
         limits = self._limits
         if len(self._raw) > limits.head_size:
-            raise HeadTooLarge("the request head is too large")
+            raise HeadTooLarge(HEAD_TOO_LARGE)
         head = make_head(self._parser, self._raw, self._target, self._fields)
         length = content_length(head, limits.body_size)
         request = Incoming(head, length, keep_alive=persists(head))
@@ -311,8 +325,12 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """The request is whole, unless llhttp stopped early for an Upgrade that will be ignored."""
-        if self._current is not None and not self._content_to_come(self._current.length):
-            self._message_complete()
+        current = self._current
+        if current is None or self._content_to_come(current.length):
+            return
+        if current.length is None and self._padded():
+            raise BadRequest(PADDED)
+        self._message_complete()
 
     def _content_to_come(self, length: int | None) -> bool:
         return not self._chunks if length is None else self._body_size < length

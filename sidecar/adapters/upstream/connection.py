@@ -53,6 +53,9 @@ class Owner(Protocol):
     def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """The connection carries no exchange any more. Called once per exchange."""
 
+    def keep_alive_hinted(self, value: bytes) -> None:
+        """The upstream said in a Keep-Alive field how long it keeps idle connections."""
+
     def connection_opened(self, connection: UpstreamConnection) -> None:
         """The connection stands. Called once per connection."""
 
@@ -320,6 +323,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         if not self.closed and not self.transport.is_closing():
             self.transport.resume_reading()
         reusable = self._sent and reader.keep_alive and not reader.excess and not self.closed
+        if reader.keep_alive_hint is not None:
+            self._owner.keep_alive_hinted(reader.keep_alive_hint)
         self._owner.exchange_ended(self, reusable=reusable)
 
     def _fail(self, error: ProxyError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.stats import UpstreamStats
 
 MAX_COOLDOWN = 30.0
+_TIMEOUT = re.compile(rb"(?i)\btimeout=([0-9]{1,9})\b")
 SAFETY = 0.9
 """Share of an upstream's own keep-alive time after which its idle connections are no longer trusted."""
 
@@ -166,6 +168,12 @@ class EndpointPool:
         else:
             self._rest(connection)
 
+    def keep_alive_hinted(self, value: bytes) -> None:
+        """See `Owner`."""
+        announced = _TIMEOUT.search(value)
+        if announced is not None:
+            self._learn(float(announced[1]))
+
     def connection_opened(self, connection: UpstreamConnection) -> None:
         """See `Owner`."""
         self._connections.add(connection)
@@ -227,7 +235,7 @@ class EndpointPool:
         return limit is not None and self.clock.monotonic() - connection.opened_at > limit
 
     def _learn(self, idle_for: float) -> None:
-        """The upstream closed a connection that was idle for so long: from now on let go before it does."""
+        """The upstream closes connections that are idle for so long: from now on let go before it does."""
         self._keep_alive = min(self._keep_alive, max(idle_for * SAFETY, 0.05))
 
     def _connect_failed(self) -> None:

@@ -66,6 +66,7 @@ class ResponseReader:
         "_interim_count",
         "_memo",
         "_method",
+        "_parsed",
         "_parser",
         "_raw",
         "_reason",
@@ -88,31 +89,32 @@ class ResponseReader:
     def __init__(self, memo: Memo[Reading]) -> None:
         self._memo = memo
         self._parser: httptools.HttpResponseParser | None = None
+        self._clear()
         self.start("GET")
 
     def start(self, method: str, upgrade: bytes = b"") -> None:
         """Expect the response to a `method` request; a 101 only to what the Upgrade value `upgrade` names."""
+        if self._parsed:
+            self._clear()
         self._method = method
         self._upgrade = list_members(upgrade) if upgrade else ()
-        self._fields: list[Field] = []
-        self._raw = b""
-        self._interim = False
-        self._interim_count = 0
-        self._reason = b""
         self._remaining = -1
-        self._chunk_octets = self._body_size = self._chunks = 0
         self.head: ResponseHead | None = None
-        self.interims: list[ResponseHead] = []
-        self.pieces: list[bytes] = []
-        self.trailers: list[Field] = []
-        self.framing = Framing.NONE
         self.length: int | None = None
-        self.complete = False
-        self.excess = False
-        self.keep_alive = False
+        self.pieces: list[bytes] = []
+        self.complete = self.excess = self.started = False
+
+    def _clear(self) -> None:
+        """Forget what only parsing sets; a head from memory sets none of it."""
+        self._parsed = False
+        self._raw = self._reason = self.switched = b""
+        self._fields: list[Field] = []
+        self._chunk_octets = self._body_size = self._chunks = self._interim_count = 0
+        self._interim = self.keep_alive = False
+        self.framing = Framing.NONE
         self.keep_alive_hint: bytes | None = None
-        self.started = False
-        self.switched = b""
+        self.interims: list[ResponseHead] = []
+        self.trailers: list[Field] = []
 
     def feed(self, data: bytes) -> None:
         """Read on. Raises ProtocolError when this can be no HTTP/1.1 response."""
@@ -152,6 +154,7 @@ class ResponseReader:
 
     def _read_head(self, data: bytes) -> bytes:
         """Give llhttp no more than this head, so that it is known where each message begins and ends."""
+        self._parsed = True
         before = len(self._raw)
         raw = self._raw + data if before else data
         if not raw.startswith(STATUS_LINE[: len(raw)]):

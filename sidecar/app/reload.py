@@ -1,0 +1,125 @@
+"""Reading the configuration anew: on SIGHUP, or because the admin API was asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidecar.adapters.config_file import load, load_text
+from sidecar.core.config_change import judge
+from sidecar.core.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sidecar.app.routes import UnusableUpstream
+    from sidecar.core.config import Config
+    from sidecar.core.config_change import ConfigChange, Verdict
+    from sidecar.core.config_load import Loaded
+    from sidecar.core.events import EventRing
+    from sidecar.pipeline.ports import Clock, Spawn
+    from sidecar.pipeline.stats import ProcessStats
+
+log = logging.getLogger(__name__)
+
+MOST_NAMES = 100
+"""Routes that a log line or an event lists; it counts them all."""
+POSTED = "<posted>"
+"""What a configuration that somebody sent is called in messages."""
+
+
+class Reloader:
+    """Reads and compares in a thread, because a large file takes seconds, and never twice at once.
+
+    `take_up` makes a process use what was read, and gives the verdict on that; `running` gives what it uses now, and
+    so the path of the file.
+    """
+
+    def __init__(self, take_up: Callable[[Verdict], Verdict], running: Callable[[], Config], spawn: Spawn) -> None:
+        self._take_up = take_up
+        self._running = running
+        self._spawn = spawn
+        self._reading = asyncio.Lock()
+        self._requested = False
+
+    def request(self) -> None:
+        """Reload soon. Requests that come before the file is opened make one reload."""
+        if not self._requested:
+            self._requested = True
+            self._spawn(self._answer_request(), name="reload")
+
+    async def reload(self) -> Verdict:
+        """Read the file and use what it says, unless there is an error in it."""
+        async with self._reading:
+            self._requested = False
+            return self._take_up(await asyncio.to_thread(self._judge, None))
+
+    async def check(self, text: str | None) -> Verdict:
+        """What a reload would do if `text`, or None for the file as it is now, were the file; changes nothing."""
+        async with self._reading:
+            return await asyncio.to_thread(self._judge, text)
+
+    async def _answer_request(self) -> None:
+        await self.reload()
+
+    def _judge(self, text: str | None) -> Verdict:
+        running = self._running()
+        loaded = load(Path(running.source), os.environ) if text is None else load_text(text, os.environ, POSTED)
+        return judge(running, loaded)
+
+
+class ReloadRecord:
+    """Tells of reloads in the log, the metrics and the events (breaker.md 26)."""
+
+    def __init__(self, stats: ProcessStats, events: EventRing, clock: Clock) -> None:
+        self._stats = stats
+        self._events = events
+        self._clock = clock
+
+    def note(self, verdict: Verdict) -> None:
+        """One reload was tried."""
+        succeeded = verdict.change is not None
+        self._stats.reloads["success" if succeeded else "error"] += 1
+        self._stats.last_reload_ok = succeeded
+        if verdict.change is None:
+            self._failed(verdict.loaded)
+        else:
+            self._succeeded(verdict.loaded, verdict.change)
+
+    def _failed(self, loaded: Loaded) -> None:
+        details = {"errors": _listed(loaded.errors)}
+        message = f"{loaded.source} is invalid and was not loaded: {_count(len(loaded.errors), 'error')}"
+        log.error(message, extra=details)
+        self._events.append(self._clock.wall(), "reload_failed", message, details=details)
+
+    def _succeeded(self, loaded: Loaded, change: ConfigChange) -> None:
+        waiting = change.needs_restart
+        details = {
+            "changed": list(change.changed[:MOST_NAMES]),
+            "needs_restart": list(waiting),
+            "warnings": _listed(loaded.problems),
+        }
+        message = f"{loaded.source} was loaded: {_count(len(change.changed), 'route')} changed"
+        if waiting:
+            message += f"; needs a restart: {', '.join(waiting)}"
+        log.log(logging.WARNING if waiting else logging.INFO, message, extra=details)
+        self._events.append(self._clock.wall(), "reload", message, details=details)
+
+
+def unusable(loaded: Loaded, error: UnusableUpstream) -> Loaded:
+    """What was read, as the error that came up when it was to be used."""
+    line = int(error.ref.rpartition(":")[2] or 1)
+    problem = Problem(line, 1, str(error), "name files that the sidecar can read")
+    return replace(loaded, config=None, problems=(*loaded.problems, problem))
+
+
+def _listed(problems: Iterable[Problem]) -> list[str]:
+    return [f"{problem.line}:{problem.column}: {problem.message}" for problem in problems]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
