@@ -50,7 +50,7 @@ class DeadlineWheel:
     def set(self, item: Deadlined, deadline: float) -> None:
         """Move the deadline of `item`; `inf` takes it away."""
         item.deadline = deadline
-        if deadline != inf and deadline < item.slot * self.TICK:
+        if deadline != inf and deadline < (item.slot - 1) * self.TICK:
             self._place(item)
 
     def forget(self, item: Deadlined) -> None:

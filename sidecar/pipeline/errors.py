@@ -40,6 +40,10 @@ class ProxyError(Exception):
         self.detail = detail
         self.retry_after = retry_after
 
+    def again(self) -> ProxyError:
+        """The same for another request: an exception must not be raised twice, it would gather tracebacks."""
+        return type(self)(self.detail)
+
 
 class InternalError(ProxyError):
     """A defect of the sidecar itself; the log has the traceback."""

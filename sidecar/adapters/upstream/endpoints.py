@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.upstream.failure import connect_failure
 from sidecar.adapters.upstream.pool import EndpointPool, Target
 from sidecar.adapters.upstream.tls import ClientTls
+from sidecar.pipeline.errors import DnsFailed, ProxyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,12 +47,11 @@ class NamedEndpoint:
         """Look the name up, open pools for new addresses, retire those that vanished. Raises ProxyError."""
         endpoint = self._endpoint
         loop = asyncio.get_running_loop()
-        self.resolves_at = self._around.clock.monotonic() + self._around.settings.dns_refresh
         try:
             found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            self.resolves_at = self._around.clock.monotonic() + min(1.0, self._around.settings.dns_refresh)
             raise connect_failure(error, endpoint.host) from error
+        self.resolves_at = self._around.clock.monotonic() + self._around.settings.dns_refresh
         self._use(list(dict.fromkeys(str(address[0]) for *_, address in found)))
 
     async def refresh(self) -> None:
@@ -84,7 +84,7 @@ class NamedEndpoint:
 class EndpointSet:
     """Every address of one upstream. Choosing costs the same however many there are."""
 
-    __slots__ = ("_around", "_choices", "_clock", "_next_resolve", "endpoints", "tls")
+    __slots__ = ("_around", "_choices", "_clock", "_failure", "_first_look", "_next_resolve", "endpoints", "tls")
 
     def __init__(self, config: UpstreamConfig, around: Surroundings) -> None:
         self.tls = tls = (
@@ -99,6 +99,8 @@ class EndpointSet:
         ]
         self._choices: list[tuple[NamedEndpoint, EndpointPool]] = []
         self._next_resolve = 0.0
+        self._first_look: asyncio.Task[None] | None = None
+        self._failure: ProxyError = DnsFailed("no name has been resolved yet")
         self._collect()
 
     def pools(self) -> Iterable[EndpointPool]:
@@ -115,6 +117,8 @@ class EndpointSet:
         """Where the next attempt goes. Raises ProxyError when no name has ever resolved."""
         if self._next_resolve <= self._clock.monotonic():
             await self._resolve_due()
+        if not self._choices:
+            raise self._failure.again()
         return self.prefer(self._choices)
 
     def others(self, tried: set[EndpointPool]) -> list[tuple[NamedEndpoint, EndpointPool]]:
@@ -140,22 +144,27 @@ class EndpointSet:
         return any(pool.cools_until > now for _, pool in self._choices)
 
     async def _resolve_due(self) -> None:
+        """Look up what is due: in the background where addresses are known, else once for all who wait."""
         now = self._clock.monotonic()
-        failure: Exception | None = None
         for endpoint in self.endpoints:
-            if endpoint.resolves_at > now:
-                continue
-            if endpoint.pools:
+            if self._choices and endpoint.resolves_at <= now:
                 endpoint.resolves_at = now + self._around.settings.dns_refresh
                 self._around.spawn(self._refresh(endpoint), name="resolve")
-                continue
-            try:
-                await endpoint.resolve()
-            except Exception as error:  # noqa: BLE001 - kept, and raised below when no other endpoint is left
-                failure = error
         self._collect()
-        if not self._choices and failure is not None:
-            raise failure
+        if not self._choices:
+            if self._first_look is None:
+                self._first_look = self._around.spawn(self._resolve_unknown(), name="resolve")
+            await asyncio.shield(self._first_look)
+
+    async def _resolve_unknown(self) -> None:
+        for endpoint in self.endpoints:
+            if not endpoint.pools:
+                try:
+                    await endpoint.resolve()
+                except ProxyError as error:
+                    self._failure = error
+        self._first_look = None
+        self._collect()
 
     async def _refresh(self, endpoint: NamedEndpoint) -> None:
         await endpoint.refresh()

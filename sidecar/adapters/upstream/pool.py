@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connection import UpstreamConnection
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MAX_COOLDOWN = 30.0
 _TIMEOUT = re.compile(rb"(?i)\btimeout=([0-9]{1,9})\b")
+ALIKE = 0.2
+"""Share by which two ages may differ and still be the same time limit."""
+SHORTEST_KEEP_ALIVE = 0.5
 SAFETY = 0.9
 """Share of an upstream's own keep-alive time after which its idle connections are no longer trusted."""
 
@@ -64,6 +68,7 @@ class EndpointPool:
         "_cooldown",
         "_idle",
         "_keep_alive",
+        "_last_close",
         "_queue",
         "_retired",
         "_settings",
@@ -91,6 +96,8 @@ class EndpointPool:
         self._connecting = 0
         self._keep_alive = around.settings.keep_alive
         self._cooldown = around.settings.cooldown
+        self._last_close = (inf, -inf)
+        """How long the connection had been idle that the upstream closed last, and when that was."""
         self._retired = False
         self.in_flight = 0
         self.cools_until = 0.0
@@ -188,7 +195,7 @@ class EndpointPool:
         else:
             self._stats.idle -= 1
             if not connection.let_go:
-                self._learn(self.clock.monotonic() - connection.idle_since)
+                self._closed_by_upstream(self.clock.monotonic(), connection.idle_since)
         self._wake_next()
 
     # Details
@@ -234,9 +241,17 @@ class EndpointPool:
         limit = self._settings.max_age
         return limit is not None and self.clock.monotonic() - connection.opened_at > limit
 
+    def _closed_by_upstream(self, now: float, idle_since: float) -> None:
+        """Twice closed at the same age is a habit; once may be a restart."""
+        age = now - idle_since
+        before, at = self._last_close
+        self._last_close = (age, now)
+        if now - at >= age and abs(age - before) < ALIKE * age:
+            self._learn(min(age, before))
+
     def _learn(self, idle_for: float) -> None:
         """The upstream closes connections that are idle for so long: from now on let go before it does."""
-        self._keep_alive = min(self._keep_alive, max(idle_for * SAFETY, 0.05))
+        self._keep_alive = min(self._keep_alive, max(idle_for * SAFETY, SHORTEST_KEEP_ALIVE))
 
     def _connect_failed(self) -> None:
         self.cools_until = self.clock.monotonic() + self._cooldown
