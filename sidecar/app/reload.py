@@ -7,6 +7,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.config_file import load, load_text
@@ -14,7 +15,7 @@ from sidecar.core.config_change import judge
 from sidecar.core.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from sidecar.app.routes import UnusableUpstream
     from sidecar.core.config import Config
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 MOST_NAMES = 100
 """Routes that a log line or an event lists; it counts them all."""
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+"""What a configuration that somebody sent sees of the environment: its secrets would come back in the answer."""
 POSTED = "<posted>"
 """What a configuration that somebody sent is called in messages."""
 
@@ -68,7 +71,7 @@ class Reloader:
 
     def _judge(self, text: str | None) -> Verdict:
         running = self._running()
-        loaded = load(Path(running.source), os.environ) if text is None else load_text(text, os.environ, POSTED)
+        loaded = load(Path(running.source), os.environ) if text is None else load_text(text, NO_VARIABLES, POSTED)
         return judge(running, loaded)
 
 

@@ -12,6 +12,7 @@ from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES
 from sidecar.core.cache_status import Forward
 from sidecar.core.conditional import ORIGIN_PRECONDITIONS
 from sidecar.core.config import CacheMode, StalePolicy
+from sidecar.core.forwarding import withheld
 from sidecar.core.vary import select
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def bypass(
         return Bypass(Forward.BYPASS, "request content")
     if not rules.foreign_fields.isdisjoint(index):
         return Bypass(Forward.BYPASS, "unkeyed field")
+    if withheld(head.headers):
+        return Bypass(Forward.BYPASS, "field withheld by Connection")
     if not ORIGIN_PRECONDITIONS.isdisjoint(index):
         return Bypass(Forward.REQUEST, "precondition for the origin")
     if directives.no_store:

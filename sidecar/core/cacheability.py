@@ -32,7 +32,12 @@ UNDERSTOOD = frozenset(HTTPStatus) - NEVER_COMPLETE
 NEVER_STORED = HOP_BY_HOP | {b"age", b"set-cookie", b"trailer"}
 """Fields about this connection or this exchange (RFC 9111 §3.1); also every field called Proxy-*."""
 TAG_FIELDS = frozenset({b"surrogate-key", b"cache-tag"})
+ABOUT_THE_REQUEST = frozenset({412, 416})
+"""Statuses that answer a precondition or a range, which are not in the key."""
+FIRST_CLIENT_ERROR = 400
 FIRST_ERROR = 500
+LARGE_FIELDS = 4096
+"""Octets of request fields beyond which an error may be about their size: every server takes that many."""
 GONE = frozenset({404, 410})
 
 
@@ -151,7 +156,7 @@ class _Candidate:
         vary = self.head.headers.index.get(b"vary")
         if vary is not None:
             self.selecting = selecting_values(vary, self.asked.head.headers)
-        forbidden = self._forbidden()
+        forbidden = self._forbidden() or self._provoked()
         if forbidden:
             return forbidden
         ttl = self.rules.settings.ttl
@@ -174,6 +179,16 @@ class _Candidate:
         if head.headers.index.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
             return "event stream"
         return "Vary matches no other request" if self.selecting is None else ""
+
+    def _provoked(self) -> str:
+        """Why it may be an error that this request alone has brought about, by something that is not in the key."""
+        if self.head.status < FIRST_CLIENT_ERROR:
+            return ""
+        headers = self.asked.head.headers
+        if self.head.status in ABOUT_THE_REQUEST or b"range" in headers:
+            return "an error about a precondition or a range"
+        large = sum(len(name) + len(value) for name, value in headers) > LARGE_FIELDS
+        return "an error that large request fields may have provoked" if large else ""
 
     def _personal(self) -> str:
         """Why it may be meant for this one client (cache.md 13)."""

@@ -78,6 +78,13 @@ def connection_options(headers: Headers) -> frozenset[bytes]:
     return frozenset(list_members(value)) - NEVER_CONNECTION_OPTIONS
 
 
+def withheld(headers: Headers) -> bool:
+    """Whether Connection takes away fields that would cross otherwise: the next hop hears another request than we do."""
+    if b"connection" not in headers.index:
+        return False
+    return not (connection_options(headers) - HOP_BY_HOP).isdisjoint(headers.index)
+
+
 def end_to_end(headers: Headers) -> Headers:
     """`headers` without what was meant for this hop only; the same object when there is nothing to drop."""
     drops = HOP_BY_HOP

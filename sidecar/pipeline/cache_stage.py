@@ -24,6 +24,7 @@ from sidecar.core.cache_policy import (
 from sidecar.core.cache_status import Forward, Forwarded, detail_parameter
 from sidecar.core.conditional import ORIGIN_PRECONDITIONS
 from sidecar.core.config import CacheMode
+from sidecar.core.forwarding import withheld
 from sidecar.core.outcome import Outcome
 from sidecar.core.vary import select
 from sidecar.pipeline.cache_answers import SHAPING, CacheAnswers
@@ -113,7 +114,7 @@ class CacheStage:
         head = request.head
         if request.body or request.upgrade or head.method != "GET" or not self._is_plain:
             return None
-        if not self._needs_thought.isdisjoint(head.headers.index):
+        if not self._needs_thought.isdisjoint(head.headers.index) or withheld(head.headers):
             return None
         space = self._route.space
         key = space.key(head)

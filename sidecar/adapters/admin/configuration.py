@@ -24,7 +24,10 @@ LARGEST_BODY = 2 * LARGEST
 
 
 async def check_config(request: web.Request) -> web.Response:
-    """The difference that `config`, a text, would make, or without a body the file as it is now."""
+    """The difference that `config`, a text, would make, or without a body the file as it is now.
+
+    A text that is sent sees no environment variables; their defaults apply.
+    """
     request = request.clone(client_max_size=LARGEST_BODY)
     text = await _given_text(request) if request.body_exists else None
     return _told(await request.app[CONTEXT].reloading.check(text))

@@ -43,7 +43,8 @@ class Awaits(Enum):
     HEAD = 2
     NEXT_REQUEST = 3
     BODY = 4
-    END = 5
+    TUNNEL = 5
+    END = 6
 
 
 class ClientConnection(asyncio.Protocol, Deadlined):
@@ -228,7 +229,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         if exchange is not None:
             if exchange.body is not None and not exchange.incoming.complete:
                 self._await(Awaits.BODY, limits.body_timeout if exchange.body.flowing else inf)
-            elif self._awaits is not Awaits.NOTHING:
+            elif self._awaits is Awaits.BODY:
                 self._await(Awaits.NOTHING, inf)
         elif self._reader.partial:
             if self._awaits not in (Awaits.HEAD, Awaits.FIRST_HEAD):
@@ -246,6 +247,9 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self.context.wheel.set(self, min(self._read_until, self._write_until))
 
     def _too_late(self, awaited: Awaits) -> None:
+        if self._exchange is not None and awaited not in (Awaits.BODY, Awaits.END, Awaits.TUNNEL):
+            # The request came in time; its deadline was left standing because moving it has a price.
+            return
         error = ClientTooSlow("the client did not send its request in time")
         if awaited is Awaits.BODY:
             self.context.stats.rejected[error.reason] += 1
@@ -342,7 +346,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
     def active(self) -> None:
         """See `exchange.Connection`."""
         if not self._eof:
-            self._await(Awaits.NEXT_REQUEST, self.context.limits.tunnel_idle)
+            self._await(Awaits.TUNNEL, self.context.limits.tunnel_idle)
 
     # Valve of the request's content, and of a tunnel
 
