@@ -79,7 +79,7 @@ def connection_options(headers: Headers) -> frozenset[bytes]:
 
 
 def withheld(headers: Headers) -> bool:
-    """Whether Connection takes away fields that would cross otherwise: the next hop hears another request than we do."""
+    """Whether Connection takes away fields that would cross otherwise: the next hop hears another request than this."""
     if b"connection" not in headers.index:
         return False
     return not (connection_options(headers) - HOP_BY_HOP).isdisjoint(headers.index)

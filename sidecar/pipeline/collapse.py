@@ -18,9 +18,9 @@ from sidecar.core.conditional import OUR_PRECONDITIONS, validators
 from sidecar.core.config import CacheMode
 from sidecar.core.vary import matches, normalized
 from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, Delivered
-from sidecar.pipeline.collect import Collector
+from sidecar.pipeline.collect import Collector, store_body
 from sidecar.pipeline.errors import Draining, InternalError, ProxyError
-from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.exchange import BodyEnd, Response
 from sidecar.pipeline.flight import Alone, Failed, Flight, Landed, Landing, Share, decline
 from sidecar.pipeline.shared_stream import SharedStream
 
@@ -200,10 +200,13 @@ class Collapser:
     async def _land_stream(self, key: bytes, flight: Flight, arriving: Arriving) -> None:
         stream = SharedStream(arriving.body, self._rules.settings.max_entry_size, flight.desert)
         flight.land_stream(arriving.response, arriving.draft, stream)
-        body = await stream.pump()
-        if body is not None:
-            self._store.put(arriving.draft.complete(body), arriving.token)
-        elif not stream.joinable:
+        try:
+            body = await stream.pump()
+        except asyncio.CancelledError:
+            store_body(self._store, arriving.draft, arriving.token, None, BodyEnd.ABANDONED)
+            raise
+        store_body(self._store, arriving.draft, arriving.token, body, stream.end)
+        if body is None and not stream.joinable:
             self._remember(key)
 
     def _sharable(self, entry: StoredResponse | Draft) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.store_decisions import CUT_SHORT, GIVEN_UP, REFUSED, STORED, TOO_LARGE, StoreDecision
 
 if TYPE_CHECKING:
     from sidecar.core.stored import Draft
@@ -40,9 +41,20 @@ class Collector:
             self._pieces.append(piece)
 
     def _finish(self, end: End) -> None:
-        if end is BodyEnd.COMPLETE and self._pieces is not None:
-            self._store.put(self._draft.complete(b"".join(self._pieces)), self._token)
+        body = None if self._pieces is None else b"".join(self._pieces)
         self._pieces = None
+        store_body(self._store, self._draft, self._token, body, end)
+
+
+def store_body(store: CacheStore, draft: Draft, token: WriteToken, body: bytes | None, end: End | None) -> None:
+    """Store `draft` with `body` (None: it was not kept) if `end` says that this is all of it, and note what came of it."""
+    if end is not BodyEnd.COMPLETE:
+        why = GIVEN_UP if end is BodyEnd.ABANDONED else CUT_SHORT
+    elif body is None:
+        why = TOO_LARGE
+    else:
+        why = STORED if store.put(draft.complete(body), token) else REFUSED
+    store.stats.decisions.note(StoreDecision(draft.key, draft.route, draft.head.status, why, draft.stored_wall))
 
 
 async def drain(body: bytes | Body, limit: int) -> None:

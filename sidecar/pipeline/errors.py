@@ -297,11 +297,12 @@ def respond(error: ProxyError, request: Request | None, via: str) -> Response:
     """The problem+json answer (RFC 9457) that tells the client why, with Proxy-Status (RFC 9209)."""
     fixed = _fixed_parts(type(error), via)
     body = fixed.problem + _particulars(error, request)
-    fields: list[Field] = [*fixed.fields, (b"Content-Length", b"%d" % len(body))]
+    fields: list[Field] = list(fixed.fields)
     if error.retry_after is not None:
         fields.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after))))
     if request is not None:
         fields.append((b"X-Request-Id", request.request_id))
+    fields.append((b"Content-Length", b"%d" % len(body)))
     head = ResponseHead(error.status, Headers(fields), fixed.phrase)
     return Response(head, body, source=error.source, error=error)
 

@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import TypeAlias
 
+from sidecar.pipeline.store_decisions import StoreDecisions
+
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of every duration histogram, seconds."""
 
@@ -73,14 +75,17 @@ class ListenerStats:
 
 
 class StoreStats:
-    """The cache store's contents now, and what it dropped by reason (`size`, `variants`, `replaced`, `purged`, …)."""
+    """The cache store's contents now, what it dropped by reason (`size`, `variants`, `replaced`, `purged`, …), and why
+    answers came into it or not.
+    """
 
-    __slots__ = ("bytes", "entries", "evictions")
+    __slots__ = ("bytes", "decisions", "entries", "evictions")
 
     def __init__(self) -> None:
         self.entries = 0
         self.bytes = 0
         self.evictions: Counts = defaultdict(int)
+        self.decisions = StoreDecisions()
 
 
 class ProcessStats:

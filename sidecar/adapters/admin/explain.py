@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import BodyError, bad_values
+from sidecar.adapters.admin.stored import explain_storing
 from sidecar.core.request_explanation import BadUrl, explain_request, request_head
 from sidecar.core.settings_view import route_settings
 
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 
 async def explain(request: web.Request) -> web.Response:
     """The route of `method` (GET unless said), `url` and any number of `header=name: value`, and why not another."""
-    config = request.app[CONTEXT].config()
+    context = request.app[CONTEXT]
+    config = context.config()
     query = request.query
     own = [str(address) for address in config.proxy.listen]
     try:
         head = request_head(query.get("method", "GET"), query.get("url", ""), _fields(request), own)
     except BadUrl as error:
         raise bad_values([BodyError("?url", str(error))]) from None
-    return json_answer(explanation_view(explain_request(config, head)))
+    explanation = explain_request(config, head)
+    return json_answer({**explanation_view(explanation), "cache": explain_storing(context, explanation)})
 
 
 def _fields(request: web.Request) -> Iterator[Field]:

@@ -1,4 +1,4 @@
-"""GET and DELETE /v1/cache."""
+"""GET and DELETE /v1/cache, and what GET /v1/explain says about the cache."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import BodyError, bad_values, unknown
+from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES, request_directives
+from sidecar.core.cache_policy import bypass
+from sidecar.core.config import CacheMode
+from sidecar.core.report import rfc3339
 from sidecar.core.suggest import did_you_mean
+from sidecar.pipeline.cached_route import cached_route
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from sidecar.adapters.admin.context import AdminContext
     from sidecar.core.report import Moment
+    from sidecar.core.request_explanation import RequestExplanation
     from sidecar.pipeline.ports import RouteEntries
+    from sidecar.pipeline.store_decisions import StoreDecision
 
 SELECTORS = ("route", "url", "prefix", "tag")
 
 
 async def show_cache(request: web.Request) -> web.Response:
-    """What the store holds, whole and by route, and what became of the requests that might have used it."""
+    """What the store holds, whole and by route, what became of the requests that might have used it, and why the
+    answers came into it or not.
+    """
     context = request.app[CONTEXT]
     stats = context.store.stats
     return json_answer(
@@ -39,10 +48,50 @@ def _by_route(context: AdminContext) -> list[dict[str, object]]:
     moment = context.moment()
     held = {entries.route: entries for entries in context.store.summarize()}
     results = {stats.name: dict(stats.cache_results) for stats in context.route_stats() if stats.cache_results}
+    decisions = context.store.stats.decisions
     return [
-        {"route": route, **_held_view(held.get(route), moment), "results": results.get(route, {})}
+        {
+            "route": route,
+            **_held_view(held.get(route), moment),
+            "results": results.get(route, {}),
+            "answers": {why: number for (name, why), number in decisions.counts.items() if name == route},
+            "last": _decision_view(decisions.last(route)),
+        }
         for route in sorted(held.keys() | results.keys())
     ]
+
+
+def explain_storing(context: AdminContext, explanation: RequestExplanation) -> dict[str, object] | None:
+    """Whether a request may use the store, under which key, and what became of the last answer to that key; None
+    where there is no cache.
+    """
+    match = explanation.routing.match
+    if match is None or match.route.cache.mode is CacheMode.OFF:
+        return None
+    route = cached_route(match.route, context.config().proxy)
+    head = explanation.head
+    directives = NO_REQUEST_DIRECTIVES
+    if match.route.cache.honor_request_directives:
+        directives = request_directives(head.headers)
+    past = bypass(head, directives, route.rules, has_content=False, upgrades=b"upgrade" in head.headers)
+    key = route.space.key(head)
+    return {
+        "key": key.decode("latin-1"),
+        "bypass": past and past.why,
+        "last": _decision_view(context.store.stats.decisions.of(key)),
+    }
+
+
+def _decision_view(decision: StoreDecision | None) -> dict[str, object] | None:
+    if decision is None:
+        return None
+    return {
+        "key": decision.key.decode("latin-1"),
+        "status": decision.status,
+        "stored": decision.stored,
+        "why": decision.why,
+        "at": rfc3339(decision.at),
+    }
 
 
 def _held_view(held: RouteEntries | None, moment: Moment) -> dict[str, object]:

@@ -29,6 +29,8 @@ SLICE = 16 * 1024
 """Octets parsed at a time, so that one read cannot become thousands of pipelined requests."""
 HALF_CLOSE_GRACE = 0.5
 """Seconds that an answer may still take after the client closed its side: most who do that are gone."""
+SLOWEST_BODY = 500
+"""Octets per second that content must come at in the long run: trickling earns no more time than that."""
 LINGER = 2.0
 """Seconds that a refused client may go on sending, so that it gets to read its answer; and octets, below."""
 LINGER_OCTETS = 4 * 1024 * 1024
@@ -187,6 +189,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
     def _read(self, data: bytes) -> None:
         reader, queue = self._reader, self._queue
         depth = self.context.limits.pipeline_depth
+        received = len(data)
         while data:
             if len(queue) >= depth:
                 self._hold(data)
@@ -202,7 +205,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
                 self._next()
             if self._lingering:
                 return
-        self._go_on_waiting()
+        self._go_on_waiting(received)
 
     def _hold(self, data: bytes) -> None:
         """More than may be parsed ahead: the client has to wait."""
@@ -221,14 +224,14 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         if self._lingering > LINGER_OCTETS:
             self.reset()
 
-    def _go_on_waiting(self) -> None:
+    def _go_on_waiting(self, received: int = 0) -> None:
         """Set the deadline for what the client owes next; a head is not given more time for trickling."""
         exchange, limits = self._exchange, self.context.limits
         if self._lingering or self._awaits is Awaits.END:
             return
         if exchange is not None:
             if exchange.body is not None and not exchange.incoming.complete:
-                self._await(Awaits.BODY, limits.body_timeout if exchange.body.flowing else inf)
+                self._await_body(exchange.body, received)
             elif self._awaits is Awaits.BODY:
                 self._await(Awaits.NOTHING, inf)
         elif self._reader.partial:
@@ -242,6 +245,16 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self._awaits = what
         self._read_until = self.context.clock.monotonic() + seconds
         self._watch()
+
+    def _await_body(self, body: StreamBody, received: int) -> None:
+        if not body.flowing:
+            self._await(Awaits.BODY, inf)
+        elif self._awaits is not Awaits.BODY or self._read_until == inf:
+            self._await(Awaits.BODY, self.context.limits.body_timeout)
+        else:
+            latest = self.context.clock.monotonic() + self.context.limits.body_timeout
+            self._read_until = min(latest, self._read_until + received / SLOWEST_BODY)
+            self._watch()
 
     def _watch(self) -> None:
         self.context.wheel.set(self, min(self._read_until, self._write_until))
