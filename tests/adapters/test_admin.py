@@ -404,6 +404,48 @@ async def test_explaining_regards_header_fields(client: "Client", process: Admin
     assert (await get(client, "/v1/explain?url=/a&header=X-Beta:%202"))["route"] is None
 
 
+async def test_explaining_says_why_an_answer_was_stored_or_not(client: "Client", process: Administered) -> None:
+    key = "catalog http://shop.svc:8080/catalog/1"
+    unknown = {"key": key, "bypass": None, "last": None}
+    assert (await get(client, "/v1/explain?url=/catalog/1"))["cache"] == unknown
+    process.store.stats.decisions.note(StoreDecision(key.encode(), "catalog", 200, "private", NOON))
+    assert (await get(client, "/v1/explain?url=/catalog/1"))["cache"]["last"] == {
+        "key": key,
+        "status": 200,
+        "stored": False,
+        "why": "private",
+        "at": "2025-11-24T16:00:00.000Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("method=POST", "method"),
+        ("header=X-Forwarded-Host:a", "unkeyed field"),
+        ("header=Cache-Control:no-store", "no-store asked for"),
+    ],
+)
+async def test_explaining_says_what_keeps_a_request_from_the_store(client: "Client", query: str, why: str) -> None:
+    assert (await get(client, f"/v1/explain?url=/catalog/1&{query}"))["cache"]["bypass"] == why
+
+
+async def test_explaining_regards_whether_clients_may_direct_the_cache(
+    client: "Client", process: Administered
+) -> None:
+    deaf = replace(process.config.routes[0], cache=CacheSettings(honor_request_directives=False))
+    process.config = replace(process.config, routes=(deaf,))
+    told = await get(client, "/v1/explain?url=/catalog/1&header=Cache-Control:no-store")
+    assert told["cache"]["bypass"] is None
+
+
+@pytest.mark.parametrize("url", ["/catalog/1", "/nowhere"])
+async def test_without_a_cache_there_is_nothing_to_explain(client: "Client", process: Administered, url: str) -> None:
+    off = replace(process.config.routes[0], cache=CacheSettings(mode=CacheMode.OFF))
+    process.config = replace(process.config, routes=(off,))
+    assert (await get(client, f"/v1/explain?url={url}"))["cache"] is None
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
@@ -427,6 +469,8 @@ async def test_the_cache_is_shown_whole_and_by_route(client: "Client", process: 
     process.store.stats.evictions["size"] = 4
     process.store.held = [RouteEntries("catalog", 2, 300, 940.0, 200)]
     process.route_stats[1].cache_results["miss"] = 9
+    process.store.stats.decisions.note(StoreDecision(b"a", "orders", 200, "no-store", NOON))
+    process.store.stats.decisions.note(StoreDecision(b"b", "orders", 200, STORED, NOON + 1))
     assert await get(client, "/v1/cache") == {
         "entries": 2,
         "bytes": 300,
@@ -440,8 +484,19 @@ async def test_the_cache_is_shown_whole_and_by_route(client: "Client", process: 
                 "oldest": "2025-11-24T15:59:00.000Z",
                 "largest": 200,
                 "results": {},
+                "answers": {},
+                "last": None,
             },
-            {"route": "orders", "entries": 0, "bytes": 0, "oldest": None, "largest": 0, "results": {"miss": 9}},
+            {
+                "route": "orders",
+                "entries": 0,
+                "bytes": 0,
+                "oldest": None,
+                "largest": 0,
+                "results": {"miss": 9},
+                "answers": {"no-store": 1, "stored": 1},
+                "last": {"key": "b", "status": 200, "stored": True, "why": "stored", "at": "2025-11-24T16:00:01.000Z"},
+            },
         ],
     }
 

@@ -270,3 +270,25 @@ def test_any_flipped_bit_or_cut_makes_the_file_ignored(whole: bytes, tmp_path: P
     path = tmp_path / "cache"
     path.write_bytes(octets)
     assert loaded(path) == []
+
+
+async def test_once_there_is_hurry_nothing_is_written(tmp_path: Path) -> None:
+    file = SnapshotFile(tmp_path / "cache.snapshot", StillClock())
+    file.hurry()
+    assert await file.save(ListStore((1, answer(1)))) == 0
+    assert file.load(ListStore()) == 0
+
+
+async def test_a_save_that_hurry_overtakes_keeps_what_it_has(tmp_path: Path) -> None:
+    file = SnapshotFile(tmp_path / "cache.snapshot", StillClock())
+
+    class Overtaken(ListStore):
+        def export(self) -> Iterator[list[tuple[int, StoredResponse]]]:
+            yield self.answers[:1]
+            file.hurry()
+            yield self.answers[1:2]
+            yield self.answers[2:]
+
+    assert await file.save(Overtaken((3, answer(1)), (2, answer(2)), (1, answer(3)))) == 2
+    restored = ListStore()
+    assert file.load(restored) == 2

@@ -10,7 +10,7 @@ from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.config_file import load_text
 from sidecar.core.breaker import Circuit, Surroundings
 from sidecar.core.config import Config, Endpoint, Match, RouteConfig, UpstreamConfig
-from sidecar.core.config_change import Verdict, compare
+from sidecar.core.config_change import Verdict, judge
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.explanation import Sample
 from sidecar.core.outcome import Outcome
@@ -68,8 +68,7 @@ class FakeReloading:
         self.reloads = 0
 
     async def check(self, text: str | None) -> Verdict:
-        loaded = load_text(self.file if text is None else text, {})
-        return Verdict(loaded, None if loaded.config is None else compare(self.running, loaded.config))
+        return judge(self.running, load_text(self.file if text is None else text, {}))
 
     async def reload(self) -> Verdict:
         self.reloads += 1
