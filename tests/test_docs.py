@@ -1,0 +1,170 @@
+"""What the documents show is what happens: their commands are run, their files are read, their links lead somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sidecar.adapters.config_file import load
+from sidecar.adapters.demo_origin import Schedule
+from sidecar.demo import Ports, introduction
+from tests.support.demo import BRIEFLY_HEALTHY, DEMO, Demo
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted(ROOT.glob("*.md"))
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"^## ", re.MULTILINE)
+ANYTHING = "…"
+PATIENCE = 30.0
+VARYING = re.compile(r"\d+")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command of a console block, and the lines that it is shown to print."""
+
+    command: str
+    output: tuple[str, ...]
+
+    def matches(self, printed: str) -> bool:
+        """Whether the lines shown come in this order, digits aside, with more between only where `…` stands."""
+        pattern = "".join(self._line(line) for line in self.output)
+        return re.fullmatch(pattern, printed.replace("\r", "")) is not None
+
+    def _line(self, line: str) -> str:
+        if line == ANYTHING:
+            return r"(?:.*\n)*?"
+        return VARYING.sub(r"\\d+", re.escape(line)) + r"[ ]*\n"
+
+
+def section(title: str) -> str:
+    (text,) = [part for part in SECTION.split(README) if part.startswith(f"{title}\n")]
+    return text
+
+
+def blocks(language: str, text: str) -> list[str]:
+    return [body for found, body in FENCE.findall(text) if found == language]
+
+
+def examples(text: str) -> list[Example]:
+    found = []
+    for block in blocks("console", text):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *output = part.splitlines()
+            found.append(Example(command, tuple(output)))
+    return found
+
+
+async def shell(command: str) -> str:
+    process = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    return printed.decode()
+
+
+async def test_the_five_minutes_go_as_the_readme_tells() -> None:
+    story = examples(section("Five minutes"))
+    assert len(story) == 7
+    demo = await Demo.start(*DEMO, BRIEFLY_HEALTHY)
+    try:
+        await demo.ready()
+        for example in story:
+            await shown(demo, example)
+    finally:
+        await demo.stop()
+
+
+async def shown(demo: Demo, example: Example) -> None:
+    """Run the command, again while the circuits have not come that far, until it prints what the README shows."""
+    command = example.command
+    for default, actual in (("4100", demo.proxy), ("4101", demo.admin), ("4102", demo.telemetry)):
+        command = command.replace(f"http://127.0.0.1:{default}", actual)
+    printed = await shell(command)
+    async with asyncio.timeout(PATIENCE):
+        while not example.matches(printed):
+            seen = demo.output
+            await demo.printed(re.escape(seen) + r"(?s:.+)")
+            printed = await shell(command)
+
+
+def test_the_demo_introduces_the_commands_that_the_readme_shows() -> None:
+    introduced = introduction(Ports(), 8080, Schedule()).replace(" \\\n     ", "")
+    for example in examples(section("Five minutes")):
+        command = re.sub(r"curl (-s -X|-X)", "curl -X", example.command.split(" | ")[0])
+        assert command in introduced
+
+
+def test_the_commands_of_the_configure_section_print_what_it_shows(tmp_path: Path) -> None:
+    text = section("Configure")
+    (config,) = blocks("yaml", text)
+    (tmp_path / "sidecar.yaml").write_text(config)
+    for example in examples(text):
+        program, *arguments = example.command.split()
+        assert program == "sidecar"
+        done = subprocess.run(
+            [sys.executable, "-m", "sidecar", *arguments],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert example.matches(done.stdout), done.stdout
+
+
+def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path) -> None:
+    (config,) = blocks("yaml", section("Configure"))
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(config)
+    assert list(load(file, {}).problems) == []
+
+
+def test_the_manifest_shown_is_the_one_in_deploy() -> None:
+    (shown,) = blocks("yaml", section("Put it beside a service"))
+    assert shown in (ROOT / "deploy" / "kubernetes" / "base" / "shop.yaml").read_text()
+
+
+@pytest.mark.parametrize("metric", sorted(set(re.findall(r"`(sidecar_\w+)\{?", section("Watch and steer")))))
+def test_every_metric_named_is_exposed(metric: str) -> None:
+    sources = [path.read_text() for path in (ROOT / "sidecar" / "adapters" / "metrics").rglob("*.py")]
+    assert any(f'"{metric.removesuffix("_total")}' in source for source in sources)
+
+
+@pytest.mark.parametrize("feature", ["retry", "bulkhead", "fallback", "hedge", "faults"])
+def test_what_is_said_not_to_be_there_is_refused_in_a_configuration(feature: str, tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(f"upstreams: {{a: {{url: 'http://a', {feature}: {{}}}}}}\n")
+    (problem,) = load(file, {}).errors
+    assert "not supported yet" in problem.message
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_and_make_target_exists(document: Path) -> None:
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)#][^)]*)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", text, re.MULTILINE):
+        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+    for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+        assert anchor in anchors(text)
+
+
+def anchors(text: str) -> set[str]:
+    """The fragments that a document's headings get when it is rendered."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+FILES_NAMED = re.findall(r"`((?:sidecar|tests|deploy|config)/[\w./]+)`", "".join(map(Path.read_text, DOCUMENTS)))
+
+
+@pytest.mark.parametrize("path", FILES_NAMED)
+def test_every_file_named_in_the_documents_exists(path: str) -> None:
+    assert (ROOT / path).exists()
