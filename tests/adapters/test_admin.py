@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.adapters.admin.effective import REDACTED, plain
-from sidecar.core.config import Match
+from sidecar.core.config import CacheMode, CacheSettings, Match
 from sidecar.core.explanation import State
 from sidecar.core.permit import Permit
 from sidecar.pipeline.ports import RouteEntries
-from tests.support.admin import Administered
+from sidecar.pipeline.store_decisions import STORED, StoreDecision
+from tests.support.admin import NOON, Administered
 
 if TYPE_CHECKING:
     from aiohttp.test_utils import TestClient
@@ -430,9 +431,7 @@ async def test_explaining_says_what_keeps_a_request_from_the_store(client: "Clie
     assert (await get(client, f"/v1/explain?url=/catalog/1&{query}"))["cache"]["bypass"] == why
 
 
-async def test_explaining_regards_whether_clients_may_direct_the_cache(
-    client: "Client", process: Administered
-) -> None:
+async def test_explaining_regards_whether_clients_may_direct_the_cache(client: "Client", process: Administered) -> None:
     deaf = replace(process.config.routes[0], cache=CacheSettings(honor_request_directives=False))
     process.config = replace(process.config, routes=(deaf,))
     told = await get(client, "/v1/explain?url=/catalog/1&header=Cache-Control:no-store")

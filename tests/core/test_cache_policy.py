@@ -95,6 +95,10 @@ def test_what_goes_past_the_store() -> None:
     assert past(get, content=True) == Bypass(Forward.BYPASS, "request content")
     assert past(get, upgrades=True) == Bypass(Forward.BYPASS, "upgrade")
     assert past(RequestHead("GET", b"/", headers(FORWARDED="x"))) == Bypass(Forward.BYPASS, "unkeyed field")
+    assert past(RequestHead("GET", b"/", headers(Connection="close, A", A="x"))) == Bypass(
+        Forward.BYPASS, "field withheld by Connection"
+    )
+    assert past(RequestHead("GET", b"/", headers(Connection="close, TE, A", TE="trailers"))) is None
     assert past(RequestHead("GET", b"/", headers(If_Match="x"))) == Bypass(
         Forward.REQUEST, "precondition for the origin"
     )

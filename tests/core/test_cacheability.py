@@ -62,6 +62,10 @@ REFUSALS: dict[str, ResponseDecision] = {
     ),
     "status needs explicit freshness": decide(302, ETag='"v"'),
     "neither freshness nor validator": decide(),
+    "an error about a precondition or a range": decide(request=asked(Range="x"), status=400, Cache_Control="max-age=5"),
+    "an error that large request fields may have provoked": decide(
+        request=asked(A="x" * 4096), status=400, Cache_Control="max-age=5"
+    ),
     "larger than max_entry_size": decide(length=1001, Cache_Control="max-age=5"),
     "an error does not replace a good answer": decide(501, standing=entry(), Cache_Control="max-age=5"),
 }
@@ -70,6 +74,16 @@ REFUSALS: dict[str, ResponseDecision] = {
 @pytest.mark.parametrize(("why", "decision"), REFUSALS.items())
 def test_every_refusal_says_why(why: str, decision: ResponseDecision) -> None:
     assert decision == Pass(why)
+
+
+@pytest.mark.parametrize("status", [412, 416])
+def test_what_answers_a_precondition_or_a_range_is_for_nobody_else(status: int) -> None:
+    assert decide(status, Cache_Control="max-age=5") == Pass("an error about a precondition or a range")
+
+
+@pytest.mark.parametrize("fields", [{"A": "x" * 4095}, {"If_None_Match": '"v"'}])
+def test_an_error_to_an_ordinary_request_is_stored(fields: dict[str, str]) -> None:
+    assert isinstance(decide(404, request=asked(**fields), Cache_Control="max-age=5"), Store)
 
 
 @pytest.mark.parametrize("status", [404, 410])

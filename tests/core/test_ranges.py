@@ -20,6 +20,7 @@ SPANS: dict[str, list[tuple[int, int]] | None] = {
     "bytes=-99": [(0, 10)],
     "Bytes=1-2": [(1, 3)],
     "bytes=0-1, 4-5 ,-1": [(0, 2), (4, 6), (9, 10)],
+    "bytes=0-1,, ,4-5,": [(0, 2), (4, 6)],
     "bytes=10-": [],
     "bytes=99-100, 20-": [],
     "bytes=-0": [],
@@ -36,6 +37,8 @@ SPANS: dict[str, list[tuple[int, int]] | None] = {
     "bytes 0-1": None,
     "lines=0-1": None,
     "bytes=0-" + "9" * 19: None,
+    "bytes=" + ",".join(["0-0"] * 100): [(0, 1)] * 100,
+    "bytes=" + ",".join(["0-0"] * 101): None,
 }
 
 
@@ -126,6 +129,10 @@ def test_a_date_too_near_its_message_is_no_strong_validator() -> None:
     near = {**DATED, "Date": "Sun, 09 Sep 2001 01:00:59 GMT"}
     asked = headers(Range="bytes=0-1", If_Range=DATED["Last_Modified"])
     assert answer_range(asked, entry(**near)) is None  # type: ignore[arg-type]  # field names
+
+
+def test_what_is_empty_has_no_ranges() -> None:
+    assert answer_range(headers(Range="bytes=0-0"), entry(b"")) is None
 
 
 def test_only_a_200_has_ranges() -> None:
