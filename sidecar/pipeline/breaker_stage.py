@@ -17,7 +17,7 @@ from sidecar.pipeline.exchange import BodyEnd
 if TYPE_CHECKING:
     from sidecar.core.breaker import Circuit
     from sidecar.core.http import ResponseHead
-    from sidecar.core.permit import Describe, Permit
+    from sidecar.core.permit import Permit
     from sidecar.pipeline.exchange import End, Request, Response
     from sidecar.pipeline.ports import Clock, Handler
 
@@ -25,6 +25,7 @@ SWITCHING_PROTOCOLS = 101
 EVENT_STREAM = b"text/event-stream"
 ASKS_TO_WAIT = frozenset({429, 503})
 """Statuses whose Retry-After is about the upstream's health (RFC 9110 §15.6.4, RFC 6585 §4)."""
+_SUCCESS = Outcome.SUCCESS
 LONGEST_PATH = 200
 """Octets of a path in a sample."""
 
@@ -32,16 +33,17 @@ LONGEST_PATH = 200
 class BreakerStage:
     """A permit is settled when the response body ends, on every path; an endless body settles at its head."""
 
-    __slots__ = ("_circuit", "_clock", "_inner")
+    __slots__ = ("_circuit", "_clock", "_inner", "_monotonic")
 
     def __init__(self, inner: Handler, circuit: Circuit, clock: Clock) -> None:
         self._inner = inner
         self._circuit = circuit
         self._clock = clock
+        self._monotonic = clock.monotonic
 
     def answer_now(self, request: Request) -> Response | None:
         """What the inner handler has at hand. Raises CircuitOpen when the circuit certainly refuses."""
-        refusal = self._circuit.refuse(self._clock.monotonic(), safe=request.head.method in SAFE_METHODS)
+        refusal = self._circuit.refuse(self._monotonic(), safe=request.head.method in SAFE_METHODS)
         if refusal is not None:
             raise _circuit_open(refusal)
         return self._inner.answer_now(request)
@@ -55,17 +57,17 @@ class BreakerStage:
             self._settle_error(request, permit, error)
             raise
         except asyncio.CancelledError:
-            self._circuit.settle(permit, Outcome.CANCELLED, self._clock.monotonic())
+            self._circuit.settle(permit, Outcome.CANCELLED, self._monotonic())
             raise
         except BaseException:
-            self._circuit.settle(permit, Outcome.NOT_SENT, self._clock.monotonic())
+            self._circuit.settle(permit, Outcome.NOT_SENT, self._monotonic())
             raise
         self._settle_response(request, permit, response)
         return response
 
     def _admit(self, request: Request) -> Permit:
         circuit = self._circuit
-        now = self._clock.monotonic()
+        now = self._monotonic()
         describe = partial(self._sample, request, now, None, None) if circuit.watches_slow else None
         verdict = circuit.ask(now, safe=request.head.method in SAFE_METHODS, describe=describe)
         if isinstance(verdict, Refusal):
@@ -77,7 +79,7 @@ class BreakerStage:
         if isinstance(body, bytes) or _is_endless(response.head):
             self._settle_status(request, permit, response.head)
         else:
-            self._circuit.answered(permit, self._clock.monotonic())
+            self._circuit.answered(permit, self._monotonic())
             body.on_end(partial(self._body_ended, request, permit, response.head))
 
     def _body_ended(self, request: Request, permit: Permit, head: ResponseHead, end: End) -> None:
@@ -86,21 +88,20 @@ class BreakerStage:
         elif end is BodyEnd.COMPLETE:
             self._settle_status(request, permit, head)
         else:
-            self._circuit.settle(permit, Outcome.CANCELLED, self._clock.monotonic())
+            self._circuit.settle(permit, Outcome.CANCELLED, self._monotonic())
 
     def _settle_status(self, request: Request, permit: Permit, head: ResponseHead) -> None:
         circuit = self._circuit
         outcome = of_status(head.status, circuit.settings)
-        describe: Describe | None = None
-        if outcome is not Outcome.SUCCESS or circuit.watches_slow:
-            describe = partial(self._sample, request, permit.started, head.status, None)
-        circuit.settle(
-            permit, outcome, self._clock.monotonic(), describe=describe, retry_after=self._asked_to_wait(head)
-        )
+        if outcome is _SUCCESS and not circuit.watches_slow:
+            circuit.settle(permit, outcome, self._monotonic())
+            return
+        describe = partial(self._sample, request, permit.started, head.status, None)
+        circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=self._asked_to_wait(head))
 
     def _settle_error(self, request: Request, permit: Permit, error: ProxyError) -> None:
         describe = partial(self._sample, request, permit.started, None, error.reason)
-        self._circuit.settle(permit, error.outcome, self._clock.monotonic(), describe=describe)
+        self._circuit.settle(permit, error.outcome, self._monotonic(), describe=describe)
 
     def _asked_to_wait(self, head: ResponseHead) -> float | None:
         if head.status not in ASKS_TO_WAIT:
@@ -117,7 +118,7 @@ class BreakerStage:
             path=head.target.partition(b"?")[0][:LONGEST_PATH].decode("latin-1"),
             status=status,
             error=error,
-            duration=self._clock.monotonic() - started,
+            duration=self._monotonic() - started,
         )
 
 

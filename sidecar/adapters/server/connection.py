@@ -63,6 +63,8 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         "_served",
         "_stash",
         "_tunnel",
+        "_work",
+        "_worker",
         "_write_until",
         "client",
         "closing",
@@ -82,6 +84,9 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self._queue: deque[Incoming] = deque()
         self._exchange: Exchange | None = None
         self._tunnel: StreamBody | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._work: asyncio.Future[Exchange] | None = None
+        """What the worker waits for, when it has nothing to do."""
         self.drained: asyncio.Future[None] | None = None
         self._awaits = Awaits.NOTHING
         self._read_until = self._write_until = inf
@@ -157,6 +162,8 @@ class ClientConnection(asyncio.Protocol, Deadlined):
             self._tunnel.feed_end(None if exc is None else ClientGone("the client went away"))
         if self._exchange is not None:
             self._exchange.end()
+        if self._worker is not None:
+            self._worker.cancel()
 
     def pause_writing(self) -> None:
         """The client does not read fast enough."""
@@ -289,17 +296,36 @@ class ClientConnection(asyncio.Protocol, Deadlined):
             self._exchange = exchange = Exchange(self, incoming, incoming.head)
             if exchange.begin():
                 self._ended(exchange)
+            else:
+                self._hand_to_worker(exchange)
+
+    def _hand_to_worker(self, exchange: Exchange) -> None:
+        """A connection has one task for all its requests, from the first that needs one: a task each is dear."""
+        if self._work is not None:
+            work, self._work = self._work, None
+            work.set_result(exchange)
+        elif self._worker is None:
+            self._worker = self.context.start(self._serve_all(exchange), name="client connection")
+
+    async def _serve_all(self, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await exchange.serve()
+            self._exchange_ended(exchange)
+            following = self._exchange
+            if following is None:
+                self._work = loop.create_future()
+                following = await self._work
+            exchange = following
 
     def _ended(self, exchange: Exchange) -> None:
         self._exchange = None
         if self.closing and not self.transport.is_closing():
             self._finish(unread=not exchange.incoming.complete)
 
-    def exchange_ended(self) -> None:
-        """See `exchange.Connection`."""
-        if self._exchange is None:
-            return
-        self._ended(self._exchange)
+    def _exchange_ended(self, exchange: Exchange) -> None:
+        """The worker has written an answer, as far as it goes."""
+        self._ended(exchange)
         if self.closing or self.transport.is_closing():
             return
         self._next()

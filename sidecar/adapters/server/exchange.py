@@ -46,14 +46,11 @@ class Connection(Valve, Protocol):
     def reset(self) -> None:
         """End the connection so that nobody takes what was sent for complete."""
 
-    def exchange_ended(self) -> None:
-        """The task of an exchange has written its answer, as far as it goes."""
-
 
 class Exchange:
-    """A request and its answer. `begin` answers at once where it can, else `serve` runs as a task."""
+    """A request and its answer. `begin` answers at once where it can; where it cannot, `serve` has to run as a task."""
 
-    __slots__ = ("_connection", "_continue_timer", "_final", "_head", "body", "incoming", "request", "task")
+    __slots__ = ("_connection", "_continue_timer", "_final", "_head", "body", "incoming", "request")
 
     def __init__(self, connection: Connection, incoming: Incoming, head: RequestHead) -> None:
         self._connection = connection
@@ -62,7 +59,6 @@ class Exchange:
         self._final = False
         self.incoming = incoming
         self.body: StreamBody | None = None
-        self.task: asyncio.Task[None] | None = None
         context = connection.context
         self.request = request = Request(
             head,
@@ -75,7 +71,7 @@ class Exchange:
         request.on_interim = self._send_interim
 
     def begin(self) -> bool:
-        """Answer now, or start the task that will. True when the answer is written."""
+        """Answer now, if that takes no waiting; whether it did."""
         context = self._connection.context
         response = context.handler.answer_now(self.request)
         if response is not None:
@@ -83,16 +79,13 @@ class Exchange:
             return True
         if self.incoming.expects_continue and not self.incoming.pieces:
             self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
-        self.task = context.start(self._serve(), name="exchange")
         return False
 
     def end(self) -> None:
-        """Whatever happens, nothing of this exchange goes on."""
+        """The client is gone: nothing of this exchange goes on."""
         self._stop_continue_timer()
         if self.body is not None:
             self.body.close()
-        if self.task is not None:
-            self.task.cancel()
 
     # The request's content
 
@@ -126,7 +119,8 @@ class Exchange:
 
     # The answer
 
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
+        """Answer, whatever it takes. Raises nothing: what goes wrong ends the connection."""
         connection = self._connection
         response: Response | None = None
         try:
@@ -146,8 +140,6 @@ class Exchange:
         finally:
             if response is not None and isinstance(response.body, Body):
                 response.body.close()
-        self.task = None
-        connection.exchange_ended()
 
     def _answer(self, response: Response) -> None:
         body = response.body

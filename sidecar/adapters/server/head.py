@@ -31,7 +31,7 @@ MAX_LENGTH_DIGITS = 18
 def make_head(parser: httptools.HttpRequestParser, raw: bytes, target: bytes, fields: list[Field]) -> RequestHead:
     """The head that llhttp has just read from the octets `raw`."""
     name = parser.get_method()
-    check_line(raw, b"%b %b HTTP/1." % (name, target))
+    check_line(raw, b"%b %b HTTP/" % (name, target))
     headers = Headers(fields)
     index = headers.index
     # llhttp keeps alive without being told in HTTP/1.1 only; asking for the version is what costs.

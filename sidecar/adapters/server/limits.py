@@ -7,6 +7,7 @@ latter only. What a client gets must not depend on how its octets were cut: a li
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from sidecar.pipeline.errors import ProxyError
 
 TARGET_TOO_LONG = "the request target is too long"
-HEAD_TOO_LARGE = "the request head is too large"
 TOO_MANY_FIELDS = "the request has too many header fields"
 
 
@@ -29,14 +29,12 @@ def exceeded_limit(head: bytes, limits: ClientLimits) -> ProxyError | None:
     """What would have been refused before the octet at which llhttp gave up on `head`; None when nothing would."""
     gauge = _Gauge(limits)
     parser = httptools.HttpRequestParser(gauge)
-    for piece in _pieces(head[: limits.head_size + 1], limits.target_size):
-        try:
+    with suppress(httptools.HttpParserError):
+        for piece in _pieces(head, limits.target_size):
             parser.feed_data(piece)
-        except httptools.HttpParserError:
-            return None
-        if gauge.exceeded is not None:
-            return gauge.exceeded
-    return HeadTooLarge(HEAD_TOO_LARGE)
+            if gauge.exceeded is not None:
+                break
+    return gauge.exceeded
 
 
 def _pieces(head: bytes, target_size: int) -> Iterator[bytes]:

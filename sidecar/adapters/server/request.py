@@ -19,7 +19,7 @@ from sidecar.adapters.server.head import (
     wanted_upgrade,
 )
 from sidecar.adapters.server.incoming import Incoming
-from sidecar.adapters.server.limits import HEAD_TOO_LARGE, TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
+from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -131,6 +131,9 @@ class RequestReader:
     def _read_head(self, data: bytes) -> bytes:
         """Give llhttp no more than this head, so that it is known where each message begins and ends."""
         before = len(self._raw)
+        if before >= self._limits.head_size:
+            self._refuse(HeadTooLarge("the request head is too large"))
+            return b""
         raw = self._raw + data if before else data
         searched = max(0, before - 3)
         if raw[0] == CR:
@@ -138,6 +141,7 @@ class RequestReader:
             searched = max(searched, len(raw) - len(raw.lstrip(b"\r\n")))
         end = raw.find(END_OF_HEAD, searched)
         cut = len(data) if end < 0 else end + len(END_OF_HEAD) - before
+        cut = min(cut, self._limits.head_size - before)
         part, rest = (data, b"") if cut == len(data) else (data[:cut], data[cut:])
         self._raw = raw if not rest else raw[: before + cut]
         self.partial = True
@@ -151,8 +155,6 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self._failed(error)
             return b""
-        if self.partial and len(self._raw) > self._limits.head_size:
-            self._refuse(HeadTooLarge(HEAD_TOO_LARGE))
         return self._begin_content(rest) if self._current is not None else rest
 
     def _begin_content(self, rest: bytes) -> bytes:
@@ -295,11 +297,8 @@ class RequestReader:
         """The head is there."""
         if self._muted:
             return
-        limits = self._limits
-        if len(self._raw) > limits.head_size:
-            raise HeadTooLarge(HEAD_TOO_LARGE)
         head = make_head(self._parser, self._raw, self._target, self._fields)
-        length = content_length(head, limits.body_size)
+        length = content_length(head, self._limits.body_size)
         request = Incoming(head, length, keep_alive=persists(head))
         request.expects_continue = expects_continue(head, length)
         if b"upgrade" in head.headers.index:

@@ -12,7 +12,7 @@ from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyErro
 from sidecar.pipeline.exchange import NO_REWRITE, Body, Response
 
 if TYPE_CHECKING:
-    from sidecar.adapters.upstream.connection import Answer, UpstreamConnection
+    from sidecar.adapters.upstream.connection import UpstreamConnection
     from sidecar.adapters.upstream.endpoints import NamedEndpoint
     from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
     from sidecar.core.config import Timeouts, UpstreamConfig
@@ -81,36 +81,38 @@ class UpstreamHandler:
         Nothing is sent twice but an idempotent request without content whose kept-alive connection died before the
         first octet of an answer (RFC 9112 §9.3.1).
         """
-        try:
-            head, body = await self._attempt(request)
-        except StaleConnection:
-            if request.body or request.head.method not in IDEMPOTENT_METHODS:
-                raise
-            head, body = await self._attempt(request, fresh=True)
-        return Response(head, body)
-
-    async def _attempt(self, request: Request, *, fresh: bool = False) -> Answer:
         upstream = self._upstream
-        started = upstream.clock.monotonic()
-        result = "cancelled"
-        try:
-            choice = None if fresh else upstream.endpoints.choose_now()
-            connection = None if choice is None else choice[1].take()
-            if choice is None or connection is None:
-                endpoint, connection = await self._connection(fresh=fresh)
-            else:
-                endpoint = choice[0]
-            answer = await connection.exchange(self._head(request, endpoint), request, self._timeouts)
-            result = "success"
-        except ProxyError as error:
-            result = error.reason
-            if isinstance(request.body, Body):
-                request.body.close()
-            raise
-        finally:
-            upstream.stats.attempts[result] += 1
-        upstream.stats.attempt_durations.observe(upstream.clock.monotonic() - started)
-        return answer
+        fresh = False
+        while True:
+            started = upstream.clock.monotonic()
+            result = "cancelled"
+            try:
+                endpoint, connection = self._at_hand(fresh=fresh) or await self._connection(fresh=fresh)
+                head, body = await connection.exchange(self._head(request, endpoint), request, self._timeouts)
+                result = "success"
+            except StaleConnection as error:
+                result = error.reason
+                if fresh or request.body or request.head.method not in IDEMPOTENT_METHODS:
+                    _give_up(request.body)
+                    raise
+                fresh = True
+                continue
+            except ProxyError as error:
+                result = error.reason
+                _give_up(request.body)
+                raise
+            finally:
+                upstream.stats.attempts[result] += 1
+            upstream.stats.attempt_durations.observe(upstream.clock.monotonic() - started)
+            return Response(head, body)
+
+    def _at_hand(self, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection] | None:
+        """An idle connection to the only endpoint there is: the common case, without waiting."""
+        choice = None if fresh else self._upstream.endpoints.choose_now()
+        if choice is None:
+            return None
+        connection = choice[1].take()
+        return None if connection is None else (choice[0], connection)
 
     async def _connection(self, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
         endpoint, pool = await self._upstream.endpoints.choose()
@@ -150,3 +152,8 @@ class UpstreamHandler:
         elif b"te" in index and trailers_allowed(head.headers):
             lines += b"Connection: TE\r\nTE: trailers\r\n"
         return lines
+
+
+def _give_up(body: bytes | Body) -> None:
+    if isinstance(body, Body):
+        body.close()
