@@ -21,7 +21,7 @@ from sidecar.core.http import RequestHead
 from sidecar.pipeline.collect import drain
 from sidecar.pipeline.errors import ProxyError
 from sidecar.pipeline.exchange import Request, Response, Source
-from sidecar.pipeline.store_decisions import REFUSED, STORED, StoreDecision
+from sidecar.pipeline.store_decisions import REFUSED, STORED
 
 if TYPE_CHECKING:
     from sidecar.core.cache_policy import Asked
@@ -74,7 +74,7 @@ Fetched: TypeAlias = Delivered | Arriving
 class CacheFetch:
     """Asks the upstream and carries out what is decided about its answer, except for bodies that still arrive."""
 
-    __slots__ = ("_answers", "_inner", "_name", "_rules", "_store", "_surroundings")
+    __slots__ = ("_answers", "_inner", "_name", "_note", "_rules", "_store", "_surroundings")
 
     def __init__(
         self, inner: Handler, store: CacheStore, route: CachedRoute, surroundings: Surroundings, answers: CacheAnswers
@@ -83,6 +83,7 @@ class CacheFetch:
         self._store = store
         self._rules = route.rules
         self._name = route.name
+        self._note = store.stats.decisions.note
         self._surroundings = surroundings
         self._answers = answers
 
@@ -131,7 +132,8 @@ class CacheFetch:
         if isinstance(decision, Mismatch):
             return None
         kept = self._keep_refreshed(trip, decision, token)
-        self._note(trip, NOT_MODIFIED, decision.why or (STORED if kept else REFUSED), arrival)
+        why = decision.why or (STORED if kept else REFUSED)
+        self._note(trip.asked.key, self._name, NOT_MODIFIED, why, arrival.received_wall)
         member = Forwarded(trip.reason, status=NOT_MODIFIED, stored=kept, detail=self._why(decision.why))
         answer = self._answers.validated(trip.asked.head, decision.stored, arrival.received_at, member)
         return Delivered(answer, decision.stored if kept else None)
@@ -157,12 +159,13 @@ class CacheFetch:
         length = len(body) if isinstance(body, bytes) else body.length
         decision = on_response(trip.asked, response.head, length, arrival, self._rules, trip.stored)
         if isinstance(decision, Pass):
-            self._note(trip, response.head.status, decision.why, arrival)
+            self._note(trip.asked.key, self._name, response.head.status, decision.why, arrival.received_wall)
             return self._passed(trip, response, decision)
         if isinstance(body, bytes):
             entry = decision.draft.complete(body)
             kept = self._store.put(entry, token)
-            self._note(trip, response.head.status, STORED if kept else REFUSED, arrival)
+            why = STORED if kept else REFUSED
+            self._note(trip.asked.key, self._name, response.head.status, why, arrival.received_wall)
             member = Forwarded(trip.reason, stored=kept)
             answer = self._answers.forwarded(response, member, trip.asked.key)
             return Delivered(answer, entry if kept else None)
@@ -174,10 +177,6 @@ class CacheFetch:
             self._store.invalidate(trip.asked.key)
         member = Forwarded(trip.reason, detail=self._why(decision.why))
         return Delivered(self._answers.forwarded(response, member, trip.asked.key))
-
-    def _note(self, trip: Trip, status: int, why: str, arrival: Arrival) -> None:
-        decision = StoreDecision(trip.asked.key, self._name, status, why, arrival.received_wall)
-        self._store.stats.decisions.note(decision)
 
     def _why(self, why: str) -> str:
         return why if self._rules.settings.debug else ""

@@ -16,6 +16,7 @@ from sidecar.core.cache_policy import may_use
 from sidecar.core.cache_status import Forwarded
 from sidecar.core.conditional import OUR_PRECONDITIONS, validators
 from sidecar.core.config import CacheMode
+from sidecar.core.shared_failure import may_share, shared_failure
 from sidecar.core.vary import matches, normalized
 from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, Delivered
 from sidecar.pipeline.collect import Collector, store_body
@@ -127,7 +128,7 @@ class Collapser:
     def _shared(self, trip: Trip, share: Share) -> Response | None:
         """What of `share` this request may have; None when it must ask for itself."""
         request = trip.asked.head.headers
-        if isinstance(share, Failed) and b"cookie" not in request:
+        if isinstance(share, Failed) and may_share(share.selecting, request, self._rules):
             return self._answers.forwarded(Response(share.head, share.body), Forwarded(trip.reason, collapsed=True))
         if not isinstance(share, (Landed, Landing)):
             return None
@@ -158,7 +159,7 @@ class Collapser:
 
     async def _fly(self, key: bytes, flight: Flight, trip: Trip) -> None:
         try:
-            await self._land(key, flight, await self._fetch.fetch(trip))
+            await self._land(key, flight, trip, await self._fetch.fetch(trip))
         except ProxyError as error:
             flight.fail(error)
         except asyncio.CancelledError:
@@ -170,10 +171,10 @@ class Collapser:
         finally:
             self._take_off_board(key, flight)
 
-    async def _land(self, key: bytes, flight: Flight, fetched: Fetched) -> None:
+    async def _land(self, key: bytes, flight: Flight, trip: Trip, fetched: Fetched) -> None:
         if isinstance(fetched, Delivered):
             self._take_off_board(key, flight)
-            flight.land(fetched.response, self._share(key, fetched))
+            flight.land(fetched.response, self._share(key, trip, fetched))
         elif self._sharable(fetched.draft):
             await self._land_stream(key, flight, fetched)
         else:
@@ -184,18 +185,19 @@ class Collapser:
             )
             flight.land(fetched.response, Alone())
 
-    def _share(self, key: bytes, delivered: Delivered) -> Share:
+    def _share(self, key: bytes, trip: Trip, delivered: Delivered) -> Share:
         """What others may have of an answer that is all there."""
         entry, response = delivered.entry, delivered.response
         if entry is not None and (delivered.stands_in or self._sharable(entry)):
             self._not_shared.pop(key, None)
             return Landed(entry, delivered.stands_in)
-        if response.head.status in self._rules.failures:
-            body = response.body
-            impersonal = isinstance(body, bytes) and b"set-cookie" not in response.head.headers
-            return Failed(response.head, body) if isinstance(body, bytes) and impersonal else Alone()
-        self._remember(key)
-        return Alone()
+        if response.head.status not in self._rules.failures:
+            self._remember(key)
+            return Alone()
+        selecting = shared_failure(trip.asked, response.head, self._rules)
+        if selecting is None or not isinstance(response.body, bytes):
+            return Alone()
+        return Failed(response.head, response.body, selecting)
 
     async def _land_stream(self, key: bytes, flight: Flight, arriving: Arriving) -> None:
         stream = SharedStream(arriving.body, self._rules.settings.max_entry_size, flight.desert)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.pipeline.exchange import BodyEnd
-from sidecar.pipeline.store_decisions import CUT_SHORT, GIVEN_UP, REFUSED, STORED, TOO_LARGE, StoreDecision
+from sidecar.pipeline.store_decisions import CUT_SHORT, GIVEN_UP, REFUSED, STORED, TOO_LARGE
 
 if TYPE_CHECKING:
     from sidecar.core.stored import Draft
@@ -47,14 +47,14 @@ class Collector:
 
 
 def store_body(store: CacheStore, draft: Draft, token: WriteToken, body: bytes | None, end: End | None) -> None:
-    """Store `draft` with `body` (None: it was not kept) if `end` says that this is all of it, and note what came of it."""
+    """Store `draft` with `body` (None: it was not kept) if `end` says that this is all of it; note what came of it."""
     if end is not BodyEnd.COMPLETE:
         why = GIVEN_UP if end is BodyEnd.ABANDONED else CUT_SHORT
     elif body is None:
         why = TOO_LARGE
     else:
         why = STORED if store.put(draft.complete(body), token) else REFUSED
-    store.stats.decisions.note(StoreDecision(draft.key, draft.route, draft.head.status, why, draft.stored_wall))
+    store.stats.decisions.note(draft.key, draft.route, draft.head.status, why, draft.stored_wall)
 
 
 async def drain(body: bytes | Body, limit: int) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.core.http import ResponseHead
-    from sidecar.core.stored import Draft, StoredResponse
+    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.shared_stream import SharedReader, SharedStream
 
@@ -38,10 +38,11 @@ class Landing:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The upstream failed with an answer that has nothing personal in it."""
+    """The upstream failed with an answer that has nothing personal in it, for requests with these selecting values."""
 
     head: ResponseHead
     body: bytes
+    selecting: Selecting
 
 
 @dataclass(frozen=True, slots=True)

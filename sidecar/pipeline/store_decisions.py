@@ -7,7 +7,7 @@ same place later takes it over. What came from the store decides nothing, so it 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 PLACES = 1024
 LONGEST_KEY = 1024
@@ -17,6 +17,10 @@ REFUSED = "purged meanwhile, or no room"
 TOO_LARGE = "larger than max_entry_size"
 CUT_SHORT = "cut short"
 GIVEN_UP = "given up by its reader"
+
+
+Note: TypeAlias = tuple[bytes, str, int, str, float]
+"""The fields of a `StoreDecision`, which is made of it when somebody asks: taking a note is on every miss's path."""
 
 
 class StoreDecision(NamedTuple):
@@ -40,21 +44,21 @@ class StoreDecisions:
     __slots__ = ("_places", "counts")
 
     def __init__(self) -> None:
-        self._places: list[StoreDecision | None] = [None] * PLACES
+        self._places: list[Note | None] = [None] * PLACES
         self.counts: defaultdict[tuple[str, str], int] = defaultdict(int)
 
-    def note(self, decision: StoreDecision) -> None:
-        """Take it down."""
-        self.counts[decision.route, decision.why] += 1
-        if len(decision.key) <= LONGEST_KEY:
-            self._places[hash(decision.key) % PLACES] = decision
+    def note(self, key: bytes, route: str, status: int, why: str, at: float) -> None:
+        """Take a decision down; the parameters are the fields of `StoreDecision`."""
+        self.counts[route, why] += 1
+        if len(key) <= LONGEST_KEY:
+            self._places[hash(key) % PLACES] = (key, route, status, why, at)
 
     def of(self, key: bytes) -> StoreDecision | None:
         """What was decided last about an answer to `key`, unless that was long ago."""
-        found = self._places[hash(key) % PLACES]
-        return found if found is not None and found.key == key else None
+        noted = self._places[hash(key) % PLACES]
+        return StoreDecision(*noted) if noted is not None and noted[0] == key else None
 
     def last(self, route: str) -> StoreDecision | None:
         """The latest that is known of `route`."""
-        own = [noted for noted in self._places if noted is not None and noted.route == route]
-        return max(own, key=lambda noted: noted.at, default=None)
+        known = [StoreDecision(*noted) for noted in self._places if noted is not None]
+        return max((each for each in known if each.route == route), key=lambda each: each.at, default=None)

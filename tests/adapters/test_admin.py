@@ -10,7 +10,7 @@ from sidecar.core.config import CacheMode, CacheSettings, Match
 from sidecar.core.explanation import State
 from sidecar.core.permit import Permit
 from sidecar.pipeline.ports import RouteEntries
-from sidecar.pipeline.store_decisions import STORED, StoreDecision
+from sidecar.pipeline.store_decisions import STORED
 from tests.support.admin import NOON, Administered
 
 if TYPE_CHECKING:
@@ -409,7 +409,7 @@ async def test_explaining_says_why_an_answer_was_stored_or_not(client: "Client",
     key = "catalog http://shop.svc:8080/catalog/1"
     unknown = {"key": key, "bypass": None, "last": None}
     assert (await get(client, "/v1/explain?url=/catalog/1"))["cache"] == unknown
-    process.store.stats.decisions.note(StoreDecision(key.encode(), "catalog", 200, "private", NOON))
+    process.store.stats.decisions.note(key.encode(), "catalog", 200, "private", NOON)
     assert (await get(client, "/v1/explain?url=/catalog/1"))["cache"]["last"] == {
         "key": key,
         "status": 200,
@@ -468,8 +468,8 @@ async def test_the_cache_is_shown_whole_and_by_route(client: "Client", process: 
     process.store.stats.evictions["size"] = 4
     process.store.held = [RouteEntries("catalog", 2, 300, 940.0, 200)]
     process.route_stats[1].cache_results["miss"] = 9
-    process.store.stats.decisions.note(StoreDecision(b"a", "orders", 200, "no-store", NOON))
-    process.store.stats.decisions.note(StoreDecision(b"b", "orders", 200, STORED, NOON + 1))
+    process.store.stats.decisions.note(b"a", "orders", 200, "no-store", NOON)
+    process.store.stats.decisions.note(b"b", "orders", 200, STORED, NOON + 1)
     assert await get(client, "/v1/cache") == {
         "entries": 2,
         "bytes": 300,

@@ -68,6 +68,9 @@ class Model:
         said = self.said
         if said.broken == "refused":
             return Reply(error=ConnectionLost("reset"))
+        if said.broken == "status":
+            # The failing answer itself says nothing; who waits for the same may share it.
+            said = Said("", vary=False, broken=said.broken)
         index = request.head.headers
         body = b"answer %d." % len(self.made)
         variant, user = index.get(b"variant"), index.get(b"authorization")
