@@ -105,6 +105,8 @@ class RequestHead:
     absolute_form: bool = False
     onward: bytes | None = None
     """The serialized lines that a proxy passes on, once `forwarding` has made them."""
+    plan: tuple[object, object] | None = None
+    """Where the gateway sent it last, and by which route table. A head that is seen again brings it along."""
 
 
 @dataclass(slots=True)

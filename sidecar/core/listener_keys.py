@@ -29,7 +29,7 @@ LIMITS = Block(
         Key("connections", t.integer(1), "client connections in total; beyond, the oldest idle one is closed"),
         Key("requests_per_connection", t.integer(1), "after so many a connection is closed", nullable=True),
         Key("head_timeout", t.duration(), "time to send a complete request head; beyond: 408"),
-        Key("body_timeout", t.duration(), "longest silence within a body, which must also average 500 bytes/s; else 408"),
+        Key("body_timeout", t.duration(), "longest silence within a body; it must also average 500 bytes/s; else 408"),
         Key("write_timeout", t.duration(), "longest time that a client may not read its answer"),
         Key("keep_alive", t.duration(zero=True), "how long an idle connection is kept; 0s: not at all"),
         Key("tunnel_idle", t.duration(), "longest silence in an upgraded connection (WebSocket)"),

@@ -17,6 +17,7 @@ from sidecar.core.cache_status import (
 from sidecar.core.conditional import not_modified, not_modified_head
 from sidecar.core.ranges import answer_range
 from sidecar.pipeline.exchange import Response, Source
+from sidecar.pipeline.ports import Recalled
 
 if TYPE_CHECKING:
     from sidecar.core.cache_status import Forwarded
@@ -42,15 +43,19 @@ class CacheAnswers:
         self._stats = stats
 
     def whole(self, stored: StoredResponse, now: float, detail: bytes = b"") -> Response:
-        """All of `stored`, without asking the upstream; `detail` as `detail_parameter` makes it. The hot path."""
+        """All of `stored`, without asking the upstream; `detail` as `detail_parameter` makes it."""
+        _, lines, source = self.recalled(stored, now, detail)
+        return Response(stored.head, stored.body, source=source, extra=lines, prepared=stored.prepared)
+
+    def recalled(self, stored: StoredResponse, now: float, detail: bytes = b"") -> Recalled:
+        """The same without a response around it. The hot path."""
         age = int(now - stored.born)
         lines = self._hit_lines % (age, floor(stored.expires_at - now), detail)
         fresh = now < stored.expires_at
         stats = self._stats
         stats.cache_results[HIT if fresh else HIT_STALE] += 1
         stats.served_age.observe(age)
-        source = Source.CACHE if fresh else Source.STALE
-        return Response(stored.head, stored.body, source=source, extra=lines, prepared=stored.prepared)
+        return Recalled(stored, lines, Source.CACHE if fresh else Source.STALE)
 
     def hit(self, head: RequestHead, stored: StoredResponse, now: float, detail: str = "") -> Response:
         """`stored` as the answer to `head`, without asking the upstream. `detail` says why, when it is stale."""

@@ -37,10 +37,11 @@ from sidecar.pipeline.exchange import Response
 from sidecar.pipeline.invalidation import invalidate_changed
 
 if TYPE_CHECKING:
+    from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.cached_route import CachedRoute, Surroundings
     from sidecar.pipeline.exchange import Request
-    from sidecar.pipeline.ports import CacheStore, Handler
+    from sidecar.pipeline.ports import CacheStore, Handler, Recalled
 
 NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"cookie", b"pragma"}
 """Request fields with which a fresh answer may not do, besides those that keep a request away from the store."""
@@ -78,6 +79,22 @@ class CacheStage:
         self._refresh = CacheRefresh(inner, store, route, surroundings)
         self._needs_thought = NEEDS_THOUGHT | SHAPING | route.rules.foreign_fields
         self._is_plain = route.rules.settings.mode is CacheMode.STANDARD and not route.rules.settings.debug
+
+    def recall(self, head: RequestHead, now: float) -> Recalled | None:
+        """See `Memory`: what `_plain` would answer to a request that is nothing but this head."""
+        if head.method != "GET" or not self._is_plain or not self._needs_thought.isdisjoint(head.headers.index):
+            return None
+        if withheld(head.headers):
+            return None
+        variants = self._store.get(self._route.space.key(head))
+        if len(variants) != 1:
+            return None
+        stored = variants[0]
+        if stored.selecting or stored.rules.always_validate:
+            return None
+        if now < stored.expires_at:
+            return self._answers.recalled(stored, now)
+        return self._answers.recalled(stored, now, CIRCUIT_OPEN_PARAMETER) if self._stands_in(stored, now) else None
 
     def answer_now(self, request: Request) -> Response | None:
         """A stored answer, fresh or in the place of what the circuit refuses; None when the upstream is to be asked.
@@ -128,12 +145,13 @@ class CacheStage:
         return self._answers.whole(stored, now) if now < stored.expires_at else self._plain_stale(stored, now)
 
     def _plain_stale(self, stored: StoredResponse, now: float) -> Response | None:
-        """The stale answer if the circuit certainly refuses."""
+        return self._answers.whole(stored, now, CIRCUIT_OPEN_PARAMETER) if self._stands_in(stored, now) else None
+
+    def _stands_in(self, stored: StoredResponse, now: float) -> bool:
+        """Whether the circuit certainly refuses, which counts, and the stale answer may be used then."""
         if on_failure(stored, NO_REQUEST_DIRECTIVES, self._route.rules, now) is None:
-            return None
-        if self._surroundings.circuit.refuse(now, safe=True) is None:
-            return None
-        return self._answers.whole(stored, now, CIRCUIT_OPEN_PARAMETER)
+            return False
+        return self._surroundings.circuit.refuse(now, safe=True) is not None
 
     def _look_up(self, request: Request) -> Response | Trip | Bypass:
         head, rules, space = request.head, self._route.rules, self._route.space

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sidecar.core.forwarding import passed_before
 from sidecar.pipeline.errors import LoopDetected, NoRoute, respond
@@ -10,10 +10,11 @@ from sidecar.pipeline.errors import LoopDetected, NoRoute, respond
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from sidecar.core.http import RequestHead
     from sidecar.core.routing import RouteTable
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response
-    from sidecar.pipeline.ports import Handler
+    from sidecar.pipeline.observe_stage import ObserveStage
 
 
 class Gateway:
@@ -25,12 +26,29 @@ class Gateway:
         self._via = via
         self._unrouted = unrouted
         self._routes: RouteTable | None = None
-        self._stacks: Mapping[str, Handler] = {}
+        self._stacks: Mapping[str, ObserveStage] = {}
 
-    def use(self, routes: RouteTable, stacks: Mapping[str, Handler]) -> None:
+    def use(self, routes: RouteTable, stacks: Mapping[str, ObserveStage]) -> None:
         """From now on new requests take these; those under way end where they began."""
         self._routes = routes
         self._stacks = stacks
+
+    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:
+        """The octets of the answer to `head`, seen before and all that there is to its request, if they are at hand."""
+        plan = head.plan
+        if plan is None or plan[0] is not self._routes:
+            plan = head.plan = (self._routes, self._memory_for(head))
+        recall = cast("Callable[[RequestHead, float, str], bytes | None] | None", plan[1])
+        return None if recall is None else recall(head, now, client)
+
+    def _memory_for(self, head: RequestHead) -> Callable[[RequestHead, float, str], bytes | None] | None:
+        """Whose memory may answer `head`: nobody's when the answer depends on more than its route."""
+        if b"via" in head.headers.index or self._routes is None:
+            return None
+        match = self._routes.match(head)
+        if match is None or match.rewrite is not match.route.rewrite:
+            return None
+        return self._stacks[match.route.name].recall
 
     def answer_now(self, request: Request) -> Response | None:
         """See `Handler`; also decides on the route, for `answer`."""

@@ -13,8 +13,9 @@ from sidecar.pipeline.exchange import BodyEnd, Source
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
+    from sidecar.core.http import RequestHead
     from sidecar.pipeline.exchange import End, Request, Response
-    from sidecar.pipeline.ports import Clock, Handler
+    from sidecar.pipeline.ports import Clock, Handler, Memory
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats
 
@@ -38,16 +39,38 @@ class Observer:
 class ObserveStage:
     """A `Handler` that never raises ProxyError: its callers get a response whatever happens."""
 
-    __slots__ = ("_inner", "_log", "_monotonic", "_name", "_stats", "_via", "_via_line")
+    __slots__ = ("_inner", "_log", "_memory", "_monotonic", "_name", "_stats", "_via", "_via_line")
 
-    def __init__(self, inner: Handler, observer: Observer) -> None:
+    def __init__(self, inner: Handler, observer: Observer, memory: Memory | None = None) -> None:
         self._inner = inner
+        self._memory = memory
         self._stats = observer.stats
         self._name = observer.stats.name
         self._log = observer.access_log
         self._monotonic = observer.clock.monotonic
         self._via = observer.via
         self._via_line = b"Via: 1.1 %b\r\n" % observer.via.encode()
+
+    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:
+        """The octets of a whole answer to `head`, counted and logged, where `memory` has one at hand."""
+        found = None if self._memory is None else self._memory.recall(head, now)
+        if found is None:
+            return None
+        stored, lines, source = found
+        body = stored.body
+        status = stored.head.status
+        duration = self._monotonic() - now
+        stats = self._stats
+        stats.requests[head.method, status, source.label] += 1
+        stats.durations.observe(duration)
+        if self._log is not None:
+            request_id = head.headers.index.get(b"x-request-id", b"")
+            self._log(
+                ExchangeRecord(
+                    self._name, head.method, head.target, status, source.label, duration, len(body), request_id, client
+                )
+            )
+        return b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, body)
 
     def answer_now(self, request: Request) -> Response | None:
         """See `Handler`."""

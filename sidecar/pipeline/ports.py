@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine, Sequence
 
+    from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
-    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.exchange import Request, Response, Source
     from sidecar.pipeline.stats import StoreStats
 
 
@@ -44,6 +45,21 @@ class Handler(Protocol):
 
     async def answer(self, request: Request) -> Response:
         """The answer, whatever it takes."""
+
+
+class Memory(Protocol):
+    """What answers the commonest requests without a `Request`: a head that is all there is to it, seen before."""
+
+    def recall(self, head: RequestHead, now: float) -> Recalled | None:
+        """A whole stored answer to `head` at `now`, monotonic seconds; None when it takes more than a look."""
+
+
+class Recalled(NamedTuple):
+    """A stored answer as it is, the Age and Cache-Status lines that go with it, and whether it is fresh or stale."""
+
+    stored: StoredResponse
+    lines: bytes
+    source: Source
 
 
 WriteToken: TypeAlias = int

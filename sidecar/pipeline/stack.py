@@ -14,7 +14,7 @@ from sidecar.pipeline.observe_stage import Observer, ObserveStage
 if TYPE_CHECKING:
     from sidecar.core.breaker import Circuit
     from sidecar.core.config import ProxySettings, RouteConfig
-    from sidecar.pipeline.ports import CacheStore, Clock, Handler, Spawn
+    from sidecar.pipeline.ports import CacheStore, Clock, Handler, Memory, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats
 
@@ -30,15 +30,17 @@ class Parts:
     access_log: AccessLog | None
 
 
-def build_stack(route: RouteConfig, upstream: Handler, circuit: Circuit, stats: RouteStats, parts: Parts) -> Handler:
+def build_stack(
+    route: RouteConfig, upstream: Handler, circuit: Circuit, stats: RouteStats, parts: Parts
+) -> ObserveStage:
     """The stack of `route` around `upstream`, which speaks to the network."""
-    handler = upstream
+    memory: Memory | None = None
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
-    handler = BreakerStage(handler, circuit, parts.clock)
+    handler: Handler = BreakerStage(upstream, circuit, parts.clock)
     # The cache comes before the circuit: what it can answer costs no permit, and it stands in when the circuit refuses.
     if route.cache.mode is not CacheMode.OFF:
         around = Surroundings(parts.clock, parts.spawn, circuit, stats)
-        handler = CacheStage(handler, parts.store, cached_route(route, parts.proxy), around)
+        handler = memory = CacheStage(handler, parts.store, cached_route(route, parts.proxy), around)
     # Whatever happened inside, it is counted, logged and answered here.
-    return ObserveStage(handler, Observer(stats, parts.access_log, parts.clock, parts.proxy.via))
+    return ObserveStage(handler, Observer(stats, parts.access_log, parts.clock, parts.proxy.via), memory)

@@ -32,7 +32,8 @@ async def ask(sidecar: Sidecar, number: int, *lines: str, target: str = "/item")
     """So many clients, each with a connection of its own, ask for the same at the same time."""
     clients = [await sidecar.connect() for _ in range(number)]
     head = "\r\n".join([f"GET {target} HTTP/1.1", "Host: a", *lines]).encode() + b"\r\n\r\n"
-    await asyncio.gather(*(client.send(head) for client in clients))
+    for client in clients:
+        client.transport.write(head)
     return clients
 
 
@@ -122,8 +123,7 @@ async def test_a_crowd_on_one_cold_key_and_nobody_listening_connects_once(start_
         clients = await ask(sidecar, 30)
         assert {answer.status for answer in await responses(clients)} == {502}
         attempts = (await sidecar.metrics()).total("sidecar_upstream_attempts_total")
-    # On one loop with the clients they do not all come within the microseconds that a refusal takes.
-    assert attempts <= 30
+    assert 1 <= attempts <= 2
 
 
 async def test_a_crowd_on_one_stale_key_and_a_dead_upstream_shares_the_stale_answer(start_origin: StartOrigin) -> None:

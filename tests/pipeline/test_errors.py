@@ -60,7 +60,9 @@ FAMILIES = {ProxyError, ClientError, UpstreamError, UpstreamTimeout}
 
 
 def every_error(base: type[ProxyError] = ProxyError) -> set[type[ProxyError]]:
-    return {base}.union(*(every_error(error) for error in base.__subclasses__()))
+    """The classes of the module; adapters may refine one for their own use."""
+    known = (error for error in base.__subclasses__() if error.__module__ == base.__module__)
+    return {base}.union(*(every_error(error) for error in known))
 
 
 def problem(body: object) -> dict[str, Any]:

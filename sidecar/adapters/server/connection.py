@@ -134,7 +134,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
             self._discard(data)
         elif self._stash or self._reader.switching:
             self._hold(data)
-        else:
+        elif not self._recall(data):
             self._read(data)
 
     def eof_received(self) -> bool:
@@ -192,6 +192,26 @@ class ClientConnection(asyncio.Protocol, Deadlined):
             self._watch()
 
     # Reading
+
+    def _recall(self, data: bytes) -> bool:
+        """Answer a request that is known to the letter from memory, if that is all it takes."""
+        context = self.context
+        if self._exchange is not None or self.drained is not None or self.closing or context.draining:
+            return False
+        head = context.memo.get(data)
+        if head is None or self._reader.partial or self._reader.ended or self._queue:
+            return False
+        if context.limits.requests_per_connection is not None:
+            return False
+        now = context.clock.monotonic()
+        answer = context.handler.recall(head, now, self.client)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        self._awaits = Awaits.NEXT_REQUEST
+        self._read_until = now + context.limits.keep_alive
+        self._watch()
+        return True
 
     def _read(self, data: bytes) -> None:
         reader, queue = self._reader, self._queue
