@@ -13,7 +13,7 @@ from http import HTTPStatus
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from sidecar.core.http import Field, Headers, ResponseHead
+from sidecar.core.http import Headers, ResponseHead
 from sidecar.core.outcome import Outcome
 from sidecar.pipeline.exchange import Response, Source
 
@@ -294,25 +294,26 @@ class ProtocolError(UpstreamError):
 
 
 def respond(error: ProxyError, request: Request | None, via: str) -> Response:
-    """The problem+json answer (RFC 9457) that tells the client why, with Proxy-Status (RFC 9209)."""
+    """The problem+json answer (RFC 9457) that tells the client why, with Proxy-Status (RFC 9209).
+
+    Its head holds the fields that all answers to this kind of error share; what is its own stands in `extra`.
+    """
     fixed = _fixed_parts(type(error), via)
     body = fixed.problem + _particulars(error, request)
-    fields: list[Field] = list(fixed.fields)
+    lines = b"Content-Length: %d\r\n" % len(body)
     if error.retry_after is not None:
-        fields.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after))))
+        lines = b"Retry-After: %d\r\n%b" % (max(1, math.ceil(error.retry_after)), lines)
     if request is not None:
-        fields.append((b"X-Request-Id", request.request_id))
-    fields.append((b"Content-Length", b"%d" % len(body)))
-    head = ResponseHead(error.status, Headers(fields), fixed.phrase)
-    return Response(head, body, source=error.source, error=error)
+        lines += b"X-Request-Id: %b\r\n" % request.request_id
+    return Response(fixed.head, body, source=error.source, extra=lines, prepared=fixed.prepared, error=error)
 
 
 class _Fixed(NamedTuple):
     """What the answers to one kind of error have in common; made once, because refusing must be cheap."""
 
     problem: bytes
-    fields: tuple[Field, ...]
-    phrase: bytes
+    head: ResponseHead
+    prepared: bytes
 
 
 _known: dict[tuple[type[ProxyError], str], _Fixed] = {}
@@ -333,12 +334,16 @@ def _make_fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
         "status": kind.status,
         "reason": kind.reason,
     }
-    fields = (
-        (b"Content-Type", b"application/problem+json"),
-        (b"Cache-Control", b"no-store"),
-        (b"Proxy-Status", f"{via}; error={kind.proxy_status}".encode()),
+    headers = Headers(
+        [
+            (b"Content-Type", b"application/problem+json"),
+            (b"Cache-Control", b"no-store"),
+            (b"Proxy-Status", f"{via}; error={kind.proxy_status}".encode()),
+        ]
     )
-    return _Fixed(json.dumps(problem)[:-1].encode(), fields, phrase.encode())
+    status_line = f"HTTP/1.1 {kind.status} {phrase}\r\n".encode()
+    head = ResponseHead(kind.status, headers, phrase.encode())
+    return _Fixed(json.dumps(problem)[:-1].encode(), head, status_line + headers.lines)
 
 
 def _particulars(error: ProxyError, request: Request | None) -> bytes:

@@ -105,3 +105,9 @@ def request(
 def response(status: int = 200, body: bytes | Body = b"content") -> Response:
     """An answer of the upstream."""
     return Response(ResponseHead(status, Headers()), body)
+
+
+def sent_fields(answer: Response) -> Headers:
+    """The fields of an answer as they go out, those that the sidecar adds among them."""
+    lines = answer.extra.removesuffix(b"\r\n").split(b"\r\n") if answer.extra else []
+    return answer.head.headers.plus(*((name, value) for name, _, value in (line.partition(b": ") for line in lines)))
