@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sidecar.core.routing import RouteTable
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response
-    from sidecar.pipeline.observe_stage import ObserveStage
+    from sidecar.pipeline.ports import Front
 
 
 class Gateway:
@@ -26,9 +26,9 @@ class Gateway:
         self._via = via
         self._unrouted = unrouted
         self._routes: RouteTable | None = None
-        self._stacks: Mapping[str, ObserveStage] = {}
+        self._stacks: Mapping[str, Front] = {}
 
-    def use(self, routes: RouteTable, stacks: Mapping[str, ObserveStage]) -> None:
+    def use(self, routes: RouteTable, stacks: Mapping[str, Front]) -> None:
         """From now on new requests take these; those under way end where they began."""
         self._routes = routes
         self._stacks = stacks

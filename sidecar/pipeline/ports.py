@@ -47,6 +47,13 @@ class Handler(Protocol):
         """The answer, whatever it takes."""
 
 
+class Front(Handler, Protocol):
+    """A whole stack, or all of them: it can answer what it has seen before without a `Request`."""
+
+    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:
+        """The octets of the answer to `head`, which is all there is to the request, if they are at hand at `now`."""
+
+
 class Memory(Protocol):
     """What answers the commonest requests without a `Request`: a head that is all there is to it, seen before."""
 

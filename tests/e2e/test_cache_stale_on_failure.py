@@ -187,6 +187,38 @@ async def test_a_stored_answer_stands_in_when_the_circuit_refuses(start_origin: 
     assert metrics.total("sidecar_cache_requests_total", result="hit-stale") == 1
 
 
+SHAPES: dict[str, tuple[str, str, int, bytes]] = {
+    "HEAD": ("HEAD", "X-A: b", 200, b""),
+    "a range": ("GET", "Range: bytes=1-2", 206, b"oo"),
+    "a range that cannot be": ("GET", "Range: bytes=9-", 416, b""),
+    "a tag that matches": ("GET", 'If-None-Match: "v1"', 304, b""),
+    "a tag that does not": ("GET", 'If-None-Match: "v2"', 200, b"good"),
+}
+
+
+@pytest.mark.parametrize("failure", ["status", "reset", "circuit"])
+@pytest.mark.parametrize(("method", "line", "status", "body"), SHAPES.values(), ids=SHAPES.keys())
+async def test_a_stale_answer_takes_the_shape_that_is_asked_for(
+    start_origin: StartOrigin, failure: str, method: str, line: str, status: int, body: bytes
+) -> None:
+    origin = await start_origin((READ, message(b"good", *FIELDS), AGAIN))
+    breaker = BREAKER if failure == "circuit" else QUIET_BREAKER
+    async with still_sidecar(origin, upstream={"breaker": breaker, "cache": {}}) as sidecar:
+        await sidecar.get("/item")
+        sidecar.clock.advance(LATER)
+        failing = b"HTTP/1.1 503 No\r\nX-Failed: yes\r\nContent-Length: 0\r\n\r\n"
+        origin.then((READ, failing, AGAIN) if failure == "status" else (READ, RESET))
+        if failure == "circuit":
+            await sidecar.get("/other")
+        asked = f"{method} /item HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n"
+        response = await sidecar.exchange(asked.encode(), method)
+    detail = b"circuit_open" if failure == "circuit" else b"upstream_error"
+    assert (response.status, response.body, response.get("age")) == (status, body, b"99")
+    assert response.get("cache-status") == b"sidecar; hit; ttl=-40; detail=" + detail
+    assert response.get("etag") == b'"v1"'
+    assert "x-failed" not in response
+
+
 # Whether it may, and for how long
 
 

@@ -96,6 +96,33 @@ async def test_at_the_moment_of_expiry_only_the_probes_of_a_thousand_requests_re
         assert len(origin.requests) == 1 + probes
 
 
+async def test_at_the_moment_of_expiry_a_thousand_requests_with_a_stale_answer_need_one_probe() -> None:
+    stored = message(b"old", "Cache-Control: max-age=1")
+
+    def answer(request: WireRequest) -> bytes | None:
+        if request.target == b"/trip":
+            return message(b"no", status=503)
+        return stored if len(origin.requests) == 1 else None
+
+    async with (
+        caching_origin(answer) as origin,
+        still_sidecar(origin.url, upstream={"breaker": BREAKER, "cache": {}}) as sidecar,
+    ):
+        await sidecar.get("/item")
+        await sidecar.get("/trip")
+        clients = await crowd(sidecar, 1000)
+        sidecar.clock.advance(10)
+        await all_ask(clients)
+        assert await statuses(clients) == {200: 1000}
+        await eventually(lambda: len(origin.requests) == 3)
+        assert await sidecar.state() == "half_open"
+        origin.say(message(b"new", "Cache-Control: max-age=60"))
+        assert await sidecar.is_quiet()
+        assert await sidecar.state() == "closed"
+        assert (await sidecar.get("/item")).body == b"new"
+        assert len(origin.requests) == 3
+
+
 async def test_when_the_probe_fails_the_rest_of_the_crowd_never_reached_the_upstream() -> None:
     async with (
         caching_origin(lambda _: message(b"no", status=503)) as origin,

@@ -93,6 +93,10 @@ class ScriptedHandler:
         assert self.outcome is not None
         return self.outcome
 
+    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:  # noqa: ARG002 - the port's signature
+        """It remembers nothing."""
+        return None
+
 
 def request(
     target: bytes = b"/items", method: str = "GET", *fields: tuple[bytes, bytes], started: float = 100.0

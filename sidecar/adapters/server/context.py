@@ -7,10 +7,9 @@ import os
 from dataclasses import dataclass
 from email.utils import formatdate
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sidecar.pipeline.memo import Memo
-from sidecar.pipeline.ports import Handler
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request
-    from sidecar.pipeline.ports import Clock, Spawn
+    from sidecar.pipeline.ports import Clock, Front, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import ListenerStats
 
@@ -38,13 +37,6 @@ class Surroundings:
     spawn: Spawn
     start: Spawn
     access_log: AccessLog | None
-
-
-class Front(Handler, Protocol):
-    """The whole pipeline, as the server sees it."""
-
-    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:
-        """The octets of the answer to `head`, seen before and all that there is to its request, if they are at hand."""
 
 
 class ServerContext:
