@@ -193,6 +193,7 @@ def conditional(request: Request, preconditions: list[Field]) -> Request:
     asking = RequestHead("GET", head.target, headers, head.authority, head.minor_version, head.absolute_form)
     copy = Request(asking, b"", request_id=request.request_id, started=request.started, client=request.client)
     copy.route_name = request.route_name
+    copy.rewrite = request.rewrite
     copy.on_interim = request.on_interim
     return copy
 

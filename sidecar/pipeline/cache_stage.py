@@ -6,6 +6,7 @@ answer for a circuit that refuses, are given without a task.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES, request_directives
@@ -33,10 +34,11 @@ from sidecar.pipeline.cache_refresh import CacheRefresh
 from sidecar.pipeline.collapse import Collapser, leads
 from sidecar.pipeline.collect import Collector
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
-from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.exchange import NO_REWRITE, Response
 from sidecar.pipeline.invalidation import invalidate_changed
 
 if TYPE_CHECKING:
+    from sidecar.core.cache_key import KeySpace
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.cached_route import CachedRoute, Surroundings
@@ -65,12 +67,14 @@ class CacheStage:
         "_route",
         "_store",
         "_surroundings",
+        "_untouched",
     )
 
     def __init__(self, inner: Handler, store: CacheStore, route: CachedRoute, surroundings: Surroundings) -> None:
         self._inner = inner
         self._store = store
         self._route = route
+        self._untouched = replace(route.space, rewrite=NO_REWRITE)
         self._surroundings = surroundings
         self._clock = surroundings.clock
         self._answers = CacheAnswers(route, surroundings.stats)
@@ -133,7 +137,7 @@ class CacheStage:
             return None
         if not self._needs_thought.isdisjoint(head.headers.index) or withheld(head.headers):
             return None
-        space = self._route.space
+        space = self._space_of(request)
         key = space.key(head)
         variants = self._store.get(key)
         if not variants:
@@ -143,6 +147,11 @@ class CacheStage:
             return None
         now = self._clock.monotonic()
         return self._answers.whole(stored, now) if now < stored.expires_at else self._plain_stale(stored, now)
+
+    def _space_of(self, request: Request) -> KeySpace:
+        """Keys are about what the upstream is asked for: a forward-proxy request's path goes there untouched."""
+        space = self._route.space
+        return space if request.rewrite is space.rewrite or request.rewrite == space.rewrite else self._untouched
 
     def _plain_stale(self, stored: StoredResponse, now: float) -> Response | None:
         return self._answers.whole(stored, now, CIRCUIT_OPEN_PARAMETER) if self._stands_in(stored, now) else None
@@ -154,7 +163,7 @@ class CacheStage:
         return self._surroundings.circuit.refuse(now, safe=True) is not None
 
     def _look_up(self, request: Request) -> Response | Trip | Bypass:
-        head, rules, space = request.head, self._route.rules, self._route.space
+        head, rules, space = request.head, self._route.rules, self._space_of(request)
         directives = NO_REQUEST_DIRECTIVES
         if rules.settings.honor_request_directives:
             directives = request_directives(head.headers)
@@ -238,7 +247,7 @@ class CacheStage:
 
     async def _bypass(self, request: Request, decision: Bypass) -> Response:
         response = await self._inner.answer(request)
-        invalidate_changed(self._store, self._route.space, request.head, response)
+        invalidate_changed(self._store, self._space_of(request), request.head, response)
         why = decision.why if self._route.rules.settings.debug else ""
         return self._answers.forwarded(response, Forwarded(decision.reason, detail=why))
 

@@ -39,8 +39,9 @@ class Incoming:
 
     @property
     def plain(self) -> bool:
-        """Whether there is nothing to it but its head, and another request may follow."""
-        return self.complete and self.keep_alive and self.length == 0 and not self.upgrade
+        """Whether there is nothing to it but its head, and another request may follow as a matter of course."""
+        persists = self.head is not None and self.head.minor_version == 1 and self.keep_alive
+        return persists and self.complete and self.length == 0 and not self.upgrade
 
     def feed(self, piece: bytes) -> None:
         """Content has come."""
