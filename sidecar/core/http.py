@@ -116,6 +116,8 @@ class ResponseHead:
     status: int
     headers: Headers
     reason: bytes = b""
+    verdict: tuple[object, str] | None = None
+    """What the cache made of it last, and by which rules. A head that is seen again brings it along."""
 
 
 def list_members(value: bytes) -> list[bytes]:

@@ -96,11 +96,9 @@ class CacheFetch:
             asked_at = clock.monotonic()
             request = conditional(trip.request, preconditions) if preconditions else trip.request
             response = await self._inner.answer(request)
-            if response.source is not Source.UPSTREAM:
-                return Delivered(self._answers.forwarded(response, Forwarded(trip.reason), trip.asked.key))
+            if trip.stored is None or not (preconditions and _validates(response)):
+                return self.answered(trip, response, asked_at, token)
             arrival = Arrival(asked_at, clock.monotonic(), clock.wall())
-            if not preconditions or trip.stored is None or response.head.status != NOT_MODIFIED:
-                return self._answered(trip, response, arrival, token)
             decision = on_validation(trip.asked, response.head, trip.stored, arrival, self._rules)
             validated = self._validated(trip, decision, arrival, token)
             if validated is not None:
@@ -108,7 +106,18 @@ class CacheFetch:
             # The 304 was about something else than what is stored: ask for the whole (RFC 9111 §4.3.4).
             preconditions = []
 
-    def _answered(self, trip: Trip, response: Response, arrival: Arrival, token: WriteToken) -> Fetched:
+    def passed(self, trip: Trip, response: Response, why: str) -> Response:
+        """An answer that is not to be stored, and why; nothing stored is touched."""
+        wall = self._surroundings.clock.wall()
+        self._note(trip.asked.key, self._name, response.head.status, why, wall)
+        return self._answers.forwarded(response, Forwarded(trip.reason, detail=self._why(why)), trip.asked.key)
+
+    def answered(self, trip: Trip, response: Response, asked_at: float, token: WriteToken) -> Fetched:
+        """What becomes of an answer that validates nothing; it was asked for at `asked_at`, under `token`."""
+        if response.source is not Source.UPSTREAM:
+            return Delivered(self._answers.forwarded(response, Forwarded(trip.reason), trip.asked.key))
+        clock = self._surroundings.clock
+        arrival = Arrival(asked_at, clock.monotonic(), clock.wall())
         if response.head.status in self._rules.failures:
             replaced = self._replaced(trip, response, arrival.received_at)
             if replaced is not None:
@@ -180,6 +189,10 @@ class CacheFetch:
 
     def _why(self, why: str) -> str:
         return why if self._rules.settings.debug else ""
+
+
+def _validates(response: Response) -> bool:
+    return response.head.status == NOT_MODIFIED and response.source is Source.UPSTREAM
 
 
 def _preconditions(trip: Trip) -> list[Field]:

@@ -23,18 +23,19 @@ from sidecar.core.cache_policy import (
     on_request,
 )
 from sidecar.core.cache_status import Forward, Forwarded, detail_parameter
+from sidecar.core.cacheability import never_stored
 from sidecar.core.conditional import ORIGIN_PRECONDITIONS
 from sidecar.core.config import CacheMode
 from sidecar.core.forwarding import withheld
 from sidecar.core.outcome import Outcome
 from sidecar.core.vary import select
 from sidecar.pipeline.cache_answers import SHAPING, CacheAnswers
-from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Trip
+from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip
 from sidecar.pipeline.cache_refresh import CacheRefresh
 from sidecar.pipeline.collapse import Collapser, leads
 from sidecar.pipeline.collect import Collector
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
-from sidecar.pipeline.exchange import NO_REWRITE, Response
+from sidecar.pipeline.exchange import NO_REWRITE, Response, Source
 from sidecar.pipeline.invalidation import invalidate_changed
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ class CacheStage:
         try:
             if self._collapser.collapses(found.asked):
                 return await self._together(found)
+            if found.stored is None and found.asked.head.method == "GET":
+                return await self._missed(request, found)
             return await self._alone(found)
         except ProxyError as error:
             response = self._stand_in(found.asked, error)
@@ -226,8 +229,20 @@ class CacheStage:
             return found
         return await (self._collapser.lead(found) if leads(found) else self._alone(found))
 
+    async def _missed(self, request: Request, trip: Trip) -> Response:
+        """The upstream's answer where nothing is stored: kept short for what says of itself that it never is."""
+        token = self._store.begin(trip.asked.key)
+        asked_at = self._clock.monotonic()
+        response = await self._inner.answer(request)
+        why = never_stored(response.head, self._route.rules)
+        if why and response.source is Source.UPSTREAM:
+            return self._fetch.passed(trip, response, why)
+        return self._landed(self._fetch.answered(trip, response, asked_at, token))
+
     async def _alone(self, trip: Trip) -> Response:
-        fetched = await self._fetch.fetch(trip)
+        return self._landed(await self._fetch.fetch(trip))
+
+    def _landed(self, fetched: Fetched) -> Response:
         if isinstance(fetched, Arriving):
             limit = self._route.rules.settings.max_entry_size
             Collector(self._store, fetched.draft, fetched.token, limit).watch(fetched.body)

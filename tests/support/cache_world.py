@@ -233,7 +233,9 @@ class World:
         pairs = texts(fields)
         authority = next((value for name, value in pairs if name.lower() == b"host"), b"client.example")
         head = RequestHead(method, target.encode(), Headers(pairs), authority)
-        return Request(head, body, request_id=b"id", started=self.clock.now)
+        request = Request(head, body, request_id=b"id", started=self.clock.now)
+        request.rewrite = self.route.rewrite
+        return request
 
     async def send(self, request: Request) -> Response:
         """As the server does it: at once if possible, else in a task."""
