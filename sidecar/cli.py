@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.core.config import Config
-    from sidecar.core.config_load import Loaded
     from sidecar.core.http import Field
+    from sidecar.core.settings.config_load import Loaded
 
 CLEAN = 0
 FAILED = 1
@@ -119,7 +119,7 @@ def _load(arguments: argparse.Namespace) -> Loaded:
 
 def _loaded_config(arguments: argparse.Namespace) -> Config | None:
     """The configuration, or None after telling what is wrong with it."""
-    from sidecar.core.problem_report import as_text
+    from sidecar.core.settings.problem_report import as_text
 
     loaded = _load(arguments)
     if loaded.config is None:
@@ -128,7 +128,7 @@ def _loaded_config(arguments: argparse.Namespace) -> Config | None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from sidecar.core import problem_report
+    from sidecar.core.settings import problem_report
 
     loaded = _load(arguments)
     match arguments.format:
@@ -172,7 +172,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _schema(_arguments: argparse.Namespace) -> int:
-    from sidecar.core.json_schema import schema
+    from sidecar.core.settings.json_schema import schema
 
     sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
     return CLEAN

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from sidecar.core.config_load import Loaded, read_document
-from sidecar.core.document import Entry, Mapping, Node, Scalar, Sequence
-from sidecar.core.document_text import LARGEST, Unreadable, decode, lines
-from sidecar.core.problem import START, Position, Problems
-from sidecar.core.units import quoted
+from sidecar.core.settings.config_load import Loaded, read_document
+from sidecar.core.settings.document import Entry, Mapping, Node, Scalar, Sequence
+from sidecar.core.settings.document_text import LARGEST, Unreadable, decode, lines
+from sidecar.core.settings.problem import START, Position, Problems
+from sidecar.core.settings.units import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as Environ

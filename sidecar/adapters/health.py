@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
+from sidecar.core.circuit.permit import Permit, Role
 from sidecar.core.explanation import Sample
 from sidecar.core.outcome import Outcome
-from sidecar.core.permit import Permit, Role
 
 if TYPE_CHECKING:
     import ssl

@@ -1,19 +1,19 @@
 """The embedded cache store: packed answers in memory, bounded in bytes, no operation of which takes long.
 
-`core/catalog.py` holds the answers, `core/eviction.py` decides which goes for want of room, `core/purging.py` remembers
-what was purged, and `core/live_copies.py` keeps unpacked what is in frequent use. Here they meet the port.
+In `core/storage`, `catalog` holds the answers, `eviction` decides which goes for want of room, `purging` remembers what
+was purged, and `live_copies` keeps unpacked what is in frequent use. Here they meet the port.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.core.catalog import Catalog
-from sidecar.core.eviction import FIRST_SLOT, IN_MAIN, MAX_USES, EvictionQueues
-from sidecar.core.live_copies import Copy, LiveCopies
-from sidecar.core.packing import pack, packed_size
-from sidecar.core.purging import PurgeLog, PurgeRule
-from sidecar.core.usage import tag_size
+from sidecar.core.storage.catalog import Catalog
+from sidecar.core.storage.eviction import FIRST_SLOT, IN_MAIN, MAX_USES, EvictionQueues
+from sidecar.core.storage.live_copies import Copy, LiveCopies
+from sidecar.core.storage.packing import pack, packed_size
+from sidecar.core.storage.purging import PurgeLog, PurgeRule
+from sidecar.core.storage.usage import tag_size
 from sidecar.pipeline.ports import RouteEntries
 from sidecar.pipeline.stats import StoreStats
 

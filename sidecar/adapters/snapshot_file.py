@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 from zlib import crc32
 
-from sidecar.core.plain_codec import decode, encode
+from sidecar.core.storage.plain_codec import decode, encode
 from sidecar.core.stored import Plain, StoredResponse, from_plain, to_plain
 
 if TYPE_CHECKING:

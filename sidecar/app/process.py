@@ -17,7 +17,7 @@ from sidecar.adapters.logs import LineSink, take_over_logging
 from sidecar.app.clock import RealClock
 from sidecar.app.routes import UnusableUpstream
 from sidecar.app.service import App, build, shown
-from sidecar.core.problem_report import as_text
+from sidecar.core.settings.problem_report import as_text
 
 if TYPE_CHECKING:
     from pathlib import Path

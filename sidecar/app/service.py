@@ -19,9 +19,9 @@ from sidecar.app.monitors import Monitors
 from sidecar.app.persistence import Persistence
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
 from sidecar.app.routes import Environment, RouteSet, UnusableUpstream
-from sidecar.core.config_change import Verdict, in_force, judge
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment, rfc3339
+from sidecar.core.settings.config_change import Verdict, in_force, judge
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.gateway import Gateway
 from sidecar.pipeline.stack import Parts
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from sidecar.adapters.logs import LineSink
     from sidecar.core.config import Config
-    from sidecar.core.config_change import ConfigChange
-    from sidecar.core.config_load import Loaded
     from sidecar.core.explanation import Transition
+    from sidecar.core.settings.config_change import ConfigChange
+    from sidecar.core.settings.config_load import Loaded
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request
     from sidecar.pipeline.ports import Clock

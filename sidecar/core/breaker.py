@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sidecar.core.circuit.counters import Counters
+from sidecar.core.circuit.machine import Machine, Move
+from sidecar.core.circuit.override import OverrideLayer, ended_in_words, refusal, set_in_words
+from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role
 from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
-from sidecar.core.counters import Counters
 from sidecar.core.explanation import (
     Cause,
     CircuitSnapshot,
@@ -21,9 +24,6 @@ from sidecar.core.explanation import (
     State,
     Transition,
 )
-from sidecar.core.machine import Machine, Move
-from sidecar.core.override import OverrideLayer, ended_in_words, refusal, set_in_words
-from sidecar.core.permit import Describe, Permit, Refusal, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

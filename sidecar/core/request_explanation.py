@@ -10,7 +10,7 @@ from sidecar.core.forwarding import rewrite_target
 from sidecar.core.http import Headers, RequestHead
 from sidecar.core.route_explanation import RoutingReport, explain
 from sidecar.core.routing import RouteTable
-from sidecar.core.settings_view import route_settings
+from sidecar.core.settings.settings_view import route_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

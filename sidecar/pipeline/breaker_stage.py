@@ -6,18 +6,18 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sidecar.core.backoff import parse_retry_after
+from sidecar.core.circuit.backoff import parse_retry_after
+from sidecar.core.circuit.permit import Refusal
 from sidecar.core.explanation import Sample
 from sidecar.core.http import SAFE_METHODS
 from sidecar.core.outcome import Outcome, of_status
-from sidecar.core.permit import Refusal
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
 from sidecar.pipeline.exchange import BodyEnd
 
 if TYPE_CHECKING:
     from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.permit import Permit
     from sidecar.core.http import ResponseHead
-    from sidecar.core.permit import Permit
     from sidecar.pipeline.exchange import End, Request, Response
     from sidecar.pipeline.ports import Clock, Handler
 

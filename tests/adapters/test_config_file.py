@@ -26,8 +26,8 @@ from sidecar.core.config import (
     Timeouts,
     TimeWindow,
 )
-from sidecar.core.config_load import Loaded
-from sidecar.core.problem import Severity
+from sidecar.core.settings.config_load import Loaded
+from sidecar.core.settings.problem import Severity
 
 ONE = "upstreams: {a: {url: http://a}}\n"
 

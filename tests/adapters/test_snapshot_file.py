@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.adapters.snapshot_file import FRAME, PREAMBLE, SnapshotFile, SnapshotLimits
 from sidecar.core.config import CacheStoreSettings
-from sidecar.core.plain_codec import encode
+from sidecar.core.storage.plain_codec import encode
 from tests.support.stored_answers import StillClock, answer, language
 
 if TYPE_CHECKING:

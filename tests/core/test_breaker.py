@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.permit import Permit, Role
 from sidecar.core.config import BreakerMode
 from sidecar.core.explanation import OverrideMode, SavedCircuit, Transition
 from sidecar.core.outcome import Outcome
-from sidecar.core.permit import Permit, Role
 from tests.support.circuits import OPEN_FOR, SETTINGS, Bench
 
 S, F, CANCELLED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED

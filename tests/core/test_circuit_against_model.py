@@ -17,10 +17,10 @@ from hypothesis.stateful import (
 )
 
 from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow, TimeWindow
 from sidecar.core.explanation import OverrideMode, Transition
 from sidecar.core.outcome import Outcome
-from sidecar.core.permit import Permit
 from tests.support.naive_circuit import NaiveCircuit, Ticket
 
 BASE = BreakerSettings(

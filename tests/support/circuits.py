@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.permit import Permit, Refusal
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow
 from sidecar.core.explanation import Sample, Transition
 from sidecar.core.outcome import Outcome
-from sidecar.core.permit import Permit, Refusal
 
 OPEN_FOR = 10.0
 SETTINGS = BreakerSettings(

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from sidecar.core.breaker import Circuit
     from sidecar.core.config import Config
-    from sidecar.core.config_change import Verdict
     from sidecar.core.events import EventRing
     from sidecar.core.report import Moment
+    from sidecar.core.settings.config_change import Verdict
     from sidecar.pipeline.ports import CacheStore
     from sidecar.pipeline.stats import RouteStats
 

@@ -9,7 +9,7 @@ from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import BodyError, bad_values
 from sidecar.adapters.admin.stored import explain_storing
 from sidecar.core.request_explanation import BadUrl, explain_request, request_head
-from sidecar.core.settings_view import route_settings
+from sidecar.core.settings.settings_view import route_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

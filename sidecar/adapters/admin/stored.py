@@ -12,7 +12,7 @@ from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES, request_directives
 from sidecar.core.cache_policy import bypass
 from sidecar.core.config import CacheMode
 from sidecar.core.report import rfc3339
-from sidecar.core.suggest import did_you_mean
+from sidecar.core.settings.suggest import did_you_mean
 from sidecar.pipeline.cached_route import cached_route
 
 if TYPE_CHECKING:

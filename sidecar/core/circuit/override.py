@@ -1,0 +1,68 @@
+"""The layer above the automatic machine: what an operator forces, until when, and in which words (breaker.md §4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.core.circuit.permit import Refusal
+from sidecar.core.config import BreakerMode
+from sidecar.core.explanation import Override, OverrideMode, State, span
+
+if TYPE_CHECKING:
+    from sidecar.core.explanation import Standing
+
+
+class OverrideLayer:
+    """At most one override; `live` is the one in force at a moment, `current` also one whose end nobody noticed yet."""
+
+    __slots__ = ("current",)
+
+    def __init__(self) -> None:
+        self.current: Override | None = None
+
+    def live(self, now: float) -> Override | None:
+        """The override in force; changes nothing."""
+        override = self.current
+        return None if override is None or override.ended(now) else override
+
+    def observes(self, now: float, mode: BreakerMode) -> bool:
+        """Whether requests are admitted only to see what would have happened."""
+        override = self.live(now)
+        return mode is BreakerMode.OBSERVE if override is None else override.mode is OverrideMode.OBSERVE
+
+    def standing(self, state: State) -> Standing:
+        """The word for what an event goes from or to."""
+        return state if self.current is None else self.current.mode
+
+    def effective(self, now: float, mode: BreakerMode, state: State) -> Standing:
+        """What requests meet: one that observes or is off admits all, so it is as good as closed."""
+        override = self.live(now)
+        if override is not None and override.mode is not OverrideMode.OBSERVE:
+            return override.mode
+        return state if override is None and mode is BreakerMode.ENFORCE else State.CLOSED
+
+    def remove(self) -> Override | None:
+        """Take it away; returns what there was."""
+        override, self.current = self.current, None
+        return override
+
+
+def refusal(override: Override, now: float, patience: float) -> Refusal:
+    """What a forced-open circuit answers. One without an end has clients ask again after `patience` seconds."""
+    left = patience if override.expires_at is None else override.expires_at - now
+    return Refusal(override.mode, f"the circuit is {set_in_words(override)}", left)
+
+
+def set_in_words(override: Override) -> str:
+    """Who forced what, for how long, and why."""
+    until = "until removed" if override.expires_at is None else f"for {span(override.expires_at - override.set_at)}"
+    return f"{override.mode.value} {until} by {override.actor or 'unknown'}{_because(override)}"
+
+
+def ended_in_words(override: Override, how: str) -> str:
+    """What ended, how (`expired`, `was removed`), and what it had been for."""
+    return f"the {override.mode.value} override by {override.actor or 'unknown'} {how}{_because(override)}"
+
+
+def _because(override: Override) -> str:
+    return f": {override.reason}" if override.reason else ""

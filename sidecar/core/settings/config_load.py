@@ -1,0 +1,67 @@
+"""From a document to a configuration or a list of problems: read by schema, build, lint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.core.settings import config_keys as keys
+from sidecar.core.settings.config_build import build
+from sidecar.core.settings.config_reader import Reader
+from sidecar.core.settings.lint import lint
+from sidecar.core.settings.problem import START, Position, Problem, Problems, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping as Environ
+
+    from sidecar.core.config import Config
+    from sidecar.core.settings.config_build import Built
+    from sidecar.core.settings.document import Node
+    from sidecar.core.settings.problem import Finding
+
+SMALLEST = "the smallest configuration is: upstreams: {catalog: {url: http://127.0.0.1:8080}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of a text: a configuration unless an error is among `problems`. `text` is for showing lines."""
+
+    config: Config | None
+    problems: tuple[Problem, ...]
+    source: str
+    text: str
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that keep it from being used."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
+
+
+def read_document(
+    document: Node | None, environ: Environ[str, str], problems: Problems, source: str, text: str
+) -> Loaded:
+    """The configuration in `document`, every problem of it collected."""
+    config = None
+    if document is None:
+        problems.error(START, "the configuration is empty", SMALLEST)
+    else:
+        root = Reader(environ, problems).document(keys.ROOT, document)
+        if root and (built := build(root, problems, source)):
+            _note_findings(built, problems)
+            config = None if problems.failed else built.config
+    return Loaded(config, problems.listed(), source, text)
+
+
+def _note_findings(built: Built, problems: Problems) -> None:
+    for finding in lint(built.config):
+        note = problems.error if finding.severity is Severity.ERROR else problems.warning
+        note(_place(finding, built), finding.message, finding.hint)
+
+
+def _place(finding: Finding, built: Built) -> Position:
+    """Where the setting stands, or the nearest block around it that the file has."""
+    places = {"route": built.routes, "upstream": built.upstreams}.get(finding.kind, {"": built.root})[finding.name]
+    setting = finding.setting
+    while setting and setting not in places:
+        setting = setting.rpartition(".")[0]
+    return places.get(setting, START)

@@ -1,0 +1,80 @@
+"""JSON Schema (draft 2020-12) of the configuration, from the table that the loader reads by.
+
+Editors use it for completion. It is a little wider than the loader: a value may always be a string with a `${VAR}`,
+and rules across keys are the loader's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sidecar.core.settings.config_keys import PER_ROUTE, PER_UPSTREAM, ROOT, ROUTE
+from sidecar.core.settings.config_schema import Block, Key, Later, Listed, Named
+from sidecar.core.settings.config_types import NAME, ListType, MapType, ScalarType
+from sidecar.core.settings.listener_keys import SERVER_TLS
+from sidecar.core.settings.settings_view import shown
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+SHARED = tuple(key.type for key in PER_UPSTREAM + PER_ROUTE if isinstance(key.type, Block))
+"""Blocks that several others contain, described once."""
+GIVEN_WHOLE = (ROOT, ROUTE, SERVER_TLS)
+"""Blocks in which a required key must stand; in others it may come from a lower layer."""
+
+
+def schema() -> dict[str, Any]:
+    """The whole schema."""
+    root = _block(ROOT)
+    root["patternProperties"] = {"^x-": True}
+    shared = {block.cls.__name__: _block(block) for block in SHARED}
+    return {"$schema": DIALECT, "title": "circuit-sidecar", **root, "$defs": shared}
+
+
+def _block(block: Block[Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "description": block.doc,
+        "type": "object",
+        "properties": {key.name: _key(block, key) for key in block.keys},
+        "additionalProperties": False,
+    }
+    if block in GIVEN_WHOLE:
+        described["required"] = sorted(block.required)
+    return described
+
+
+def _key(block: Block[Any], key: Key) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": key.doc}
+    if isinstance(key.type, ScalarType | ListType) and block.has_default(key.name):
+        described["default"] = shown(key, block.default(key.name))
+    kind = _type(key)
+    if key.nullable or isinstance(key.type, Block):
+        kind = {"anyOf": [kind, {"type": "null"}]}
+    return described | kind
+
+
+def _type(key: Key) -> dict[str, Any]:
+    kind = key.type
+    if isinstance(kind, ScalarType):
+        return kind.schema
+    if isinstance(kind, ListType):
+        least = {} if kind.may_be_empty else {"minItems": 1}
+        return {"anyOf": [kind.item.schema, {"type": "array", "items": kind.item.schema, **least}]}
+    if isinstance(kind, MapType):
+        return {"type": ["object", "null"], "additionalProperties": {"anyOf": [kind.value.schema, {"type": "null"}]}}
+    return _structure(kind)
+
+
+def _structure(kind: Block[Any] | Named | Listed | Later) -> dict[str, Any]:
+    if isinstance(kind, Named):
+        names = {"pattern": f"^{NAME.pattern}$"}
+        return {
+            "type": "object",
+            "propertyNames": names,
+            "additionalProperties": _block(kind.block),
+            "minProperties": 1,
+        }
+    if isinstance(kind, Listed):
+        return {"type": ["array", "null"], "items": _block(kind.block)}
+    if isinstance(kind, Later):
+        return {"type": "null", "$comment": f"not supported yet: {kind.feature}"}
+    return {"$ref": f"#/$defs/{kind.cls.__name__}"} if kind in SHARED else _block(kind)

@@ -1,0 +1,70 @@
+"""Routes that can never be reached, and rewrites and patterns that cannot be meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.core.settings.problem import Finding, Severity
+from sidecar.core.settings.regex_risk import backtracks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sidecar.core.config import Match, RouteConfig
+
+
+def routing_findings(routes: Iterable[RouteConfig]) -> Iterator[Finding]:
+    """What is wrong with the routes, each by itself and all together."""
+    routes = list(routes)
+    yield from _unreachable(routes)
+    for route in routes:
+        yield from _rewrite(route)
+        if route.match.regex is not None and backtracks(route.match.regex.pattern.decode()):
+            message = "a repeated group that itself repeats can take exponential time on a hostile path"
+            hint = "let no * or + stand inside a group that is itself repeated"
+            yield Finding("route", route.name, "match.regex", message, hint)
+
+
+def _unreachable(routes: list[RouteConfig]) -> Iterator[Finding]:
+    first: dict[object, RouteConfig] = {}
+    for route in routes:
+        other = first.setdefault(_identity(route.match), route)
+        if other is not route:
+            yield _repeated(route, other)
+    catch_all = first.get(_CATCH_ALL)
+    for route in routes:
+        if catch_all and route.match.regex is not None:
+            message = f"regex route {route.name} can never match: prefix / of route {catch_all.name} is tried before it"
+            hint = f"give {catch_all.name} a regex too (regex: /), after this route"
+            yield Finding("route", route.name, "match.regex", message, hint)
+
+
+def _repeated(route: RouteConfig, other: RouteConfig) -> Finding:
+    if route.implicit:
+        message = f"upstream {route.name} is not reached under its own name: route {other.name} takes its path"
+        hint = f"give upstream {route.name} a route"
+        return Finding("route", route.name, "", message, hint)
+    message = f"route {route.name} can never match: route {other.name} matches exactly the same requests"
+    hint = f"change its match, or merge it with {other.name}"
+    return Finding("route", route.name, "match", message, hint, Severity.ERROR)
+
+
+def _identity(match: Match) -> object:
+    prefix = None if match.prefix is None else match.prefix.removesuffix("/")
+    regex = match.regex.pattern if match.regex else None
+    return prefix, match.path, regex, match.methods, match.host, frozenset(match.headers)
+
+
+_CATCH_ALL: object = ("", None, None, None, None, frozenset())
+
+
+def _rewrite(route: RouteConfig) -> Iterator[Finding]:
+    strip, match = route.rewrite.strip_prefix, route.match
+    path = match.prefix or match.path
+    if strip and path and not f"{path.removesuffix('/')}/".startswith(f"{strip}/") and not strip.startswith(path):
+        message = f"strip_prefix {strip} is not part of {path}: nothing is ever stripped"
+        hint = f"write strip_prefix: {path.removesuffix('/')}"
+        yield Finding("route", route.name, "rewrite.strip_prefix", message, hint)
+    if route.rewrite.host is not None and route.upstream.preserve_host:
+        message = "rewrite.host wins over the upstream's preserve_host"
+        yield Finding("route", route.name, "rewrite.host", message, "keep one of them")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from sidecar.core.circuit.half_open import Probes
+from sidecar.core.circuit.permit import Role
+from sidecar.core.config import BreakerSettings
+
+TWO = BreakerSettings(half_open_probes=2, probe_timeout=10.0)
+
+
+@pytest.mark.parametrize(
+    ("probes", "out", "now", "free"),
+    [
+        (1, [], 0.0, True),
+        (1, [0.0], 9.9, False),
+        (1, [0.0], 10.0, True),
+        (2, [0.0], 0.0, True),
+        (2, [0.0, 5.0], 9.9, False),
+        (2, [0.0, 5.0], 10.0, True),
+        (0, [], 0.0, True),
+        (0, [0.0], 9.9, False),
+    ],
+    ids=[
+        "none out", "one of one", "one of one overdue", "one of two", "two of two", "the older overdue",
+        "one is always possible", "but not two",
+    ],
+)  # fmt: skip
+def test_a_permit_is_free_while_fewer_are_out_or_the_oldest_is_overdue(
+    probes: int, out: list[float], now: float, *, free: bool
+) -> None:
+    half_open = Probes()
+    for started in out:
+        half_open.take(1, started)
+    settings = BreakerSettings(half_open_probes=probes, probe_timeout=10.0)
+    assert half_open.free(now, settings) is free
+    assert half_open.free(now, settings) is free
+
+
+def test_a_probe_carries_its_generation_and_its_start() -> None:
+    permit = Probes().take(7, 3.0)
+    assert (permit.role, permit.generation, permit.started) == (Role.PROBE, 7, 3.0)
+
+
+def test_a_permit_is_given_back_once() -> None:
+    probes = Probes()
+    permit = probes.take(1, 0.0)
+    assert probes.give_back(permit) is True
+    assert probes.give_back(permit) is False
+    assert probes.in_flight(0.0, 10.0) == 0
+
+
+def test_overdue_permits_are_reclaimed_and_what_they_bring_is_dropped() -> None:
+    probes = Probes()
+    first, second, third = (probes.take(1, started) for started in (0.0, 1.0, 5.0))
+    assert [probes.in_flight(now, 10.0) for now in (9.9, 10.0, 11.0, 15.0)] == [3, 2, 1, 0]
+    probes.reclaim(11.0, 10.0)
+    assert [probes.give_back(permit) for permit in (first, second, third)] == [False, False, True]
+    probes.reclaim(99.0, 10.0)
+
+
+def test_reclaiming_all_leaves_none_in_flight() -> None:
+    probes = Probes()
+    probes.take(1, 0.0)
+    probes.reclaim(10.0, 10.0)
+    assert probes.free(0.0, TWO)
+    assert probes.in_flight(0.0, 10.0) == 0
+
+
+def test_a_hold_only_grows() -> None:
+    probes = Probes()
+    for until, held in ((5.0, 5.0), (3.0, 5.0), (9.0, 9.0)):
+        probes.hold(until)
+        assert probes.held_until == held
+
+
+def test_a_new_half_open_period_starts_empty() -> None:
+    probes = Probes()
+    old = probes.take(1, 0.0)
+    probes.successes = 3
+    probes.hold(5.0)
+    probes.clear()
+    assert (probes.successes, probes.held_until, probes.in_flight(0.0, 10.0)) == (0, 0.0, 0)
+    assert not probes.give_back(old)

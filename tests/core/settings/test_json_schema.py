@@ -1,0 +1,58 @@
+import json
+
+import jsonschema
+import pytest
+
+from sidecar.core.settings.json_schema import schema
+
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    json.dumps(schema())
+
+
+UP = {"a": {"url": "http://a"}}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"upstreams": UP},
+        {"upstreams": UP, "x-anything": [1], "routes": None, "proxy": None},
+        {"upstreams": {"a": {"url": "${URL}", "breaker": {"failure_rate": "${RATE:-50%}", "window": 100}}}},
+        {"upstreams": UP, "defaults": {"breaker": {"mode": False, "failures": "500-599", "ignore": [404, "410-419"]}}},
+        {"upstreams": {"a": {"endpoints": ["http://a", "http://b"], "retry": None, "health": {"interval": "1s"}}}},
+        {"upstreams": UP, "routes": [{"match": {"headers": {"x": None, "y": "1"}}, "upstream": "a"}]},
+    ],
+)
+def test_what_the_loader_takes_is_valid(document: object) -> None:
+    VALIDATOR.validate(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ({}, []),
+        ({"upstreams": {}}, ["upstreams"]),
+        ({"upstreams": UP, "proxi": {}}, []),
+        ({"upstreams": {"a b": {"url": "http://a"}}}, ["upstreams"]),
+        ({"upstreams": {"a": {"uri": "x"}}}, ["upstreams", "a"]),
+        ({"upstreams": {"a": {"url": "http://a", "retry": {}}}}, ["upstreams", "a", "retry"]),
+        ({"upstreams": UP, "routes": [{"upstream": "a"}]}, ["routes", 0]),
+        ({"upstreams": UP, "state_dir": 5}, ["state_dir"]),
+        ({"upstreams": UP, "cache": {"max_size": "big"}}, ["cache"]),
+    ],
+)
+def test_what_the_loader_refuses_is_invalid_at_the_same_place(document: object, path: list[object]) -> None:
+    error = jsonschema.exceptions.best_match(VALIDATOR.iter_errors(document))
+    assert list(error.absolute_path)[: len(path)] == path
+
+
+def test_defaults_are_shown_as_they_would_be_written() -> None:
+    breaker = schema()["$defs"]["BreakerSettings"]["properties"]
+    assert breaker["window"]["default"] == "30s"
+    assert breaker["failure_rate"]["default"] == "50%"
+    assert breaker["failures"]["default"] == ["500", "502-504"]
+    assert breaker["slow_rate"]["default"] is None
