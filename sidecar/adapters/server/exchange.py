@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from sidecar.adapters.server import response as wire
 from sidecar.core.forwarding import trailers_allowed
 from sidecar.pipeline.errors import ProxyError
-from sidecar.pipeline.exchange import Body, Duplex, Request, Response
+from sidecar.pipeline.exchange import Body, BodyEnd, Duplex, Request, Response
 from sidecar.pipeline.streams import StreamBody, Valve
 
 if TYPE_CHECKING:
@@ -175,6 +175,10 @@ class Exchange:
         head = self._encode(response, wire.CHUNKED if chunked else b"")
         sink = ClientSink(self._connection, head, chunked=chunked)
         await body.pour(sink)
+        if body.end is not BodyEnd.COMPLETE:
+            # Somebody else gave it up: what was sent must not look whole.
+            self._connection.reset()
+            return
         trailers = body.trailers if trailers_allowed(self._head.headers) else []
         sink.end(trailers)
 

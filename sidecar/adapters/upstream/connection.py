@@ -14,6 +14,7 @@ from sidecar.adapters.upstream.response import Framing, ResponseReader
 from sidecar.adapters.upstream.tunnel import TunnelBody
 from sidecar.pipeline.deadlines import Deadlined
 from sidecar.pipeline.errors import (
+    ClientGone,
     ConnectionLost,
     FirstByteTimeout,
     IdleTimeout,
@@ -21,7 +22,7 @@ from sidecar.pipeline.errors import (
     TotalTimeout,
     UpstreamTimeout,
 )
-from sidecar.pipeline.exchange import Body
+from sidecar.pipeline.exchange import Body, BodyEnd
 from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
@@ -190,6 +191,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
                 self.transport.write(piece)
             if self._drained is not None:
                 await self._drain(self._drained)
+        if body.end is not BodyEnd.COMPLETE:
+            raise ClientGone("the request body was given up")
         if chunked:
             self.transport.write(b"0\r\n\r\n")
 

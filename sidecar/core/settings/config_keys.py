@@ -209,7 +209,10 @@ ROOT = Block(
         Key("telemetry", TELEMETRY, "metrics and health, read only"),
         Key("cache", STORE, "the store that all routes share"),
         Key(
-            "state_dir", t.FILE, "directory for overrides and open circuits across restarts; null: none", nullable=True
+            "state_dir",
+            t.FILE,
+            "directory where overrides, open circuits and the cache outlive a restart; made when missing",
+            nullable=True,
         ),
         Key("redis", Later("fleet sharing over Redis"), "state shared with other sidecars"),
         Key("defaults", DEFAULTS, "merged under every upstream, key by key"),
