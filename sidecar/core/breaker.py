@@ -130,6 +130,17 @@ class Circuit:
             self._machine.note(now, safe=safe, refused=True)
         return certain
 
+    def refuses(self, now: float, *, safe: bool) -> bool:
+        """`refuse` for those who have an answer all the same, and so need no reason."""
+        machine = self._machine
+        plainly = self._overrides.current is None and machine.settings.mode is BreakerMode.ENFORCE
+        if plainly and machine.state is State.OPEN and now < machine.open_until:
+            self.counters.rejected += 1
+            if safe:
+                machine.last_safe = now
+            return True
+        return self.refuse(now, safe=safe) is not None
+
     def probing(self, now: float) -> bool:
         """Whether the next admitted request would be a probe; changes nothing."""
         if self._plain or self.settings.mode is not BreakerMode.ENFORCE or self._overrides.live(now) is not None:

@@ -163,7 +163,7 @@ class CacheStage:
         """Whether the circuit certainly refuses, which counts, and the stale answer may be used then."""
         if on_failure(stored, NO_REQUEST_DIRECTIVES, self._route.rules, now) is None:
             return False
-        return self._surroundings.circuit.refuse(now, safe=True) is not None
+        return self._surroundings.circuit.refuses(now, safe=True)
 
     def _look_up(self, request: Request) -> Response | Trip | Bypass:
         head, rules, space = request.head, self._route.rules, self._space_of(request)

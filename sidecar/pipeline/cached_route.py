@@ -21,8 +21,8 @@ class CircuitView(Protocol):
     def probing(self, now: float) -> bool:
         """Whether the next admitted request would be a probe; changes nothing. `now`: monotonic seconds."""
 
-    def refuse(self, now: float, *, safe: bool) -> object | None:
-        """Not None when a request with a safe method is certainly refused; it counts as refused then."""
+    def refuses(self, now: float, *, safe: bool) -> bool:
+        """Whether a request is certainly refused; it counts as refused then."""
 
 
 @dataclass(frozen=True, slots=True)

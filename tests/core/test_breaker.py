@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from sidecar.core.config import BreakerMode
 from sidecar.core.explanation import OverrideMode, SavedCircuit, Transition
 from sidecar.core.outcome import Outcome
 from tests.support.circuits import OPEN_FOR, SETTINGS, Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 S, F, CANCELLED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED
 FORCED_OPEN, FORCED_CLOSED, OBSERVE = OverrideMode.FORCED_OPEN, OverrideMode.FORCED_CLOSED, OverrideMode.OBSERVE
@@ -56,6 +60,42 @@ def test_a_refusal_on_the_synchronous_path_counts_and_acquires_nothing() -> None
 
 
 # 22–24: overrides
+
+
+def _tripped_and(bench: Bench, mode: OverrideMode) -> None:
+    bench.trip()
+    force(bench, mode, 0.0)
+
+
+def _probing(bench: Bench) -> None:
+    bench.trip()
+    bench.admit(OPEN_FOR)
+
+
+STANDINGS: dict[str, tuple[dict[str, object], Callable[[Bench], None], float]] = {
+    "closed": ({}, lambda _: None, 0.0),
+    "open": ({}, Bench.trip, 1.0),
+    "open period over": ({}, Bench.trip, OPEN_FOR),
+    "half-open, probe under way": ({}, _probing, OPEN_FOR + 1.0),
+    "forced open": ({}, lambda bench: force(bench, FORCED_OPEN, 0.0), 1.0),
+    "open, forced closed": ({}, lambda bench: _tripped_and(bench, FORCED_CLOSED), 1.0),
+    "open, observed": ({}, lambda bench: _tripped_and(bench, OBSERVE), 1.0),
+    "observing": ({"mode": BreakerMode.OBSERVE}, Bench.trip, 1.0),
+}
+
+
+@pytest.mark.parametrize(("changes", "prepare", "now"), STANDINGS.values(), ids=STANDINGS.keys())
+def test_whether_it_refuses_is_what_the_refusal_says_and_counts_the_same(
+    changes: dict[str, object], prepare: Callable[[Bench], None], now: float
+) -> None:
+    bench = Bench(**changes)
+    prepare(bench)
+    certain = bench.circuit.refusal(now, safe=True) is not None
+    before = bench.circuit.counters.rejected
+
+    assert bench.circuit.refuses(now, safe=True) is certain
+
+    assert bench.circuit.counters.rejected - before == certain
 
 
 def test_forced_open_refuses_all() -> None:

@@ -118,8 +118,8 @@ class Origin:
     def probing(self, now: float) -> bool:  # noqa: ARG002 - scripted
         return self.is_probing
 
-    def refuse(self, now: float, *, safe: bool) -> object | None:  # noqa: ARG002 - scripted
-        return "refused" if self.open else None
+    def refuses(self, now: float, *, safe: bool) -> bool:  # noqa: ARG002 - scripted
+        return self.open
 
     def answer_now(self, request: Request) -> Response | None:
         if self.open:
