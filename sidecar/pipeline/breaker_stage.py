@@ -17,7 +17,7 @@ from sidecar.pipeline.exchange import BodyEnd
 if TYPE_CHECKING:
     from sidecar.core.breaker import Circuit
     from sidecar.core.circuit.permit import Permit
-    from sidecar.core.http import ResponseHead
+    from sidecar.core.http import RequestHead, ResponseHead
     from sidecar.pipeline.exchange import End, Request, Response
     from sidecar.pipeline.ports import Clock, Handler
 
@@ -40,6 +40,13 @@ class BreakerStage:
         self._circuit = circuit
         self._clock = clock
         self._monotonic = clock.monotonic
+
+    def recall(self, head: RequestHead, now: float) -> CircuitOpen | None:
+        """See `Memory`: what `answer_now` would raise."""
+        if head.method == "HEAD":
+            return None
+        refusal = self._circuit.refuse(now, safe=head.method in SAFE_METHODS)
+        return None if refusal is None else _circuit_open(refusal)
 
     def answer_now(self, request: Request) -> Response | None:
         """What the inner handler has at hand. Raises CircuitOpen when the circuit certainly refuses."""

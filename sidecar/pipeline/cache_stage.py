@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.cached_route import CachedRoute, Surroundings
     from sidecar.pipeline.exchange import Request
-    from sidecar.pipeline.ports import CacheStore, Handler, Recalled
+    from sidecar.pipeline.ports import CacheStore, Handler, Memory, Recalled
 
 NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"cookie", b"pragma"}
 """Request fields with which a fresh answer may not do, besides those that keep a request away from the store."""
@@ -58,6 +58,7 @@ class CacheStage:
 
     __slots__ = (
         "_answers",
+        "_behind",
         "_clock",
         "_collapser",
         "_fetch",
@@ -71,8 +72,16 @@ class CacheStage:
         "_untouched",
     )
 
-    def __init__(self, inner: Handler, store: CacheStore, route: CachedRoute, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        inner: Handler,
+        store: CacheStore,
+        route: CachedRoute,
+        surroundings: Surroundings,
+        behind: Memory | None = None,
+    ) -> None:
         self._inner = inner
+        self._behind = behind
         self._store = store
         self._route = route
         self._untouched = replace(route.space, rewrite=NO_REWRITE)
@@ -85,17 +94,17 @@ class CacheStage:
         self._needs_thought = NEEDS_THOUGHT | SHAPING | route.rules.foreign_fields
         self._is_plain = route.rules.settings.mode is CacheMode.STANDARD and not route.rules.settings.debug
 
-    def recall(self, head: RequestHead, now: float) -> Recalled | None:
+    def recall(self, head: RequestHead, now: float) -> Recalled | ProxyError | None:
         """See `Memory`: what `_plain` would answer to a request that is nothing but this head."""
         if head.method != "GET" or not self._is_plain or not self._needs_thought.isdisjoint(head.headers.index):
             return None
         if withheld(head.headers):
             return None
         variants = self._store.get(self._route.space.key(head))
-        if len(variants) != 1:
-            return None
+        if not variants:
+            return None if self._behind is None else self._behind.recall(head, now)
         stored = variants[0]
-        if stored.selecting or stored.rules.always_validate:
+        if len(variants) != 1 or stored.selecting or stored.rules.always_validate:
             return None
         if now < stored.expires_at:
             return self._answers.recalled(stored, now)

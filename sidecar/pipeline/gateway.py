@@ -33,22 +33,22 @@ class Gateway:
         self._routes = routes
         self._stacks = stacks
 
-    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:
-        """The octets of the answer to `head`, seen before and all that there is to its request, if they are at hand."""
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> bytes | Response | None:
+        """See `Front`."""
         plan = head.plan
         if plan is None or plan[0] is not self._routes:
             plan = head.plan = (self._routes, self._memory_for(head))
-        recall = cast("Callable[[RequestHead, float, str], bytes | None] | None", plan[1])
-        return None if recall is None else recall(head, now, client)
+        stack = cast("Front | None", plan[1])
+        return None if stack is None else stack.recall(head, now, request_id, client)
 
-    def _memory_for(self, head: RequestHead) -> Callable[[RequestHead, float, str], bytes | None] | None:
+    def _memory_for(self, head: RequestHead) -> Front | None:
         """Whose memory may answer `head`: nobody's when the answer depends on more than its route."""
         if b"via" in head.headers.index or self._routes is None:
             return None
         match = self._routes.match(head)
         if match is None or match.rewrite is not match.route.rewrite:
             return None
-        return self._stacks[match.route.name].recall
+        return self._stacks[match.route.name]
 
     def answer_now(self, request: Request) -> Response | None:
         """See `Handler`; also decides on the route, for `answer`."""

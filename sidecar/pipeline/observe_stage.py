@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.http import STANDARD_METHODS
 from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, respond
-from sidecar.pipeline.exchange import BodyEnd, Source
+from sidecar.pipeline.exchange import BodyEnd, Request, Source
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
-    from sidecar.pipeline.exchange import End, Request, Response
+    from sidecar.pipeline.exchange import End, Response
     from sidecar.pipeline.ports import Clock, Handler, Memory
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats
@@ -51,11 +51,13 @@ class ObserveStage:
         self._via = observer.via
         self._via_line = b"Via: 1.1 %b\r\n" % observer.via.encode()
 
-    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:
-        """The octets of a whole answer to `head`, counted and logged, where `memory` has one at hand."""
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> bytes | Response | None:
+        """See `Front`: a whole answer to `head`, counted and logged, where `memory` has one at hand."""
         found = None if self._memory is None else self._memory.recall(head, now)
         if found is None:
             return None
+        if isinstance(found, ProxyError):
+            return self._recalled_refusal(found, head, now, request_id, client)
         stored, lines, source = found
         body = stored.body
         status = stored.head.status
@@ -64,13 +66,21 @@ class ObserveStage:
         stats.requests[head.method, status, source.label] += 1
         stats.durations.observe(duration)
         if self._log is not None:
-            request_id = head.headers.index.get(b"x-request-id", b"")
             self._log(
                 ExchangeRecord(
                     self._name, head.method, head.target, status, source.label, duration, len(body), request_id, client
                 )
             )
         return b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, body)
+
+    def _recalled_refusal(
+        self, error: ProxyError, head: RequestHead, now: float, request_id: bytes, client: str
+    ) -> Response:
+        request = Request(head, b"", request_id=request_id, started=now, client=client)
+        request.route_name = self._name
+        response = respond(error, request, self._via)
+        self._answered(request, response)
+        return response
 
     def answer_now(self, request: Request) -> Response | None:
         """See `Handler`."""

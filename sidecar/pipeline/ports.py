@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
+    from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response, Source
     from sidecar.pipeline.stats import StoreStats
 
@@ -50,15 +51,20 @@ class Handler(Protocol):
 class Front(Handler, Protocol):
     """A whole stack, or all of them: it can answer what it has seen before without a `Request`."""
 
-    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:
-        """The octets of the answer to `head`, which is all there is to the request, if they are at hand at `now`."""
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> bytes | Response | None:
+        """The answer to `head`, which is all there is to the request, if it is at hand at `now`: stored octets, or
+        a refusal.
+        """
 
 
 class Memory(Protocol):
     """What answers the commonest requests without a `Request`: a head that is all there is to it, seen before."""
 
-    def recall(self, head: RequestHead, now: float) -> Recalled | None:
-        """A whole stored answer to `head` at `now`, monotonic seconds; None when it takes more than a look."""
+    def recall(self, head: RequestHead, now: float) -> Recalled | ProxyError | None:
+        """A whole stored answer to `head` at `now`, monotonic seconds, or why there is none for certain.
+
+        None when it takes more than a look.
+        """
 
 
 class Recalled(NamedTuple):

@@ -34,13 +34,14 @@ def build_stack(
     route: RouteConfig, upstream: Handler, circuit: Circuit, stats: RouteStats, parts: Parts
 ) -> ObserveStage:
     """The stack of `route` around `upstream`, which speaks to the network."""
-    memory: Memory | None = None
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
-    handler: Handler = BreakerStage(upstream, circuit, parts.clock)
+    breaker = BreakerStage(upstream, circuit, parts.clock)
+    handler: Handler = breaker
+    memory: Memory = breaker
     # The cache comes before the circuit: what it can answer costs no permit, and it stands in when the circuit refuses.
     if route.cache.mode is not CacheMode.OFF:
         around = Surroundings(parts.clock, parts.spawn, circuit, stats)
-        handler = memory = CacheStage(handler, parts.store, cached_route(route, parts.proxy), around)
+        handler = memory = CacheStage(breaker, parts.store, cached_route(route, parts.proxy), around, breaker)
     # Whatever happened inside, it is counted, logged and answered here.
     return ObserveStage(handler, Observer(stats, parts.access_log, parts.clock, parts.proxy.via), memory)

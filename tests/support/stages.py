@@ -93,9 +93,8 @@ class ScriptedHandler:
         assert self.outcome is not None
         return self.outcome
 
-    def recall(self, head: RequestHead, now: float, client: str) -> bytes | None:  # noqa: ARG002 - the port's signature
+    def recall(self, *_: object) -> None:
         """It remembers nothing."""
-        return None
 
 
 def request(

@@ -204,9 +204,13 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         if context.limits.requests_per_connection is not None:
             return False
         now = context.clock.monotonic()
-        answer = context.handler.recall(head, now, self.client)
+        request_id = head.headers.index.get(b"x-request-id") or context.request_id()
+        answer = context.handler.recall(head, now, request_id, self.client)
         if answer is None:
             return False
+        if not isinstance(answer, bytes):
+            assert isinstance(answer.body, bytes)
+            answer = wire.encode_head(answer, context.date_line()) + answer.body
         self.transport.write(answer)
         self._awaits = Awaits.NEXT_REQUEST
         self._read_until = now + context.limits.keep_alive
