@@ -105,8 +105,10 @@ class RequestHead:
     absolute_form: bool = False
     onward: bytes | None = None
     """The serialized lines that a proxy passes on, once `forwarding` has made them."""
-    plan: tuple[object, object] | None = None
-    """Where the gateway sent it last, and by which route table. A head that is seen again brings it along."""
+    plan: tuple[object, object, float] | None = None
+    """Where the gateway sent it last, by which route table, and from when on memory is worth another look. A head that
+    is seen again brings it along.
+    """
 
 
 @dataclass(slots=True)

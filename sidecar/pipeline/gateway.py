@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ports import Front
 
+FORGETFUL = 0.05
+"""Seconds for which a head that memory had no answer to is not looked up there again: the long way looks anyhow."""
+
 
 class Gateway:
     """A `Handler` over all routes. `unrouted` is told of requests that no route took: (error, request)."""
@@ -37,9 +40,14 @@ class Gateway:
         """See `Front`."""
         plan = head.plan
         if plan is None or plan[0] is not self._routes:
-            plan = head.plan = (self._routes, self._memory_for(head))
+            plan = head.plan = (self._routes, self._memory_for(head), now)
         stack = cast("Front | None", plan[1])
-        return None if stack is None else stack.recall(head, now, request_id, client)
+        if stack is None or now < plan[2]:
+            return None
+        answer = stack.recall(head, now, request_id, client)
+        if answer is None:
+            head.plan = (plan[0], stack, now + FORGETFUL)
+        return answer
 
     def _memory_for(self, head: RequestHead) -> Front | None:
         """Whose memory may answer `head`: nobody's when the answer depends on more than its route."""

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.core.config import Rewrite
 from sidecar.core.routing import RouteTable
-from sidecar.pipeline.gateway import Gateway
+from sidecar.pipeline.gateway import FORGETFUL, Gateway
 from tests.support.routes import route
 from tests.support.stages import ScriptedHandler, request, response, sent_fields
 
@@ -119,3 +119,33 @@ async def test_after_a_reload_new_requests_go_to_the_new_stacks_and_old_ones_end
     assert await door.gateway.answer(after) is door.stacks["orders"].outcome
     door.use()
     assert problem(door.refuse(request(b"/orders/1")))["reason"] == "no_route"
+
+
+def test_memory_that_had_no_answer_to_a_head_is_left_alone_for_a_moment() -> None:
+    door = Door(CATALOG)
+    head, stack = request(b"/catalog/items").head, door.stacks["catalog"]
+    assert [door.gateway.recall(head, now, b"id", "") for now in (0.0, 0.01)] == [None, None]
+    assert len(stack.recalled) == 1
+    stack.remembers = b"stored"
+    assert [door.gateway.recall(head, now, b"id", "") for now in (FORGETFUL, FORGETFUL + 0.01)] == [b"stored"] * 2
+
+
+@pytest.mark.parametrize(
+    ("target", "field"), [(b"/nowhere", ()), (b"/catalog/items", ((b"Via", b"1.1 other"),))], ids=["no route", "via"]
+)
+def test_nobodys_memory_answers_what_depends_on_more_than_the_route(
+    target: bytes, field: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    door = Door(CATALOG)
+    door.stacks["catalog"].remembers = b"stored"
+    assert door.gateway.recall(request(target, "GET", *field).head, 0.0, b"id", "") is None
+
+
+def test_a_head_that_is_seen_again_after_a_reload_takes_the_new_route() -> None:
+    door = Door(CATALOG)
+    head = request(b"/catalog/items").head
+    door.stacks["catalog"].remembers = b"before"
+    assert door.gateway.recall(head, 0.0, b"id", "") == b"before"
+    door.use(CATALOG)
+    door.stacks["catalog"].remembers = b"after"
+    assert door.gateway.recall(head, 0.0, b"id", "") == b"after"

@@ -77,6 +77,8 @@ class ScriptedHandler:
         self.outcome = outcome
         self.at_hand = at_hand
         self.asked: list[Request] = []
+        self.recalled: list[RequestHead] = []
+        self.remembers: bytes | None = None
         self.gate: asyncio.Event | None = None
 
     def answer_now(self, request: Request) -> Response | None:
@@ -93,8 +95,10 @@ class ScriptedHandler:
         assert self.outcome is not None
         return self.outcome
 
-    def recall(self, *_: object) -> None:
-        """It remembers nothing."""
+    def recall(self, head: RequestHead, *_: object) -> bytes | None:
+        """What it `remembers`, which is nothing as a rule."""
+        self.recalled.append(head)
+        return self.remembers
 
 
 def request(
