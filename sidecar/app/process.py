@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 DRAINED = 0
 FAILED = 1
 MISCONFIGURED = 64
-GC_THRESHOLDS = (10_000, 20, 50)
+GC_THRESHOLDS = (10_000, 10, 10)
 """Rarer collections than the default: what a request leaves behind is freed by its reference counts."""
 
 
