@@ -47,11 +47,12 @@ format: .venv/development ## rewrite the sources in the one format
 bench: system-packages .venv/development ## measure beside nginx, HAProxy and Envoy; ARGS="--help" tells more
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
-fuzz: .venv/development ## feed both parsers hostile bytes, guided by coverage, for DURATION seconds each (60)
+fuzz: .venv/development ## hostile bytes for both parsers, DURATION seconds each (60); a long walk for the circuit
 	$(INSTALL) --no-build-isolation --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.write_seeds build/fuzz
 	for side in requests responses; do \
 	  $(BIN)/python -m tests.fuzz.fuzz_$$side -max_total_time=$(or $(DURATION),60) -artifact_prefix=build/fuzz/ build/fuzz/$$side $(ARGS); done
+	$(BIN)/python -m pytest -q --hypothesis-profile=fuzz --timeout=0 tests/core/test_circuit_against_model.py
 
 soak: .venv/development ## traffic for DURATION seconds (600) while the origin breaks in every way; checks every answer
 	$(BIN)/python -m tests.benchmarks.soak $(or $(DURATION),600)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from tests.support.leaks import descriptors, left_open, still_running
 from tests.support.origin import RawOrigin, Script
 from tests.support.running import InProcess, SidecarProcess, config_text
+
+settings.register_profile("fuzz", max_examples=1000, deadline=None)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
