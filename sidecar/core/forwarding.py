@@ -96,7 +96,7 @@ def end_to_end(headers: Headers) -> Headers:
 
 
 def onward_lines(head: RequestHead) -> bytes:
-    """The serialized fields that are meant for the upstream, Host apart; kept on the head."""
+    """The serialized fields that are meant for the upstream, Host apart."""
     headers = head.headers
     drops = _REQUEST_DROPS
     if b"connection" in headers.index:
@@ -104,8 +104,7 @@ def onward_lines(head: RequestHead) -> bytes:
     if head.minor_version == 0:
         # No expectation was meant (RFC 9110 §10.1.1).
         drops = drops | {b"expect"}
-    head.onward = b"".join([b"%b: %b\r\n" % field for field in headers.fields if field[0].lower() not in drops])
-    return head.onward
+    return b"".join([b"%b: %b\r\n" % field for field in headers.fields if field[0].lower() not in drops])
 
 
 def rewrite_target(target: bytes, rewrite: Rewrite) -> bytes:
@@ -134,18 +133,14 @@ class RequestForwarder:
         """Whether `client_lines` says anything."""
         self._via = (b"Via: 1.0 %b\r\n" % via.encode(), b"Via: 1.1 %b\r\n" % via.encode())
 
-    def head(self, head: RequestHead, target: bytes, host_line: bytes, extra: bytes) -> bytes:
-        """The serialized head for the rewritten `target`, up to and with the empty line.
-
-        `host_line` and `extra` are complete lines: the Host field, and what this hop adds (framing among it).
-        """
-        return b"%b %b HTTP/1.1\r\n%b%b%b%b\r\n" % (
+    def lines(self, head: RequestHead, target: bytes, host_line: bytes) -> bytes:
+        """The serialized head for the rewritten `target`, open for further lines. `host_line` is the Host field."""
+        return b"%b %b HTTP/1.1\r\n%b%b%b" % (
             head.method.encode(),
             target,
             host_line,
-            head.onward if head.onward is not None else onward_lines(head),
+            onward_lines(head),
             self._via[head.minor_version],
-            extra,
         )
 
     def client_lines(self, head: RequestHead, client: str, scheme: str) -> bytes:

@@ -103,12 +103,10 @@ class RequestHead:
     authority: bytes = b""
     minor_version: int = 1
     absolute_form: bool = False
-    onward: bytes | None = None
-    """The serialized lines that a proxy passes on, once `forwarding` has made them."""
-    plan: tuple[object, object, float] | None = None
-    """Where the gateway sent it last, by which route table, and from when on memory is worth another look. A head that
-    is seen again brings it along.
-    """
+    onward: object = None
+    """What was sent upstream for it last, as the upstream's handler keeps it."""
+    plan: object = None
+    """What the gateway does with it. A head that is seen again brings it along."""
 
 
 @dataclass(slots=True)

@@ -57,37 +57,30 @@ class BreakerStage:
 
     async def answer(self, request: Request) -> Response:
         """The upstream's answer. Raises CircuitOpen, or what the inner handler raises."""
-        permit = self._admit(request)
+        circuit = self._circuit
+        now = self._monotonic()
+        describe = partial(self._sample, request, now, None, None) if circuit.watches_slow else None
+        permit = circuit.ask(now, safe=request.head.method in SAFE_METHODS, describe=describe)
+        if isinstance(permit, Refusal):
+            raise _circuit_open(permit)
         try:
             response = await self._inner.answer(request)
         except ProxyError as error:
             self._settle_error(request, permit, error)
             raise
         except asyncio.CancelledError:
-            self._circuit.settle(permit, Outcome.CANCELLED, self._monotonic())
+            circuit.settle(permit, Outcome.CANCELLED, self._monotonic())
             raise
         except BaseException:
-            self._circuit.settle(permit, Outcome.NOT_SENT, self._monotonic())
+            circuit.settle(permit, Outcome.NOT_SENT, self._monotonic())
             raise
-        self._settle_response(request, permit, response)
-        return response
-
-    def _admit(self, request: Request) -> Permit:
-        circuit = self._circuit
-        now = self._monotonic()
-        describe = partial(self._sample, request, now, None, None) if circuit.watches_slow else None
-        verdict = circuit.ask(now, safe=request.head.method in SAFE_METHODS, describe=describe)
-        if isinstance(verdict, Refusal):
-            raise _circuit_open(verdict)
-        return verdict
-
-    def _settle_response(self, request: Request, permit: Permit, response: Response) -> None:
         body = response.body
         if isinstance(body, bytes) or _is_endless(response.head):
             self._settle_status(request, permit, response.head)
         else:
-            self._circuit.answered(permit, self._monotonic())
+            circuit.answered(permit, self._monotonic())
             body.on_end(partial(self._body_ended, request, permit, response.head))
+        return response
 
     def _body_ended(self, request: Request, permit: Permit, head: ResponseHead, end: End) -> None:
         if isinstance(end, ProxyError):

@@ -9,6 +9,8 @@ from sidecar.core.cache_status import (
     COLLAPSED,
     HIT,
     HIT_STALE,
+    Forward,
+    Forwarded,
     detail_parameter,
     forwarded_line,
     hit_lines_format,
@@ -20,7 +22,6 @@ from sidecar.pipeline.exchange import Response, Source
 from sidecar.pipeline.ports import Recalled
 
 if TYPE_CHECKING:
-    from sidecar.core.cache_status import Forwarded
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import Draft, StoredResponse
     from sidecar.pipeline.cached_route import CachedRoute
@@ -33,11 +34,12 @@ SHAPING = frozenset({b"if-none-match", b"if-modified-since", b"range"})
 class CacheAnswers:
     """Makes them for one route, and counts them."""
 
-    __slots__ = ("_debug", "_hit_lines", "_lines", "_name", "_stats")
+    __slots__ = ("_debug", "_hit_lines", "_lines", "_name", "_passed", "_stats")
 
     def __init__(self, route: CachedRoute, stats: RouteStats) -> None:
         self._name = route.cache_name
         self._lines: dict[Forwarded, bytes] = {}
+        self._passed = {reason: forwarded_line(route.cache_name, Forwarded(reason)) for reason in Forward}
         self._hit_lines = hit_lines_format(route.cache_name)
         self._debug = route.rules.settings.debug
         self._stats = stats
@@ -76,6 +78,14 @@ class CacheAnswers:
     def forwarded(self, response: Response, member: Forwarded, key: bytes | None = None) -> Response:
         """`response`, which came from upstream, with the cache's line."""
         response.extra += self.line(member, key)
+        return response
+
+    def passed(self, response: Response, reason: Forward, why: str, key: bytes) -> Response:
+        """`response`, which came from upstream and is not to be stored, with the cache's line; `why` shows in debug."""
+        if self._debug:
+            return self.forwarded(response, Forwarded(reason, detail=why), key)
+        self._stats.cache_results[reason] += 1
+        response.extra += self._passed[reason]
         return response
 
     def line(self, member: Forwarded, key: bytes | None) -> bytes:

@@ -108,9 +108,9 @@ class CacheFetch:
 
     def passed(self, trip: Trip, response: Response, why: str) -> Response:
         """An answer that is not to be stored, and why; nothing stored is touched."""
-        wall = self._surroundings.clock.wall()
-        self._note(trip.asked.key, self._name, response.head.status, why, wall)
-        return self._answers.forwarded(response, Forwarded(trip.reason, detail=self._why(why)), trip.asked.key)
+        key = trip.asked.key
+        self._note(key, self._name, response.head.status, why, self._surroundings.clock.wall())
+        return self._answers.passed(response, trip.reason, why, key)
 
     def answered(self, trip: Trip, response: Response, asked_at: float, token: WriteToken) -> Fetched:
         """What becomes of an answer that validates nothing; it was asked for at `asked_at`, under `token`."""

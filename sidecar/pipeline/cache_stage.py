@@ -7,7 +7,7 @@ answer for a circuit that refuses, are given without a task.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES, request_directives
 from sidecar.core.cache_policy import (
@@ -39,6 +39,8 @@ from sidecar.pipeline.exchange import NO_REWRITE, Response, Source
 from sidecar.pipeline.invalidation import invalidate_changed
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from sidecar.core.cache_key import KeySpace
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
@@ -121,26 +123,33 @@ class CacheStage:
         request.lookup = found
         return self._refused_or_none(request, found)
 
-    async def answer(self, request: Request) -> Response:
+    def answer(self, request: Request) -> Coroutine[Any, Any, Response]:
         """The answer, whatever it takes. Raises what the inner handler raises when nothing stored stands in."""
         found = request.lookup
-        if not isinstance(found, (Trip, Bypass)):
-            found = self._look_up(request)
+        if isinstance(found, Trip):
+            if self._collapser.collapses(found.asked):
+                return self._instead(found, self._together(found))
+            if found.stored is None and found.asked.head.method == "GET":
+                return self._missed(request, found)
+            return self._instead(found, self._alone(found))
+        if isinstance(found, Bypass):
+            return self._bypass(request, found)
+        return self._afresh(request)
+
+    async def _afresh(self, request: Request) -> Response:
+        """The answer to a request that was not looked up yet."""
+        found = self._look_up(request)
         if isinstance(found, Response):
             return found
-        if isinstance(found, Bypass):
-            return await self._bypass(request, found)
+        request.lookup = found
+        return await self.answer(request)
+
+    async def _instead(self, trip: Trip, fetching: Coroutine[Any, Any, Response]) -> Response:
+        """What `fetching` gives, or what stands in when it fails."""
         try:
-            if self._collapser.collapses(found.asked):
-                return await self._together(found)
-            if found.stored is None and found.asked.head.method == "GET":
-                return await self._missed(request, found)
-            return await self._alone(found)
+            return await fetching
         except ProxyError as error:
-            response = self._stand_in(found.asked, error)
-            if response is None:
-                raise
-            return response
+            return self._stand_in_or_raise(trip.asked, error)
 
     def _plain(self, request: Request) -> Response | Trip | None:
         """The commonest cases, kept short: a request that asks for nothing special, and one stored answer or none."""
@@ -220,10 +229,9 @@ class CacheStage:
         try:
             response = self._inner.answer_now(request)
         except ProxyError as error:
-            response = None if asked is None else self._stand_in(asked, error)
-            if response is None:
+            if asked is None:
                 raise
-            return response
+            return self._stand_in_or_raise(asked, error)
         if response is None:
             return None
         return self._answers.forwarded(response, Forwarded(found.reason), None if asked is None else asked.key)
@@ -242,7 +250,10 @@ class CacheStage:
         """The upstream's answer where nothing is stored: kept short for what says of itself that it never is."""
         token = self._store.begin(trip.asked.key)
         asked_at = self._clock.monotonic()
-        response = await self._inner.answer(request)
+        try:
+            response = await self._inner.answer(request)
+        except ProxyError as error:
+            return self._stand_in_or_raise(trip.asked, error)
         why = never_stored(response.head, self._route.rules)
         if why and response.source is Source.UPSTREAM:
             return self._fetch.passed(trip, response, why)
@@ -256,6 +267,12 @@ class CacheStage:
             limit = self._route.rules.settings.max_entry_size
             Collector(self._store, fetched.draft, fetched.token, limit).watch(fetched.body)
         return fetched.response
+
+    def _stand_in_or_raise(self, asked: Asked, error: ProxyError) -> Response:
+        response = self._stand_in(asked, error)
+        if response is None:
+            raise error
+        return response
 
     def _stand_in(self, asked: Asked, error: ProxyError) -> Response | None:
         """The stored answer in the place of `error`, if there is one now and it may (cache.md 17, 18)."""

@@ -76,13 +76,12 @@ class Collapser:
 
     def collapses(self, asked: Asked) -> bool:
         """Whether a request may wait for another's fetch, and it is worth it."""
-        return (
-            self._enabled
-            and asked.head.method == "GET"
-            and asked.directives is NO_REQUEST_DIRECTIVES
-            and self._personal.isdisjoint(asked.head.headers.index)
-            and self._worthwhile(asked.key)
-        )
+        if not self._enabled or asked.head.method != "GET" or asked.directives is not NO_REQUEST_DIRECTIVES:
+            return False
+        until = self._not_shared.get(asked.key)
+        if until is not None and self._surroundings.clock.monotonic() < until:
+            return False
+        return self._personal.isdisjoint(asked.head.headers.index)
 
     def boards(self, asked: Asked) -> bool:
         """Whether there is a fetch under way that `asked` could share."""
@@ -214,15 +213,6 @@ class Collapser:
     def _sharable(self, entry: StoredResponse | Draft) -> bool:
         """Whether one who asked before `entry` was there may have it without asking again (RFC 9111 §4)."""
         return self._surroundings.clock.monotonic() < entry.expires_at and not entry.rules.always_validate
-
-    def _worthwhile(self, key: bytes) -> bool:
-        until = self._not_shared.get(key)
-        if until is None:
-            return True
-        if self._surroundings.clock.monotonic() < until:
-            return False
-        del self._not_shared[key]
-        return True
 
     def _remember(self, key: bytes) -> None:
         self._not_shared[key] = self._surroundings.clock.monotonic() + HIT_FOR_MISS

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import passed_before
 from sidecar.pipeline.errors import LoopDetected, NoRoute, respond
+from sidecar.pipeline.exchange import NO_REWRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -18,6 +19,25 @@ if TYPE_CHECKING:
 
 FORGETFUL = 0.05
 """Seconds for which a head that memory had no answer to is not looked up there again: the long way looks anyhow."""
+
+
+class Plan:
+    """What becomes of requests with one head as long as `routes` are in use.
+
+    `stack`: who answers, None when there is no route or the request `loops`. `memory`: who may answer by its head,
+    nobody when the answer depends on more; not asked before `forgetful_until`, monotonic seconds.
+    """
+
+    __slots__ = ("forgetful_until", "loops", "memory", "name", "rewrite", "routes", "stack")
+
+    def __init__(self, routes: RouteTable | None) -> None:
+        self.routes = routes
+        self.loops = False
+        self.name = ""
+        self.rewrite = NO_REWRITE
+        self.stack: Front | None = None
+        self.memory: Front | None = None
+        self.forgetful_until = 0.0
 
 
 class Gateway:
@@ -39,45 +59,56 @@ class Gateway:
     def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> bytes | Response | None:
         """See `Front`."""
         plan = head.plan
-        if plan is None or plan[0] is not self._routes:
-            plan = head.plan = (self._routes, self._memory_for(head), now)
-        stack = cast("Front | None", plan[1])
-        if stack is None or now < plan[2]:
+        if type(plan) is not Plan or plan.routes is not self._routes:
+            plan = self._make_plan(head)
+        if plan.memory is None or now < plan.forgetful_until:
             return None
-        answer = stack.recall(head, now, request_id, client)
+        answer = plan.memory.recall(head, now, request_id, client)
         if answer is None:
-            head.plan = (plan[0], stack, now + FORGETFUL)
+            plan.forgetful_until = now + FORGETFUL
         return answer
-
-    def _memory_for(self, head: RequestHead) -> Front | None:
-        """Whose memory may answer `head`: nobody's when the answer depends on more than its route."""
-        if b"via" in head.headers.index or self._routes is None:
-            return None
-        match = self._routes.match(head)
-        if match is None or match.rewrite is not match.route.rewrite:
-            return None
-        return self._stacks[match.route.name]
 
     def answer_now(self, request: Request) -> Response | None:
         """See `Handler`; also decides on the route, for `answer`."""
-        head = request.head
-        if b"via" in head.headers.index and passed_before(head.headers, self._via.encode()):
-            return self._refuse(LoopDetected("the request has passed this sidecar before"), request)
-        assert self._routes is not None
-        match = self._routes.match(head)
-        if match is None:
-            return self._refuse(NoRoute(self._advice(self._routes, request)), request)
-        request.route_name = name = match.route.name
-        request.rewrite = match.rewrite
-        request.handler = handler = self._stacks[name]
-        return handler.answer_now(request)
+        plan = request.head.plan
+        if type(plan) is not Plan or plan.routes is not self._routes:
+            plan = self._make_plan(request.head)
+        stack = plan.stack
+        if stack is None:
+            return self._refuse(request, loops=plan.loops)
+        request.route_name = plan.name
+        request.rewrite = plan.rewrite
+        request.handler = stack
+        return stack.answer_now(request)
 
     def answer(self, request: Request) -> Coroutine[Any, Any, Response]:
         """See `Handler`."""
         assert request.handler is not None
         return request.handler.answer(request)
 
-    def _refuse(self, error: ProxyError, request: Request) -> Response:
+    def _make_plan(self, head: RequestHead) -> Plan:
+        head.plan = plan = Plan(self._routes)
+        via = b"via" in head.headers.index
+        if via and passed_before(head.headers, self._via.encode()):
+            plan.loops = True
+            return plan
+        match = None if self._routes is None else self._routes.match(head)
+        if match is None:
+            return plan
+        plan.name = match.route.name
+        plan.rewrite = match.rewrite
+        plan.stack = stack = self._stacks[plan.name]
+        if not via and match.rewrite is match.route.rewrite:
+            plan.memory = stack
+        return plan
+
+    def _refuse(self, request: Request, *, loops: bool) -> Response:
+        error: ProxyError
+        if loops:
+            error = LoopDetected("the request has passed this sidecar before")
+        else:
+            assert self._routes is not None
+            error = NoRoute(self._advice(self._routes, request))
         self._unrouted(error, request)
         return respond(error, request, self._via)
 

@@ -139,11 +139,11 @@ class ObserveStage:
         record = ExchangeRecord(
             self._name, method, head.target, status, source, duration, sent, request.request_id, request.client
         )
-        error = response.error if end is BodyEnd.COMPLETE else _reason(end)
-        if error is not None:
-            record.reason = error.reason
-            record.detail = error.detail
-            record.aborted = end is not BodyEnd.COMPLETE
+        if end is not BodyEnd.COMPLETE:
+            error = _reason(end)
+            record = record._replace(reason=error.reason, detail=error.detail, aborted=True)
+        elif response.error is not None:
+            record = record._replace(reason=response.error.reason, detail=response.error.detail)
         self._log(record)
 
     def stream_over(self, request: Request, response: Response, sent: int, end: End) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(slots=True)
-class ExchangeRecord:
+class ExchangeRecord(NamedTuple):
     """One finished request. `duration` is seconds until the response body ended; `bytes_sent` counts its payload
     octets.
 

@@ -134,7 +134,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
             self._discard(data)
         elif self._stash or self._reader.switching:
             self._hold(data)
-        elif not self._recall(data):
+        elif not self._repeated(data):
             self._read(data)
 
     def eof_received(self) -> bool:
@@ -193,28 +193,30 @@ class ClientConnection(asyncio.Protocol, Deadlined):
 
     # Reading
 
-    def _recall(self, data: bytes) -> bool:
-        """Answer a request that is known to the letter from memory, if that is all it takes."""
+    def _repeated(self, data: bytes) -> bool:
+        """Take a request that was read before, to the letter, without reading it again; whether it was one."""
         context = self.context
-        if self._exchange is not None or self.drained is not None or self.closing or context.draining:
+        incoming = context.memo.get(data)
+        if incoming is None or self._exchange is not None or self.drained is not None or self._queue:
             return False
-        head = context.memo.get(data)
-        if head is None or self._reader.partial or self._reader.ended or self._queue:
+        if not self._reader.at_rest or self.closing or context.draining:
             return False
-        if context.limits.requests_per_connection is not None:
+        head = incoming.head
+        if head is None or context.limits.requests_per_connection is not None:
             return False
         now = context.clock.monotonic()
         request_id = head.headers.index.get(b"x-request-id") or context.request_id()
         answer = context.handler.recall(head, now, request_id, self.client)
         if answer is None:
-            return False
+            self._begin(Exchange(self, incoming, head, now, request_id))
+            if self._exchange is None:
+                self._go_on_waiting()
+            return True
         if not isinstance(answer, bytes):
             assert isinstance(answer.body, bytes)
             answer = wire.encode_head(answer, context.date_line()) + answer.body
         self.transport.write(answer)
-        self._awaits = Awaits.NEXT_REQUEST
-        self._read_until = now + context.limits.keep_alive
-        self._watch()
+        self._rest(now)
         return True
 
     def _read(self, data: bytes) -> None:
@@ -269,8 +271,15 @@ class ClientConnection(asyncio.Protocol, Deadlined):
             if self._awaits not in (Awaits.HEAD, Awaits.FIRST_HEAD):
                 self._await(Awaits.HEAD, limits.head_timeout)
         else:
-            self.context.rested(self)
-            self._await(Awaits.NEXT_REQUEST, limits.keep_alive)
+            self._rest(self.context.clock.monotonic())
+
+    def _rest(self, now: float) -> None:
+        """Nothing is under way: the next request may come."""
+        context = self.context
+        context.rested(self)
+        self._awaits = Awaits.NEXT_REQUEST
+        self._read_until = until = now + context.limits.keep_alive
+        context.wheel.set(self, min(until, self._write_until))
 
     def _await(self, what: Awaits, seconds: float) -> None:
         self._awaits = what
@@ -317,11 +326,16 @@ class ClientConnection(asyncio.Protocol, Deadlined):
             self._served += 1
             if self.context.draining or self._served == self.context.limits.requests_per_connection:
                 self.closing = True
-            self._exchange = exchange = Exchange(self, incoming, incoming.head)
-            if exchange.begin():
-                self._ended(exchange)
-            else:
-                self._hand_to_worker(exchange)
+            head, context = incoming.head, self.context
+            request_id = head.headers.index.get(b"x-request-id") or context.request_id()
+            self._begin(Exchange(self, incoming, head, context.clock.monotonic(), request_id))
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        if exchange.begin():
+            self._ended(exchange)
+        else:
+            self._hand_to_worker(exchange)
 
     def _hand_to_worker(self, exchange: Exchange) -> None:
         """A connection has one task for all its requests, from the first that needs one: a task each is dear."""
@@ -352,7 +366,8 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self._ended(exchange)
         if self.closing or self.transport.is_closing():
             return
-        self._next()
+        if self._queue:
+            self._next()
         if self._stash and not self._reader.switching and len(self._queue) < self.context.limits.pipeline_depth:
             self._release()
         else:

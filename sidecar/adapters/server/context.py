@@ -14,8 +14,8 @@ from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
+    from sidecar.adapters.server.incoming import Incoming
     from sidecar.core.config import ClientLimits
-    from sidecar.core.http import RequestHead
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request
@@ -67,7 +67,7 @@ class ServerContext:
     ) -> None:
         self.handler = handler
         self.limits = limits
-        self.memo: Memo[RequestHead] = Memo()
+        self.memo: Memo[Incoming] = Memo()
         self.stats = stats
         self.clock = around.clock
         self.wheel = around.wheel

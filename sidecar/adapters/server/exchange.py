@@ -52,21 +52,17 @@ class Exchange:
 
     __slots__ = ("_connection", "_continue_timer", "_final", "_head", "body", "incoming", "request")
 
-    def __init__(self, connection: Connection, incoming: Incoming, head: RequestHead) -> None:
+    def __init__(
+        self, connection: Connection, incoming: Incoming, head: RequestHead, now: float, request_id: bytes
+    ) -> None:
         self._connection = connection
         self._head = head
         self._continue_timer: asyncio.TimerHandle | None = None
         self._final = False
         self.incoming = incoming
         self.body: StreamBody | None = None
-        context = connection.context
-        self.request = request = Request(
-            head,
-            self._take_body(),
-            request_id=head.headers.index.get(b"x-request-id") or context.request_id(),
-            started=context.clock.monotonic(),
-            client=connection.client,
-        )
+        content = b"" if incoming.complete and not incoming.pieces else self._take_body()
+        self.request = request = Request(head, content, request_id=request_id, started=now, client=connection.client)
         request.upgrade = incoming.upgrade
         request.on_interim = self._send_interim
 
@@ -122,24 +118,27 @@ class Exchange:
     async def serve(self) -> None:
         """Answer, whatever it takes. Raises nothing: what goes wrong ends the connection."""
         connection = self._connection
-        response: Response | None = None
         try:
             response = await connection.context.handler.answer(self.request)
             body = response.body
             if isinstance(body, bytes):
                 self._answer(response)
-            elif isinstance(body, Duplex):
-                await self._tunnel(response, body)
             else:
-                await self._stream(response, body)
+                await self._deliver(response, body)
         except ProxyError:
             connection.reset()
         except Exception:
             log.exception("an exchange failed", extra={"request_id": self.request.request_id.decode("latin-1")})
             connection.reset()
+
+    async def _deliver(self, response: Response, body: Body) -> None:
+        try:
+            if isinstance(body, Duplex):
+                await self._tunnel(response, body)
+            else:
+                await self._stream(response, body)
         finally:
-            if response is not None and isinstance(response.body, Body):
-                response.body.close()
+            body.close()
 
     def _answer(self, response: Response) -> None:
         body = response.body
@@ -154,7 +153,8 @@ class Exchange:
         """Also decides whether the connection stays, since the head has to say so."""
         connection = self._connection
         self._final = True
-        self._stop_continue_timer()
+        if self._continue_timer is not None:
+            self._stop_continue_timer()
         if self.request.upgrade and response.head.status != wire.SWITCHING_PROTOCOLS:
             connection.upgrade_refused()
         incoming, error = self.incoming, response.error

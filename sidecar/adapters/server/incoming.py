@@ -32,7 +32,7 @@ class Incoming:
 
     @classmethod
     def whole(cls, head: RequestHead) -> Incoming:
-        """A plain request without content, known from before."""
+        """A plain request without content. It never changes, so it may be had again by whoever sends the same."""
         request = cls(head, keep_alive=True)
         request.complete = True
         return request

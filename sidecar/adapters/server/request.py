@@ -33,7 +33,7 @@ from sidecar.pipeline.errors import (
 
 if TYPE_CHECKING:
     from sidecar.core.config import ClientLimits
-    from sidecar.core.http import Field, RequestHead
+    from sidecar.core.http import Field
     from sidecar.pipeline.memo import Memo
 
 MAX_TRAILERS = 64
@@ -64,7 +64,7 @@ class RequestReader:
         "switching",
     )  # fmt: skip
 
-    def __init__(self, limits: ClientLimits, memo: Memo[RequestHead]) -> None:
+    def __init__(self, limits: ClientLimits, memo: Memo[Incoming]) -> None:
         self._limits = limits
         self._memo = memo
         self._current: Incoming | None = None
@@ -83,6 +83,11 @@ class RequestReader:
         self.switching = False
 
     @property
+    def at_rest(self) -> bool:
+        """Whether the next octet begins a request."""
+        return not self.partial and self._current is None and not self.ended
+
+    @property
     def counting(self) -> bool:
         """Whether what comes is content that needs no parser."""
         return self._remaining >= 0
@@ -90,9 +95,9 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Read on. Never raises: what is wrong arrives as an `Incoming` with an error, after what was right."""
         if not self.partial and self._current is None and not self.ended:
-            head = self._memo.get(data)
-            if head is not None:
-                self.arrived.append(Incoming.whole(head))
+            known = self._memo.get(data)
+            if known is not None:
+                self.arrived.append(known)
                 return
         repeatable = not self._raw and self._current is None
         octets = data
@@ -110,7 +115,7 @@ class RequestReader:
 
     def _remember(self, octets: bytes, request: Incoming) -> None:
         if request.plain and request.head is not None:
-            self._memo.add(octets, request.head)
+            self._memo.add(octets, Incoming.whole(request.head))
 
     def resume(self) -> None:
         """The switch of protocols was refused: what followed is ordinary HTTP after all."""

@@ -72,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         "_drained",
         "_idle",
         "_interim",
+        "_loop",
         "_owner",
         "_pump",
         "_reader",
@@ -94,6 +95,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
     def __init__(self, owner: Owner) -> None:
         super().__init__()
         self._owner = owner
+        # Asking for the running loop is a system call each time (CPython's guard against forks).
+        self._loop = asyncio.get_running_loop()
         self._reader = ResponseReader(owner.memo)
         self._waiter: asyncio.Future[Answer] | None = None
         self._body: StreamBody | None = None
@@ -115,26 +118,33 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         """Whether an exchange is under way."""
         return self._waiter is not None or self._body is not None
 
-    async def exchange(self, head: bytes, request: Request, timeouts: Timeouts) -> Answer:
-        """Send `head` and the request's body, and wait for the response head; a body still to come is streamed.
+    def send(self, head: bytes, request: Request, timeouts: Timeouts) -> asyncio.Future[Answer]:
+        """Send `head` and the request's body. Comes true with the response's head; a body still to come is streamed.
 
-        Raises ProxyError. A cancelled wait aborts the connection.
+        Or fails with a ProxyError. Who cancels it calls `give_up`.
         """
-        waiter = self._begin(request, timeouts)
+        self._begin(request, timeouts)
+        self._waiter = waiter = self._loop.create_future()
         body = request.body
         if isinstance(body, bytes):
             self.transport.write(head + body if body else head)
-            self._request_sent(timeouts.first_byte)
+            self._sent = True
+            self._wait(timeouts.first_byte, FirstByteTimeout)
         else:
             self.transport.write(head)
             self._sent = False
             self._wait(inf, IdleTimeout)
             self._pump = self._owner.spawn(self._send_body(body, timeouts.first_byte), name="request body")
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            self._give_up(waiter)
-            raise
+        return waiter
+
+    def give_up(self, answer: asyncio.Future[Answer]) -> None:
+        """The wait for `answer`, which `send` gave, was cancelled; it may have come all the same."""
+        if self._waiter is answer:
+            self._fail(ConnectionLost("given up"))
+        elif not answer.cancelled() and answer.exception() is None:
+            body = answer.result()[1]
+            if isinstance(body, Body):
+                body.close()
 
     def close(self) -> None:
         """Close an idle connection in good order."""
@@ -152,7 +162,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     # Sending
 
-    def _begin(self, request: Request, timeouts: Timeouts) -> asyncio.Future[Answer]:
+    def _begin(self, request: Request, timeouts: Timeouts) -> None:
         self.exchanges += 1
         self._reader.start(request.head.method, request.upgrade)
         self._interim = request.on_interim
@@ -162,8 +172,6 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             self._total_deadline = request.started + timeouts.total
         else:
             self._total_deadline = inf
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
-        return waiter
 
     def _request_sent(self, first_byte: float) -> None:
         self._sent = True
@@ -321,10 +329,9 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def _completed(self, reader: ResponseReader) -> None:
         """The response is whole. An answer that came before its request was sent leaves a connection without future."""
-        self._stop_sending()
+        if self._pump is not None:
+            self._stop_sending()
         self._interim = None
-        if not self.closed and not self.transport.is_closing():
-            self.transport.resume_reading()
         reusable = self._sent and reader.keep_alive and not reader.excess and not self.closed
         if reader.keep_alive_hint is not None:
             self._owner.keep_alive_hinted(reader.keep_alive_hint)
@@ -340,15 +347,6 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             waiter.set_exception(error)
         if body is not None:
             body.feed_end(error)
-
-    def _give_up(self, waiter: asyncio.Future[Answer]) -> None:
-        """The wait for the head was cancelled, perhaps after the answer had come."""
-        if self._waiter is waiter:
-            self._fail(ConnectionLost("given up"))
-        elif not waiter.cancelled() and waiter.exception() is None:
-            body = waiter.result()[1]
-            if isinstance(body, Body):
-                body.close()
 
     def _lost(self, exc: Exception | None) -> None:
         reader, body = self._reader, self._body

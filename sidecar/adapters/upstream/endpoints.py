@@ -18,6 +18,7 @@ from sidecar.pipeline.errors import DnsFailed, ProxyError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sidecar.adapters.upstream.connection import UpstreamConnection
     from sidecar.adapters.upstream.pool import Surroundings
     from sidecar.core.config import Endpoint, UpstreamConfig
 
@@ -107,11 +108,13 @@ class EndpointSet:
         """All pools, for counting and closing."""
         return [pool for _, pool in self._choices]
 
-    def choose_now(self) -> tuple[NamedEndpoint, EndpointPool] | None:
-        """Where the next attempt goes, if no name has to be looked up first."""
-        if len(self._choices) != 1 or self._next_resolve <= self._clock.monotonic():
+    def at_hand(self, now: float) -> tuple[NamedEndpoint, UpstreamConnection] | None:
+        """An idle connection to the only address there is, when no name has to be looked up: the common case."""
+        if len(self._choices) != 1 or self._next_resolve <= now:
             return None
-        return self._choices[0]
+        endpoint, pool = self._choices[0]
+        connection = pool.take(now)
+        return None if connection is None else (endpoint, connection)
 
     async def choose(self) -> tuple[NamedEndpoint, EndpointPool]:
         """Where the next attempt goes. Raises ProxyError when no name has ever resolved."""

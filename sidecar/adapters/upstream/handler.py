@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.adapters.upstream.connection import StaleConnection
 from sidecar.adapters.upstream.endpoints import EndpointSet
 from sidecar.core.forwarding import rewrite_target, trailers_allowed
 from sidecar.core.http import IDEMPOTENT_METHODS
 from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError
-from sidecar.pipeline.exchange import NO_REWRITE, Body, Response
+from sidecar.pipeline.exchange import Body, Response
 
 if TYPE_CHECKING:
-    from sidecar.adapters.upstream.connection import UpstreamConnection
+    from sidecar.adapters.upstream.connection import Answer, UpstreamConnection
     from sidecar.adapters.upstream.endpoints import NamedEndpoint
     from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
-    from sidecar.core.config import Timeouts, UpstreamConfig
+    from sidecar.core.config import Rewrite, Timeouts, UpstreamConfig
     from sidecar.core.forwarding import RequestForwarder
+    from sidecar.core.http import RequestHead
     from sidecar.pipeline.exchange import Request
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+OF_THIS_HOP = frozenset({b"te", b"transfer-encoding", b"upgrade", b"x-request-id"})
+"""Request fields with which what this hop adds depends on more than the head."""
 MAX_CONNECTS = 3
 """Addresses tried for one attempt before giving up: nothing has been sent while connecting fails."""
 
@@ -57,6 +61,20 @@ class Upstream:
         self.endpoints.close()
 
 
+class Onward(NamedTuple):
+    """What all requests with one head have in common when `maker` sends them to `endpoint` under `rewrite`.
+
+    `lines`: the request line and the fields as far as they do not depend on the single request. `is_plain`: all that
+    is missing is the request's id.
+    """
+
+    maker: UpstreamHandler
+    endpoint: NamedEndpoint
+    rewrite: Rewrite
+    lines: bytes
+    is_plain: bool
+
+
 class UpstreamHandler:
     """A `Handler` for one route."""
 
@@ -82,37 +100,33 @@ class UpstreamHandler:
         first octet of an answer (RFC 9112 §9.3.1).
         """
         upstream = self._upstream
+        monotonic = upstream.clock.monotonic
+        attempts = upstream.stats.attempts
         fresh = False
         while True:
-            started = upstream.clock.monotonic()
-            result = "cancelled"
+            started = monotonic()
+            connection: UpstreamConnection | None = None
+            answer: asyncio.Future[Answer] | None = None
             try:
-                endpoint, connection = self._at_hand(fresh=fresh) or await self._connection(fresh=fresh)
-                head, body = await connection.exchange(self._head(request, endpoint), request, self._timeouts)
-                result = "success"
-            except StaleConnection as error:
-                result = error.reason
-                if fresh or request.body or request.head.method not in IDEMPOTENT_METHODS:
+                at_hand = None if fresh else upstream.endpoints.at_hand(started)
+                endpoint, connection = at_hand or await self._connection(fresh=fresh)
+                answer = connection.send(self._head(request, endpoint), request, self._timeouts)
+                head, body = await answer
+            except ProxyError as error:
+                attempts[error.reason] += 1
+                if fresh or not _may_repeat(request, error):
                     _give_up(request.body)
                     raise
                 fresh = True
-                continue
-            except ProxyError as error:
-                result = error.reason
-                _give_up(request.body)
+            except asyncio.CancelledError:
+                attempts["cancelled"] += 1
+                if connection is not None and answer is not None:
+                    connection.give_up(answer)
                 raise
-            finally:
-                upstream.stats.attempts[result] += 1
-            upstream.stats.attempt_durations.observe(upstream.clock.monotonic() - started)
-            return Response(head, body)
-
-    def _at_hand(self, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection] | None:
-        """An idle connection to the only endpoint there is: the common case, without waiting."""
-        choice = None if fresh else self._upstream.endpoints.choose_now()
-        if choice is None:
-            return None
-        connection = choice[1].take()
-        return None if connection is None else (choice[0], connection)
+            else:
+                attempts["success"] += 1
+                upstream.stats.attempt_durations.observe(monotonic() - started)
+                return Response(head, body)
 
     async def _connection(self, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
         endpoint, pool = await self._upstream.endpoints.choose()
@@ -130,12 +144,23 @@ class UpstreamHandler:
                 endpoint, pool = self._upstream.endpoints.prefer(others)
 
     def _head(self, request: Request, endpoint: NamedEndpoint) -> bytes:
-        head = request.head
+        """The serialized request head; what all requests with the same head have in common is kept on it."""
+        head, rewrite = request.head, request.rewrite
+        kept = head.onward
+        if type(kept) is not Onward or kept[:3] != (self, endpoint, rewrite):
+            kept = head.onward = self._make_onward(head, rewrite, endpoint)
+        if kept.is_plain:
+            return b"%bX-Request-Id: %b\r\n\r\n" % (kept.lines, request.request_id)
+        return b"%b%b\r\n" % (kept.lines, self._hop_lines(request))
+
+    def _make_onward(self, head: RequestHead, rewrite: Rewrite, endpoint: NamedEndpoint) -> Onward:
         host_line = b"Host: %b\r\n" % head.authority if self._preserve_host else self._host_line or endpoint.host_line
-        target = head.target if request.rewrite is NO_REWRITE else rewrite_target(head.target, request.rewrite)
+        target = rewrite_target(head.target, rewrite)
         if endpoint.base_path and target != b"*":
             target = endpoint.base_path + target
-        return self._forwarder.head(head, target, host_line, self._hop_lines(request))
+        lines = self._forwarder.lines(head, target, host_line)
+        is_plain = not self._forwarder.tells_client and OF_THIS_HOP.isdisjoint(head.headers.index)
+        return Onward(self, endpoint, rewrite, lines, is_plain)
 
     def _hop_lines(self, request: Request) -> bytes:
         """The fields that this hop adds: request id, framing, upgrade, trailers, who the client is."""
@@ -152,6 +177,11 @@ class UpstreamHandler:
         elif b"te" in index and trailers_allowed(head.headers):
             lines += b"Connection: TE\r\nTE: trailers\r\n"
         return lines
+
+
+def _may_repeat(request: Request, error: ProxyError) -> bool:
+    unsent = isinstance(error, StaleConnection) and not request.body
+    return unsent and request.head.method in IDEMPOTENT_METHODS
 
 
 def _give_up(body: bytes | Body) -> None:

@@ -69,6 +69,7 @@ class EndpointPool:
         "_idle",
         "_keep_alive",
         "_last_close",
+        "_max_age",
         "_queue",
         "_retired",
         "_settings",
@@ -90,6 +91,7 @@ class EndpointPool:
         self.memo: Memo[Reading] = Memo()
         self._stats = around.stats
         self._settings = around.settings
+        self._max_age = around.settings.max_age
         self._idle: deque[UpstreamConnection] = deque()
         self._queue: deque[asyncio.Future[None]] = deque()
         self._connections: set[UpstreamConnection] = set()
@@ -107,14 +109,14 @@ class EndpointPool:
         """Connections that wait for work."""
         return len(self._idle)
 
-    def take(self) -> UpstreamConnection | None:
+    def take(self, now: float) -> UpstreamConnection | None:
         """An idle connection that may still be trusted, now in flight."""
         idle = self._idle
         stats = self._stats
         while idle:
             connection = idle.pop()
             stats.idle -= 1
-            if self._trusted(connection):
+            if now - connection.idle_since < self._keep_alive and self._trusted(connection, now):
                 self.in_flight += 1
                 stats.active += 1
                 return connection
@@ -126,7 +128,7 @@ class EndpointPool:
 
         Raises ProxyError when there is none in time.
         """
-        if (connection := self.take()) is not None:
+        if (connection := self.take(self.clock.monotonic())) is not None:
             return connection
         if not self._has_slot:
             connection = await self._next_free()
@@ -170,10 +172,12 @@ class EndpointPool:
         self._stats.active -= 1
         if not reusable:
             connection.abort()
-        elif self._retired or self._too_old(connection):
+            return
+        now = self.clock.monotonic()
+        if self._retired or (self._max_age is not None and now - connection.opened_at > self._max_age):
             connection.close()
         else:
-            self._rest(connection)
+            self._rest(connection, now)
 
     def keep_alive_hinted(self, value: bytes) -> None:
         """See `Owner`."""
@@ -222,24 +226,18 @@ class EndpointPool:
         self.in_flight += 1
         self._stats.active += 1
 
-    def _rest(self, connection: UpstreamConnection) -> None:
-        connection.idle_since = now = self.clock.monotonic()
+    def _rest(self, connection: UpstreamConnection, now: float) -> None:
+        connection.idle_since = now
         self.wheel.set(connection, now + self._keep_alive)
         self._idle.append(connection)
         self._stats.idle += 1
         if self._queue:
             self._wake_next()
 
-    def _trusted(self, connection: UpstreamConnection) -> bool:
+    def _trusted(self, connection: UpstreamConnection, now: float) -> bool:
         if connection.closed or connection.transport.is_closing():
             return False
-        now = self.clock.monotonic()
-        limit = self._settings.max_age
-        return now - connection.idle_since < self._keep_alive and (limit is None or now - connection.opened_at <= limit)
-
-    def _too_old(self, connection: UpstreamConnection) -> bool:
-        limit = self._settings.max_age
-        return limit is not None and self.clock.monotonic() - connection.opened_at > limit
+        return self._max_age is None or now - connection.opened_at <= self._max_age
 
     def _closed_by_upstream(self, now: float, idle_since: float) -> None:
         """Twice closed at the same age is a habit; once may be a restart."""
@@ -269,7 +267,7 @@ class EndpointPool:
             async with asyncio.timeout(self._settings.queue_timeout):
                 while True:
                     await self._wait_in_queue()
-                    if (connection := self.take()) is not None or self._has_slot:
+                    if (connection := self.take(self.clock.monotonic())) is not None or self._has_slot:
                         return connection
         except TimeoutError:
             raise PoolExhausted(f"no connection to {self.target} came free in time") from None

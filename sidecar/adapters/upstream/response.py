@@ -149,8 +149,13 @@ class ResponseReader:
         self.head, self.length = reading
         self.framing = Framing.LENGTH
         self.keep_alive = True
+        rest = data[end:]
+        if rest and len(rest) == self.length:
+            self.pieces.append(rest)
+            self.complete = True
+            return b""
         self._begin_content(self.length)
-        return data[end:]
+        return rest
 
     def _read_head(self, data: bytes) -> bytes:
         """Give llhttp no more than this head, so that it is known where each message begins and ends."""
