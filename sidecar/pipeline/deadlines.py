@@ -23,12 +23,13 @@ NO_SLOT = 1 << 62
 class Deadlined:
     """Something with a deadline, in monotonic seconds; `inf` is none."""
 
-    __slots__ = ("deadline", "slot")
+    __slots__ = ("deadline", "looked_at", "slot")
 
     def __init__(self) -> None:
         self.deadline = inf
         self.slot = NO_SLOT
-        """The wheel's own."""
+        self.looked_at = inf
+        """When its slot comes up; like the slot, the wheel's own."""
 
     def expired(self) -> None:
         """The deadline has passed. It may be set anew here."""
@@ -50,7 +51,7 @@ class DeadlineWheel:
     def set(self, item: Deadlined, deadline: float) -> None:
         """Move the deadline of `item`; `inf` takes it away."""
         item.deadline = deadline
-        if deadline != inf and deadline < (item.slot - 1) * self.TICK:
+        if deadline < item.looked_at:
             self._place(item)
 
     def forget(self, item: Deadlined) -> None:
@@ -64,6 +65,7 @@ class DeadlineWheel:
         while self._order and self._order[0] * self.TICK <= now:
             for item in self._slots.pop(heapq.heappop(self._order)):
                 item.slot = NO_SLOT
+                item.looked_at = inf
                 if item.deadline <= now:
                     self._tell(item)
                 elif item.deadline != inf:
@@ -87,6 +89,7 @@ class DeadlineWheel:
     def _place(self, item: Deadlined) -> None:
         self._remove(item)
         item.slot = slot = int(item.deadline / self.TICK) + 1
+        item.looked_at = (slot - 1) * self.TICK
         members = self._slots.get(slot)
         if members is None:
             self._slots[slot] = {item}
@@ -100,6 +103,7 @@ class DeadlineWheel:
         if members is not None:
             members.discard(item)
         item.slot = NO_SLOT
+        item.looked_at = inf
 
     def _arm(self) -> None:
         if not self._order:

@@ -14,7 +14,7 @@ from tests.adapters.test_server_framing import BAD_CHUNKS, REFUSED
 from tests.support.readers import cut, disputed_request, every_byte, read_requests
 
 if TYPE_CHECKING:
-    from sidecar.core.http import RequestHead
+    from sidecar.adapters.server.incoming import Incoming
 
 GOOD = [case.sent for case in CASES.values()]
 BAD = [sent for case in (*REFUSED, *BAD_CHUNKS) if isinstance(sent := case.values[0], bytes)]
@@ -68,6 +68,6 @@ def test_arbitrary_octets_are_refused_the_same_however_they_are_cut(data: bytes,
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(streams(), PLACES), min_size=2, max_size=5))
 def test_what_was_read_before_changes_nothing(reads: list[tuple[bytes, list[int]]]) -> None:
-    memo: Memo[RequestHead] = Memo()
+    memo: Memo[Incoming] = Memo()
     for stream, places in [*reads, *reads]:
         assert read_requests(cut(stream, places), memo) == read_requests([stream])

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import atheris
 
 if TYPE_CHECKING:
-    from sidecar.core.http import RequestHead
+    from sidecar.adapters.server.incoming import Incoming
 
 with atheris.instrument_imports():
     from sidecar.pipeline.memo import Memo
     from tests.support.readers import disputed_request, every_byte, read_requests
 
-memo: Memo[RequestHead] = Memo()
+memo: Memo[Incoming] = Memo()
 
 
 def one_input(data: bytes) -> None:

@@ -17,8 +17,8 @@ from tests.support.messages import Malformed, take_request, take_response
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sidecar.adapters.server.incoming import Incoming
     from sidecar.adapters.upstream.response import Reading
-    from sidecar.core.http import RequestHead
     from tests.support.messages import Field
 
 LIMITS = ClientLimits(head_size=2048, header_count=20, target_size=256, body_size=10_000)
@@ -58,7 +58,7 @@ def every_byte(data: bytes) -> list[bytes]:
     return [data[at : at + 1] for at in range(len(data))]
 
 
-def read_requests(pieces: Sequence[bytes], memo: Memo[RequestHead] | None = None) -> list[ReadRequest]:
+def read_requests(pieces: Sequence[bytes], memo: Memo[Incoming] | None = None) -> list[ReadRequest]:
     """Feed the pieces as a connection would that answers nothing. `memo`: what was read before; nothing by default."""
     reader = RequestReader(LIMITS, memo if memo is not None else Memo())
     for piece in pieces:

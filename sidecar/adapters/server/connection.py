@@ -49,6 +49,9 @@ class Awaits(Enum):
     END = 6
 
 
+_NEXT_REQUEST = Awaits.NEXT_REQUEST
+
+
 class ClientConnection(asyncio.Protocol, Deadlined):
     """An `asyncio.Protocol`. Of its two deadlines, what the client sends and what it reads, the earlier is watched."""
 
@@ -60,6 +63,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         "_queue",
         "_read_until",
         "_reader",
+        "_requests_limited",
         "_served",
         "_stash",
         "_tunnel",
@@ -94,6 +98,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self._eof = False
         self._lingering = 0
         self._served = 0
+        self._requests_limited = context.limits.requests_per_connection is not None
 
     @property
     def idle(self) -> bool:
@@ -195,14 +200,12 @@ class ClientConnection(asyncio.Protocol, Deadlined):
 
     def _repeated(self, data: bytes) -> bool:
         """Take a request that was read before, to the letter, without reading it again; whether it was one."""
+        if self._awaits is not _NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
+            return False
         context = self.context
         incoming = context.memo.get(data)
-        if incoming is None or self._exchange is not None or self.drained is not None or self._queue:
-            return False
-        if not self._reader.at_rest or self.closing or context.draining:
-            return False
-        head = incoming.head
-        if head is None or context.limits.requests_per_connection is not None:
+        head = None if incoming is None else incoming.head
+        if incoming is None or head is None or context.draining or self._requests_limited:
             return False
         now = context.clock.monotonic()
         request_id = head.headers.index.get(b"x-request-id") or context.request_id()
@@ -277,7 +280,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         """Nothing is under way: the next request may come."""
         context = self.context
         context.rested(self)
-        self._awaits = Awaits.NEXT_REQUEST
+        self._awaits = _NEXT_REQUEST
         self._read_until = until = now + context.limits.keep_alive
         context.wheel.set(self, min(until, self._write_until))
 
@@ -366,8 +369,10 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self._ended(exchange)
         if self.closing or self.transport.is_closing():
             return
-        if self._queue:
-            self._next()
+        if not (self._queue or self._stash or self._reader.partial):
+            self._rest(self.context.clock.monotonic())
+            return
+        self._next()
         if self._stash and not self._reader.switching and len(self._queue) < self.context.limits.pipeline_depth:
             self._release()
         else:

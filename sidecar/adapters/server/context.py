@@ -45,6 +45,7 @@ class ServerContext:
     __slots__ = (
         "_access_log",
         "_connections",
+        "_crowded",
         "_date",
         "_date_second",
         "_ids",
@@ -75,6 +76,8 @@ class ServerContext:
         self.start = around.start
         self.via = via
         self.draining = False
+        self._crowded = False
+        """Whether more than half of the permitted connections are open."""
         self.empty = asyncio.Event()
         """Set while no client is connected."""
         self.empty.set()
@@ -102,6 +105,7 @@ class ServerContext:
         if len(self._connections) >= self.limits.connections and not self._shed():
             return False
         self._connections[connection] = None
+        self._count()
         self.stats.connections += 1
         self.empty.clear()
         return True
@@ -110,6 +114,7 @@ class ServerContext:
         """The connection is gone."""
         if connection in self._connections:
             del self._connections[connection]
+            self._count()
             self.stats.connections -= 1
             if not self._connections:
                 self.empty.set()
@@ -119,7 +124,7 @@ class ServerContext:
 
         Their order is kept only once it may soon be needed.
         """
-        if len(self._connections) * 2 > self.limits.connections and connection in self._connections:
+        if self._crowded and connection in self._connections:
             del self._connections[connection]
             self._connections[connection] = None
 
@@ -147,6 +152,9 @@ class ServerContext:
                 detail=error.detail,
             )
         )
+
+    def _count(self) -> None:
+        self._crowded = len(self._connections) * 2 > self.limits.connections
 
     def _shed(self) -> bool:
         for connection in self._connections:

@@ -83,11 +83,6 @@ class RequestReader:
         self.switching = False
 
     @property
-    def at_rest(self) -> bool:
-        """Whether the next octet begins a request."""
-        return not self.partial and self._current is None and not self.ended
-
-    @property
     def counting(self) -> bool:
         """Whether what comes is content that needs no parser."""
         return self._remaining >= 0

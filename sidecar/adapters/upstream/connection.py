@@ -293,12 +293,12 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             self._fail(ConnectionLost("given up"))
             return
         self._waiter = None
-        pieces = reader.pieces
-        if reader.framing is Framing.SWITCHED:
-            waiter.set_result((head, self._switch(reader)))
-        elif reader.complete and not reader.trailers:
+        if reader.complete and not reader.trailers and reader.framing is not Framing.SWITCHED:
+            pieces = reader.pieces
             waiter.set_result((head, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
             self._completed(reader)
+        elif reader.framing is Framing.SWITCHED:
+            waiter.set_result((head, self._switch(reader)))
         else:
             self._body = body = StreamBody(reader.length, self)
             waiter.set_result((head, body))

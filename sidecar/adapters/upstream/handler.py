@@ -146,12 +146,15 @@ class UpstreamHandler:
     def _head(self, request: Request, endpoint: NamedEndpoint) -> bytes:
         """The serialized request head; what all requests with the same head have in common is kept on it."""
         head, rewrite = request.head, request.rewrite
-        kept = head.onward
-        if type(kept) is not Onward or kept[:3] != (self, endpoint, rewrite):
-            kept = head.onward = self._make_onward(head, rewrite, endpoint)
-        if kept.is_plain:
-            return b"%bX-Request-Id: %b\r\n\r\n" % (kept.lines, request.request_id)
-        return b"%b%b\r\n" % (kept.lines, self._hop_lines(request))
+        onward = head.onward
+        if type(onward) is not Onward or onward.maker is not self:
+            onward = self._make_onward(head, rewrite, endpoint)
+        _, its_endpoint, its_rewrite, lines, is_plain = onward
+        if its_endpoint is not endpoint or its_rewrite is not rewrite:
+            _, _, _, lines, is_plain = self._make_onward(head, rewrite, endpoint)
+        if is_plain:
+            return b"%bX-Request-Id: %b\r\n\r\n" % (lines, request.request_id)
+        return b"%b%b\r\n" % (lines, self._hop_lines(request))
 
     def _make_onward(self, head: RequestHead, rewrite: Rewrite, endpoint: NamedEndpoint) -> Onward:
         host_line = b"Host: %b\r\n" % head.authority if self._preserve_host else self._host_line or endpoint.host_line
@@ -160,7 +163,8 @@ class UpstreamHandler:
             target = endpoint.base_path + target
         lines = self._forwarder.lines(head, target, host_line)
         is_plain = not self._forwarder.tells_client and OF_THIS_HOP.isdisjoint(head.headers.index)
-        return Onward(self, endpoint, rewrite, lines, is_plain)
+        head.onward = onward = Onward(self, endpoint, rewrite, lines, is_plain)
+        return onward
 
     def _hop_lines(self, request: Request) -> bytes:
         """The fields that this hop adds: request id, framing, upgrade, trailers, who the client is."""
