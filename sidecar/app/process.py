@@ -14,6 +14,7 @@ import uvloop
 
 from sidecar.adapters.config_file import load
 from sidecar.adapters.logs import LineSink, take_over_logging
+from sidecar.app.allocator import keep_freed_memory
 from sidecar.app.clock import RealClock
 from sidecar.app.routes import UnusableUpstream
 from sidecar.app.service import App, build, shown
@@ -39,6 +40,7 @@ def run(path: Path) -> int:
     sys.stderr.write(as_text(loaded.problems, loaded.source, loaded.text))
     if loaded.config is None:
         return MISCONFIGURED
+    keep_freed_memory()
     sink = LineSink()
     take_over_logging(sink.write)
     try:
