@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 PENDING_LIMIT = 4 * 1024 * 1024
 FLUSH_INTERVAL = 0.2
+OPENINGS_KEPT = 512
+LONGEST_KEPT = 1024
+"""Octets of a target whose opening is kept."""
 BATCH_LINES = 256
 """About 64 KiB of access log."""
 
@@ -104,7 +107,7 @@ class AccessLog:
     since 1970 UTC.
     """
 
-    __slots__ = ("_call_later", "_records", "_stamp", "_wall", "_write")
+    __slots__ = ("_call_later", "_openings", "_records", "_stamp", "_wall", "_write")
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class AccessLog:
         self._wall = wall
         self._stamp = Timestamp()
         self._records: list[tuple[float, ExchangeRecord]] = []
+        self._openings: dict[tuple[object, ...], str] = {}
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Take note of `record`, which must not change any more."""
@@ -133,21 +137,41 @@ class AccessLog:
         if not self._records:
             return
         records, self._records = self._records, []
-        stamp = self._stamp
-        lines = [access_line(stamp(at), record) for at, record in records]
+        stamp, opening = self._stamp, self._opening
+        lines = [access_line(stamp(at), opening(record), record) for at, record in records]
         self._write("".join(lines).encode("ascii"), len(lines))
 
+    def _opening(self, record: ExchangeRecord) -> str:
+        """`opening_of`, made once for requests that are alike."""
+        alike = record[:5]
+        known = self._openings.get(alike)
+        if known is None:
+            if len(record.target) > LONGEST_KEPT:
+                return opening_of(record)
+            if len(self._openings) >= OPENINGS_KEPT:
+                self._openings.clear()
+            known = self._openings[alike] = opening_of(record)
+        return known
 
-def access_line(stamp: str, record: ExchangeRecord) -> str:
-    """One ended line. Octets that are no UTF-8 appear as `\\xNN`; the rest of the bytes as the text they are."""
+
+def opening_of(record: ExchangeRecord) -> str:
+    """The members up to the duration, which depend on the record's first five fields."""
     target = quote(record.target.decode("utf-8", "backslashreplace"))
-    request_id = quote(record.request_id.decode("utf-8", "backslashreplace"))
     return (
-        f'{{"time":"{stamp}","level":"info","logger":"sidecar.access","message":"request",'
+        '"level":"info","logger":"sidecar.access","message":"request",'
         f'"route":{quote(record.route)},"method":{quote(record.method)},"target":{target},'
-        f'"status":{record.status},"source":"{record.source}","duration_ms":{record.duration * 1000:.3f},'
-        f'"bytes_sent":{record.bytes_sent},"request_id":{request_id},"client":{quote(record.client)}'
-        f"{_what_went_wrong(record) if record.reason or record.aborted else ''}}}\n"
+        f'"status":{record.status},"source":"{record.source}"'
+    )
+
+
+def access_line(stamp: str, opening: str, record: ExchangeRecord) -> str:
+    """One ended line. Octets that are no UTF-8 appear as `\\xNN`; the rest of the bytes as the text they are."""
+    _, _, _, _, _, duration, sent, identity, client, reason, _, aborted = record
+    request_id = quote(identity.decode("utf-8", "backslashreplace"))
+    wrong = _what_went_wrong(record) if reason or aborted else ""
+    return (
+        f'{{"time":"{stamp}",{opening},"duration_ms":{duration * 1000:.3f},'
+        f'"bytes_sent":{sent},"request_id":{request_id},"client":{quote(client)}{wrong}}}\n'
     )
 
 

@@ -300,12 +300,34 @@ def respond(error: ProxyError, request: Request | None, via: str) -> Response:
     """
     fixed = _fixed_parts(type(error), via)
     body = fixed.problem + _particulars(error, request)
-    lines = b"Content-Length: %d\r\n" % len(body)
-    if error.retry_after is not None:
-        lines = b"Retry-After: %d\r\n%b" % (max(1, math.ceil(error.retry_after)), lines)
+    lines = b"%bContent-Length: %d\r\n" % (_retry_line(error), len(body))
     if request is not None:
         lines += b"X-Request-Id: %b\r\n" % request.request_id
     return Response(fixed.head, body, source=error.source, extra=lines, prepared=fixed.prepared, error=error)
+
+
+class RepeatedAnswer:
+    """The answers to requests for one route that meet one error, as `respond` gives them: only the id differs.
+
+    For ids that the sidecar has given: they are plain text.
+    """
+
+    __slots__ = ("_fixed", "_lines", "_opening", "error")
+
+    def __init__(self, error: ProxyError, route_name: str, via: str) -> None:
+        self.error = error
+        self._fixed = fixed = _fixed_parts(type(error), via)
+        route = quote(route_name)
+        about = f', "detail": {quote(error.detail)}, "route": {route}, "circuit": {route}, "request_id": "'
+        self._opening = fixed.problem + about.encode()
+        self._lines = _retry_line(error)
+
+    def to(self, request_id: bytes) -> Response:
+        """The answer to one request."""
+        body = b'%b%b"}\n' % (self._opening, request_id)
+        lines = b"%bContent-Length: %d\r\nX-Request-Id: %b\r\n" % (self._lines, len(body), request_id)
+        fixed, error = self._fixed, self.error
+        return Response(fixed.head, body, source=error.source, extra=lines, prepared=fixed.prepared, error=error)
 
 
 class _Fixed(NamedTuple):
@@ -317,6 +339,11 @@ class _Fixed(NamedTuple):
 
 
 _known: dict[tuple[type[ProxyError], str], _Fixed] = {}
+
+
+def _retry_line(error: ProxyError) -> bytes:
+    """Retry-After, when it makes sense to ask again (RFC 9110 §10.2.3)."""
+    return b"" if error.retry_after is None else b"Retry-After: %d\r\n" % max(1, math.ceil(error.retry_after))
 
 
 def _fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:

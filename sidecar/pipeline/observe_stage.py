@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.http import STANDARD_METHODS
-from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, respond
+from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, RepeatedAnswer, respond
 from sidecar.pipeline.exchange import BodyEnd, Request, Source
 from sidecar.pipeline.record import ExchangeRecord
 
@@ -39,7 +39,7 @@ class Observer:
 class ObserveStage:
     """A `Handler` that never raises ProxyError: its callers get a response whatever happens."""
 
-    __slots__ = ("_inner", "_log", "_memory", "_monotonic", "_name", "_stats", "_via", "_via_line")
+    __slots__ = ("_inner", "_log", "_memory", "_monotonic", "_name", "_repeated", "_stats", "_via", "_via_line")
 
     def __init__(self, inner: Handler, observer: Observer, memory: Memory | None = None) -> None:
         self._inner = inner
@@ -49,6 +49,7 @@ class ObserveStage:
         self._log = observer.access_log
         self._monotonic = observer.clock.monotonic
         self._via = observer.via
+        self._repeated: RepeatedAnswer | None = None
         self._via_line = b"Via: 1.1 %b\r\n" % observer.via.encode()
 
     def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> bytes | Response | None:
@@ -57,28 +58,32 @@ class ObserveStage:
         if found is None:
             return None
         if isinstance(found, ProxyError):
-            return self._recalled_refusal(found, head, now, request_id, client)
+            return self._refused(found, Request(head, b"", request_id=request_id, started=now, client=client))
         stored, lines, source = found
+        label = source.label
+        method = head.method
         body = stored.body
         status = stored.head.status
         duration = self._monotonic() - now
         stats = self._stats
-        stats.requests[head.method, status, source.label] += 1
+        stats.requests[method, status, label] += 1
         stats.durations.observe(duration)
         if self._log is not None:
             self._log(
-                ExchangeRecord(
-                    self._name, head.method, head.target, status, source.label, duration, len(body), request_id, client
-                )
+                ExchangeRecord(self._name, method, head.target, status, label, duration, len(body), request_id, client)
             )
         return b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, body)
 
-    def _recalled_refusal(
-        self, error: ProxyError, head: RequestHead, now: float, request_id: bytes, client: str
-    ) -> Response:
-        request = Request(head, b"", request_id=request_id, started=now, client=client)
+    def _refused(self, error: ProxyError, request: Request) -> Response:
+        """The answer to a request that memory knows will be refused."""
         request.route_name = self._name
-        response = respond(error, request, self._via)
+        if b"x-request-id" in request.head.headers.index:
+            response = respond(error, request, self._via)
+        else:
+            repeated = self._repeated
+            if repeated is None or repeated.error is not error:
+                self._repeated = repeated = RepeatedAnswer(error, self._name, self._via)
+            response = repeated.to(request.request_id)
         self._answered(request, response)
         return response
 
@@ -136,14 +141,16 @@ class ObserveStage:
         stats.durations.observe(duration)
         if self._log is None:
             return
-        record = ExchangeRecord(
-            self._name, method, head.target, status, source, duration, sent, request.request_id, request.client
-        )
-        if end is not BodyEnd.COMPLETE:
-            error = _reason(end)
-            record = record._replace(reason=error.reason, detail=error.detail, aborted=True)
-        elif response.error is not None:
-            record = record._replace(reason=response.error.reason, detail=response.error.detail)
+        error = response.error if end is BodyEnd.COMPLETE else _reason(end)
+        target, request_id, client = head.target, request.request_id, request.client
+        if error is None:
+            record = ExchangeRecord(self._name, method, target, status, source, duration, sent, request_id, client)
+        else:
+            aborted = end is not BodyEnd.COMPLETE
+            why = error.reason, error.detail, aborted
+            record = ExchangeRecord(
+                self._name, method, target, status, source, duration, sent, request_id, client, *why
+            )
         self._log(record)
 
     def stream_over(self, request: Request, response: Response, sent: int, end: End) -> None:

@@ -18,6 +18,7 @@ from sidecar.adapters.logs import (
     Timestamp,
     TransitionLog,
     access_line,
+    opening_of,
     take_over_logging,
 )
 from sidecar.core.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
@@ -35,6 +36,10 @@ RECORD = ExchangeRecord(
     request_id=b"id-1",
     client="127.0.0.1:5000",
 )
+
+
+def line_of(record: ExchangeRecord, stamp: str = "now") -> str:
+    return access_line(stamp, opening_of(record), record)
 
 
 class Pipe:
@@ -128,8 +133,8 @@ def test_a_finished_request_is_one_json_line() -> None:
     ids=["refused", "left", "cut short"],
 )
 def test_what_went_wrong_is_said(changes: dict[str, Any], added: dict[str, Any]) -> None:
-    line = json.loads(access_line("now", RECORD._replace(**changes)))
-    assert {key: line[key] for key in line.keys() - json.loads(access_line("now", RECORD)).keys()} == added
+    line = json.loads(line_of(RECORD._replace(**changes)))
+    assert {key: line[key] for key in line.keys() - json.loads(line_of(RECORD)).keys()} == added
 
 
 HOSTILE = [bytes(range(256)), b'"},{"level":"error', b"\\u0041\\", b"\xff\xfe\x80", "é\u2028\U0001f600".encode(), b""]
@@ -139,7 +144,7 @@ HOSTILE = [bytes(range(256)), b'"},{"level":"error', b"\\u0041\\", b"\xff\xfe\x8
 def test_no_octets_break_a_line_or_forge_one(octets: bytes) -> None:
     text = octets.decode("latin-1")
     hostile = RECORD._replace(target=octets, request_id=octets, client=text, route=text, reason="x", detail=text)
-    line = access_line("now", hostile)
+    line = line_of(hostile)
     assert line.endswith("}\n")
     assert line.count("\n") == 1
     assert line.isascii()
@@ -172,7 +177,7 @@ def test_a_full_batch_is_due_at_once() -> None:
 
 
 def test_a_full_batch_is_about_64_kib() -> None:
-    assert 48 * 1024 < len(access_line("2025-11-24T16:00:00.250Z", RECORD)) * BATCH_LINES < 96 * 1024
+    assert 48 * 1024 < len(line_of(RECORD, "2025-11-24T16:00:00.250Z")) * BATCH_LINES < 96 * 1024
 
 
 def test_the_last_lines_are_flushed_at_shutdown(pipe: Pipe) -> None:

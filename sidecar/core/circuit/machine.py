@@ -10,6 +10,7 @@ no override, no mode and no listener: those are the circuit's (breaker.py).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -59,8 +60,8 @@ class Machine:
     """
 
     __slots__ = (
-        "_moved", "_period", "_ramp", "_random", "generation", "in_flight", "last_safe", "open_until", "probes",
-        "refs", "reopenings", "settings", "since", "state", "tally", "trip",
+        "_moved", "_period", "_ramp", "_random", "_refusal", "_said", "generation", "in_flight", "last_safe",
+        "open_until", "probes", "refs", "reopenings", "settings", "since", "state", "tally", "trip",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,9 @@ class Machine:
         self._random = random
         self._period = 0.0
         self._ramp: Ramp | None = None
+        self._refusal: Refusal | None = None
+        self._said = now, now
+        """From when until when an open circuit's refusal is the same."""
 
     @property
     def wide_open(self) -> bool:
@@ -102,8 +106,7 @@ class Machine:
             return Refusal(_CLOSED, "the circuit has just closed and admits a growing share of requests", 0.0)
         if self.state is _OPEN:
             if now < self.open_until:
-                why = self.trip.detail if self.trip is not None else "no reason recorded"
-                return Refusal(_OPEN, f"the circuit is open: {why}", self.open_until - now)
+                return self._while_open(now)
         elif now < self.probes.held_until:
             left = self.probes.held_until - now
             return Refusal(State.HALF_OPEN, "the circuit is half-open and the upstream asked to wait", left)
@@ -112,6 +115,16 @@ class Machine:
         if not safe and now < self.last_safe + self.settings.open_duration:
             return Refusal(self.state, "the circuit keeps its probe for a request with a safe method", 0.0)
         return None
+
+    def _while_open(self, now: float) -> Refusal:
+        """The refusal of an open circuit: the same object for as long as it says the same in whole seconds."""
+        since, until = self._said
+        if self._refusal is None or not since <= now < until:
+            why = self.trip.detail if self.trip is not None else "no reason recorded"
+            left = self.open_until - now
+            self._refusal = Refusal(_OPEN, f"the circuit is open: {why}", left)
+            self._said = now, self.open_until - math.ceil(left) + 1
+        return self._refusal
 
     def ask(self, now: float, *, safe: bool, describe: Describe | None) -> Permit | Refusal:
         """Admit or refuse; `describe` makes a sample of a request that is slow while in flight."""
@@ -211,7 +224,7 @@ class Machine:
         elif self.in_flight is None:
             self.in_flight = InFlight()
         else:
-            self.in_flight.check_at = now
+            self.in_flight.check_at = LONG_AGO
         self.settings = settings
         self.refs = refs
 
@@ -268,6 +281,7 @@ class Machine:
 
     def _move(self, move: Move, now: float) -> None:
         self.state = move.target
+        self._refusal = None
         self.generation += 1
         self.since = now
         self.tally.clear()

@@ -53,7 +53,7 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a request may not pass: the standing that refuses and the reason in words. `left` is seconds until asking
-    again makes sense.
+    again makes sense, exact when it was first said and good for `retry_after` since.
     """
 
     standing: Standing

@@ -465,6 +465,16 @@ def test_a_shorter_slow_after_applies_to_requests_in_flight_since(before: float 
     assert bench.state == "open"
 
 
+def test_what_is_overdue_by_a_shorter_slow_after_counts_at_that_instant() -> None:
+    bench = Bench(**SLOW)
+    for _ in range(4):
+        bench.admit(0.0)
+    bench.circuit.tick(1.0)
+    bench.circuit.reconfigure(replace(bench.circuit.settings, slow_after=0.5), {}, 1.0)
+    bench.circuit.tick(1.0)
+    assert bench.state == "open"
+
+
 def test_slow_rate_switched_off_forgets_what_is_in_flight() -> None:
     bench = Bench(**SLOW)
     permits = [bench.admit(0.0) for _ in range(4)]
