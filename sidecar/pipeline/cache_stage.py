@@ -120,12 +120,15 @@ class CacheStage:
         found = self._plain(request) or self._look_up(request)
         if isinstance(found, Response):
             return found
-        request.lookup = found
-        return self._refused_or_none(request, found)
+        response = self._refused_or_none(request, found)
+        if response is None:
+            request.lookup = found
+        return response
 
     def answer(self, request: Request) -> Coroutine[Any, Any, Response]:
         """The answer, whatever it takes. Raises what the inner handler raises when nothing stored stands in."""
-        found = request.lookup
+        # Taken, not kept: it leads back to the request.
+        found, request.lookup = request.lookup, None
         if isinstance(found, Trip):
             if self._collapser.collapses(found.asked):
                 return self._instead(found, self._together(found))
@@ -272,6 +275,8 @@ class CacheStage:
         response = self._stand_in(asked, error)
         if response is None:
             raise error
+        # Whoever shares the error holds it; its traceback would hold what waited for it.
+        error.__traceback__ = None
         return response
 
     def _stand_in(self, asked: Asked, error: ProxyError) -> Response | None:

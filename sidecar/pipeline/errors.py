@@ -298,6 +298,8 @@ def respond(error: ProxyError, request: Request | None, via: str) -> Response:
 
     Its head holds the fields that all answers to this kind of error share; what is its own stands in `extra`.
     """
+    # The response holds the error, whose traceback would hold all that the request passed, and the response.
+    error.__traceback__ = None
     fixed = _fixed_parts(type(error), via)
     body = fixed.problem + _particulars(error, request)
     lines = b"%bContent-Length: %d\r\n" % (_retry_line(error), len(body))

@@ -120,6 +120,8 @@ class Flight:
 
     def fail(self, error: ProxyError) -> None:
         """There will be no answer."""
+        # The futures hold the error; its traceback would hold this flight.
+        error.__traceback__ = None
         if not self._own.done():
             self._own.set_exception(error)
         for passenger in self._waiting():

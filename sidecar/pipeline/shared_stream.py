@@ -133,6 +133,8 @@ class SharedStream:
 
     def _finish(self, end: End) -> None:
         self.end = end
+        # It leads back to whoever holds this stream, and with it the body.
+        del self._deserted
         self._wake()
 
     def _wake(self) -> None:

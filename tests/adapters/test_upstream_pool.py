@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecar.adapters.upstream.pool import EndpointPool, Surroundings, Target
+from sidecar.app.clock import RealClock
+from sidecar.core.config import PoolSettings
+from sidecar.pipeline.deadlines import DeadlineWheel
+from sidecar.pipeline.stats import UpstreamStats
+from sidecar.pipeline.tasks import Tasks
 from tests.support.client import GOOD
+from tests.support.garbage import collected
 from tests.support.origin import AGAIN, CLOSE, GATE, HALF_CLOSE, OK, READ, READ_HEAD, RESET, STALL, Do, Script
 from tests.support.wire import turns
 
 if TYPE_CHECKING:
+    from sidecar.adapters.upstream.connection import UpstreamConnection
     from tests.conftest import StartOrigin, StartSidecar
 
 NOT_REUSED = {
@@ -247,6 +255,34 @@ async def test_a_client_that_leaves_the_queue_gives_its_place_back(
     assert (await clients[0].response()).status == 200
     assert (await clients[2].response()).status == 200
     assert origin.lines == ["GET /good", "GET /good"]
+
+
+async def test_a_connection_given_up_in_the_moment_in_which_it_stands_gives_its_slot_back(
+    start_origin: StartOrigin,
+) -> None:
+    class Impatient(EndpointPool):
+        __slots__ = ()
+
+        def connection_opened(self, connection: UpstreamConnection) -> None:
+            super().connection_opened(connection)
+            attempt.cancel()
+
+    origin = await start_origin()
+    tasks, clock = Tasks(), RealClock()
+    settings = PoolSettings(max_connections=1, queue_timeout=0.05)
+    around = Surroundings(clock, DeadlineWheel(clock), tasks.spawn, UpstreamStats("origin"), settings)
+    pool = Impatient(Target("127.0.0.1", origin.port), around)
+    with collected() as garbage:
+        attempt = asyncio.create_task(pool.connect(5.0))
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        await turns(5)
+
+    assert not garbage
+    # The first attempt is over and cannot be cancelled again.
+    connection = await pool.acquire(5.0)
+    connection.abort()
+    await turns(5)
 
 
 async def test_a_slot_comes_free_when_its_exchange_breaks(

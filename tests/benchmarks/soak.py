@@ -32,11 +32,14 @@ SETTLED = 60.0
 """Seconds after which memory should no longer grow."""
 GROWTH_ALLOWED = 5 * MIB
 DESCRIPTORS_ALLOWED = 8
+CONNECTIONS = 2 * WORKERS
+"""Slots for upstream connections: never too few while each one comes free again."""
 
 SETTINGS = {
     "timeouts": {"connect": "500ms", "first_byte": "2s", "idle": "2s", "total": "8s"},
     "breaker": {"open_duration": "300ms", "backoff": {"multiplier": 1.5, "max": "1s"}, "success_threshold": 1},
     "cache": {"mode": "standard", "stale_ttl": "10s"},
+    "pool": {"max_connections": CONNECTIONS},
 }
 
 
@@ -187,6 +190,8 @@ class Soak:
             self.figures.outcomes[str(response.status)] += 1
             if "proxy-status" not in response:
                 self.figures.wrong.append(f"{errand.target}: a {response.status} that nobody made")
+            elif response.get("proxy-status") == b"sidecar; error=connection_limit_reached":
+                self.figures.wrong.append(f"{errand.target}: slots for upstream connections are lost")
         elif errand.may_end_early and errand.expected.startswith(response.body):
             self.figures.outcomes["200"] += 1
         elif response.body != errand.expected or response.all("x-target") != [errand.target.encode()]:

@@ -161,14 +161,17 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self.context.wheel.forget(self)
         self.context.dismiss(self)
         self._queue.clear()
-        self._reader.eof(ClientGone("the client went away"))
+        self._reader.close(ClientGone("the client went away"))
         self._wake_writer()
         if self._tunnel is not None:
             self._tunnel.feed_end(None if exc is None else ClientGone("the client went away"))
-        if self._exchange is not None:
-            self._exchange.end()
-        if self._worker is not None:
-            self._worker.cancel()
+        # An exchange and a cancelled task's traceback lead back here: what ends them lets go of them, too.
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.end()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.cancel()
 
     def pause_writing(self) -> None:
         """The client does not read fast enough."""
@@ -355,6 +358,8 @@ class ClientConnection(asyncio.Protocol, Deadlined):
             self._exchange_ended(exchange)
             following = self._exchange
             if following is None:
+                # While nothing is to be done nothing of the last request is held.
+                del exchange
                 self._work = loop.create_future()
                 following = await self._work
             exchange = following

@@ -64,7 +64,6 @@ class Exchange:
         content = b"" if incoming.complete and not incoming.pieces else self._take_body()
         self.request = request = Request(head, content, request_id=request_id, started=now, client=connection.client)
         request.upgrade = incoming.upgrade
-        request.on_interim = self._send_interim
 
     def begin(self) -> bool:
         """Answer now, if that takes no waiting; whether it did."""
@@ -73,6 +72,7 @@ class Exchange:
         if response is not None:
             self._answer(response)
             return True
+        self.request.on_interim = self._send_interim
         if self.incoming.expects_continue and not self.incoming.pieces:
             self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
         return False
@@ -80,6 +80,7 @@ class Exchange:
     def end(self) -> None:
         """The client is gone: nothing of this exchange goes on."""
         self._stop_continue_timer()
+        self.request.on_interim = None
         if self.body is not None:
             self.body.close()
 
@@ -125,11 +126,15 @@ class Exchange:
                 self._answer(response)
             else:
                 await self._deliver(response, body)
-        except ProxyError:
+        except ProxyError as error:
+            # The body holds the error, and its traceback this frame with the body.
+            error.__traceback__ = None
             connection.reset()
         except Exception:
             log.exception("an exchange failed", extra={"request_id": self.request.request_id.decode("latin-1")})
             connection.reset()
+        finally:
+            self.request.on_interim = None
 
     async def _deliver(self, response: Response, body: Body) -> None:
         try:

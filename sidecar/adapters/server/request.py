@@ -126,6 +126,11 @@ class RequestReader:
             current, self._current = self._current, None
             current.finish(error)
 
+    def close(self, error: ProxyError) -> None:
+        """`eof`, for good: parser and reader hold each other, and only reference counts free at once."""
+        self.eof(error)
+        del self._parser
+
     # Reading
 
     def _read_head(self, data: bytes) -> bytes:

@@ -260,8 +260,16 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self._wake_writer()
         if self.busy:
             self._lost(exc)
+        self._reader.close()
         self._owner.wheel.forget(self)
         self._owner.connection_closed(self)
+
+    def given_up(self) -> None:
+        """Connecting was cancelled, perhaps when it just stood: the loop closes it then, and tells it nothing."""
+        self.connection_lost(None)
+        if hasattr(self, "transport"):
+            # A transport whose end is not told keeps its protocol.
+            del self.transport
 
     def pause_writing(self) -> None:
         """The upstream takes no more for now."""
@@ -294,7 +302,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             return
         self._waiter = None
         if reader.complete and not reader.trailers and reader.framing is not Framing.SWITCHED:
-            pieces = reader.pieces
+            # An idle connection does not hold the last body.
+            pieces, reader.pieces = reader.pieces, []
             waiter.set_result((head, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
             self._completed(reader)
         elif reader.framing is Framing.SWITCHED:
@@ -338,6 +347,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self._owner.exchange_ended(self, reusable=reusable)
 
     def _fail(self, error: ProxyError) -> None:
+        # Whoever is told holds the error; its traceback would hold what was read, and whom it is told.
+        error.__traceback__ = None
         self._stop_sending()
         self._interim = None
         waiter, self._waiter = self._waiter, None

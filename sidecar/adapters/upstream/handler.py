@@ -114,6 +114,8 @@ class UpstreamHandler:
                 head, body = await answer
             except ProxyError as error:
                 attempts[error.reason] += 1
+                # It holds the error, whose traceback holds this frame.
+                answer = None
                 if fresh or not _may_repeat(request, error):
                     _give_up(request.body)
                     raise

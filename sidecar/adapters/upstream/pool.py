@@ -205,22 +205,26 @@ class EndpointPool:
     # Details
 
     async def _connect(self) -> UpstreamConnection:
+        connection = UpstreamConnection(self)
+        try:
+            await self._open(connection)
+        except BaseException:
+            connection.given_up()
+            raise
+        return connection
+
+    async def _open(self, connection: UpstreamConnection) -> None:
         loop = asyncio.get_running_loop()
         target = self.target
         context = target.tls() if target.tls is not None else None
         if target.port is None:
-            _, connection = await loop.create_unix_connection(
-                lambda: UpstreamConnection(self), target.address, ssl=context, server_hostname=target.server_name
+            await loop.create_unix_connection(
+                lambda: connection, target.address, ssl=context, server_hostname=target.server_name
             )
         else:
-            _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self),
-                target.address,
-                target.port,
-                ssl=context,
-                server_hostname=target.server_name,
+            await loop.create_connection(
+                lambda: connection, target.address, target.port, ssl=context, server_hostname=target.server_name
             )
-        return connection
 
     def _now_in_flight(self) -> None:
         self.in_flight += 1

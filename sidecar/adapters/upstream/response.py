@@ -140,6 +140,10 @@ class ResponseReader:
             raise ConnectionLost("the upstream closed the connection before its response was complete")
         self.complete = True
 
+    def close(self) -> None:
+        """Nothing more will be fed: parser and reader hold each other no longer."""
+        self._parser = None
+
     def _recall(self, data: bytes) -> bytes:
         """Take the head from memory, if one with exactly these octets was read before; what follows it."""
         end = data.find(END_OF_HEAD) + len(END_OF_HEAD)

@@ -1,0 +1,117 @@
+"""What a request leaves behind is freed when it is over, without the garbage collector.
+
+Content hangs on requests, answers and errors: were they to hold each other, megabytes would wait for a collection.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.garbage import collected
+from tests.support.origin import AGAIN, CLOSE, OK, READ, RESET, STALL, WELL_BEHAVED, Script
+from tests.support.wire import turns
+
+if TYPE_CHECKING:
+    from tests.conftest import StartOrigin, StartSidecar
+    from tests.support.running import InProcess
+
+LARGE = 600_000
+GET = b"GET /thing HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /thing HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % LARGE
+UPLOAD = b"POST /thing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEAD_OF_LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+STALE_AT_ONCE = b'HTTP/1.1 200 OK\r\nCache-Control: max-age=0\r\nETag: "a"\r\nContent-Length: 3\r\n\r\nabc'
+HEAD_OF_STORED = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\n\r\n"
+CACHED = {"cache": {"mode": "standard", "max_entry_size": "1MiB", "stale_ttl": "60s"}}
+FORCED_OPEN = {"mode": "forced_open", "reason": "test", "actor": "test"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the origin does on each connection, and what each of a few clients sends."""
+
+    scripts: tuple[Script, ...]
+    requests: tuple[bytes, ...] = (GET, GET, GET)
+    leaves: bool = False
+    """The clients leave once the origin has heard of them."""
+    upstream: dict[str, Any] = field(default_factory=dict)
+    forced_open: bool = False
+
+
+CASES = {
+    "an answer in one read": Case((WELL_BEHAVED,)),
+    "an answer in many reads": Case(((READ, HEAD_OF_LARGE, b"x" * LARGE, AGAIN),)),
+    "an answer in chunks": Case(((READ, CHUNKED, b"3\r\nabc\r\n", b"0\r\n\r\n", AGAIN),)),
+    "an answer that ends with its connection": Case(((READ, b"HTTP/1.1 200 OK\r\n\r\nabc", CLOSE),)),
+    "an interim answer": Case(((READ, b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", OK, AGAIN),)),
+    "content in many reads": Case((WELL_BEHAVED,), (POST + b"x" * LARGE,) * 2),
+    "content in chunks": Case((WELL_BEHAVED,), (UPLOAD + b"3\r\nabc\r\n0\r\n\r\n",) * 2),
+    "an answer that is cut": Case(((READ, HEAD_OF_LARGE, b"x" * 1000, RESET),), (GET,)),
+    "an answer that is cut while it is shared": Case(
+        ((READ, HEAD_OF_STORED % LARGE, b"x" * 1000, RESET),), (GET,), upstream=CACHED
+    ),
+    "an answer that is nonsense": Case(((READ, b"nonsense\r\n\r\n", CLOSE),)),
+    "a connection that had died": Case(((READ, OK, READ, CLOSE), WELL_BEHAVED)),
+    "a client that leaves before the answer": Case(((READ, STALL),), (GET,), leaves=True),
+    "a client that leaves during the answer": Case(((READ, HEAD_OF_LARGE, b"x", STALL),), (GET,), leaves=True),
+    "a client that leaves during its request": Case(((STALL,),), (POST + b"x",), leaves=True),
+    "an answer that is stored": Case(((READ, HEAD_OF_STORED % 3, b"abc", AGAIN),), upstream=CACHED),
+    "an answer that is stored from many reads": Case(
+        ((READ, HEAD_OF_STORED % LARGE, b"x" * LARGE, AGAIN),), upstream=CACHED
+    ),
+    "a miss that is not stored": Case((WELL_BEHAVED,), upstream=CACHED),
+    "a stale answer in the place of a failure": Case(((READ, STALE_AT_ONCE, CLOSE), (READ, RESET)), upstream=CACHED),
+    "an open circuit": Case((WELL_BEHAVED,), forced_open=True),
+    "an open circuit behind a cache": Case((WELL_BEHAVED,), upstream=CACHED, forced_open=True),
+    "an open circuit, and content": Case((WELL_BEHAVED,), (UPLOAD + b"3\r\nabc\r\n0\r\n\r\n",), forced_open=True),
+    "a malformed request": Case((WELL_BEHAVED,), (b"GET /\r\n\r\n",)),
+}
+
+
+async def _ask(sidecar: InProcess, case: Case) -> None:
+    """Every request on one connection while it lasts, and then on another."""
+    client = await sidecar.connect()
+    for request in case.requests:
+        await client.send(request)
+        if case.leaves:
+            await turns(20)
+            break
+        with suppress(AssertionError):  # where the answer is cut
+            await client.response()
+        if client.ended:
+            client = await sidecar.connect()
+    sidecar.hang_up()
+    sidecar.clients.clear()
+    assert await sidecar.is_quiet()
+    await turns(20)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+async def test_a_request_leaves_nothing_to_the_garbage_collector(
+    case: Case, start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    sidecar = await start_sidecar(await start_origin(*case.scripts), upstream=case.upstream)
+    if case.forced_open:
+        await sidecar.api("PUT", "/v1/circuits/all/override", FORCED_OPEN)
+    await _ask(sidecar, case)
+
+    with collected() as garbage:
+        await _ask(sidecar, case)
+
+    assert not garbage
+
+
+async def test_an_upstream_that_refuses_connections_leaves_nothing_either(start_sidecar: StartSidecar) -> None:
+    sidecar = await start_sidecar("http://127.0.0.1:9")
+    case = Case(())
+    await _ask(sidecar, case)
+
+    with collected() as garbage:
+        await _ask(sidecar, case)
+
+    assert not garbage
