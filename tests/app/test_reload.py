@@ -97,6 +97,25 @@ async def test_requests_in_flight_on_a_removed_route_finish(start_origin: StartO
     await slow.ended()
 
 
+async def test_a_request_that_repeats_itself_goes_where_it_is_sent_now(
+    start_origin: StartOrigin, configure: Configure
+) -> None:
+    old, new = await start_origin(), await start_origin()
+    sidecar = await configure(written({"shop": upstream(old)}))
+    client = await sidecar.connect()
+    for _ in range(3):
+        assert (await client.exchange(b"GET /shop/ HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+
+    await sidecar.reload(written({"shop": upstream(new)}))
+    for _ in range(2):
+        assert (await client.exchange(b"GET /shop/ HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+
+    assert (len(old.requests), len(new.requests)) == (3, 2)
+    seen = [*old.requests, *new.requests]
+    assert [request.get("host") for request in seen] == [*[old.url[7:].encode()] * 3, *[new.url[7:].encode()] * 2]
+    assert len({request.get("x-request-id") for request in seen}) == 5
+
+
 async def test_the_series_of_a_removed_route_disappear(start_origin: StartOrigin, configure: Configure) -> None:
     origin = await start_origin()
     sidecar = await configure(written({"gone": upstream(origin), "stays": upstream(origin)}))

@@ -24,7 +24,8 @@ WARM_UP_SECONDS = 1
 @dataclass(frozen=True, slots=True)
 class Case:
     """One kind of request. `of_circuit`: only a proxy that has an open circuit can answer it; `refused`: a refusal is
-    the right answer; `hanging`: so many clients meanwhile hold half a request's head.
+    the right answer; `hanging`: so many clients meanwhile hold half a request's head; `varied`: each request has a
+    trace id of its own, so that nothing known of the one before helps.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     of_circuit: bool = False
     refused: bool = False
     hanging: int = 0
+    varied: bool = False
 
     def port(self, peer: Peer) -> int | None:
         """Where to ask this peer for it; None when it cannot answer this case."""
@@ -44,7 +46,9 @@ class Case:
 
 CASES = (
     Case("proxied-1k", "/no-store/1k"),
+    Case("proxied-1k-varied", "/no-store/1k", varied=True),
     Case("cached-1k", "/fresh/1k", cached=True),
+    Case("cached-1k-varied", "/fresh/1k", cached=True, varied=True),
     Case("proxied-100k", "/no-store/100k"),
     Case("proxied-10m", "/no-store/10m"),
     Case("refused", "/doomed/no-store/1k", of_circuit=True, refused=True),
@@ -95,6 +99,7 @@ def measure(case: Case, peer: Peer, *, core: int, seconds: int, folder: Path) ->
             seconds=seconds,
             connections=case.connections,
             folder=folder,
+            varied=case.varied,
         )
         cpu = peer.process.cpu_seconds() - before
     memory = peer.process.memory()

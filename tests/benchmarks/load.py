@@ -24,6 +24,13 @@ done = function(summary, latency, requests)
     e.connect + e.read + e.write + e.timeout, e.status))
 end
 """
+VARY_SCRIPT = """
+local asked = 0
+request = function()
+  asked = asked + 1
+  return wrk.format(nil, nil, {["Traceparent"] = string.format("00-%032x-%016x-01", asked, asked)})
+end
+"""
 READ_SIZE = 1 << 20
 
 
@@ -39,10 +46,10 @@ class LoadResult:
     refused: int
 
 
-def run_wrk(url: str, *, core: int, seconds: int, connections: int, folder: Path) -> LoadResult:
-    """Load `url` over keep-alive connections from one thread on `core`."""
-    script = folder / "report.lua"
-    script.write_text(REPORT_SCRIPT, "ascii")
+def run_wrk(url: str, *, core: int, seconds: int, connections: int, folder: Path, varied: bool = False) -> LoadResult:
+    """Load `url` over keep-alive connections from one thread on `core`. `varied`: no two requests are the same."""
+    script = folder / "load.lua"
+    script.write_text(REPORT_SCRIPT + (VARY_SCRIPT if varied else ""), "ascii")
     argv = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", WRK_TIMEOUT]
     done = subprocess.run(
         [*argv, "-s", str(script), url], check=True, capture_output=True, text=True, timeout=seconds + 30
