@@ -10,14 +10,13 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, cast
 
 from sidecar.adapters.server import response as wire
 from sidecar.adapters.server.exchange import Exchange
+from sidecar.adapters.server.patience import NEXT_REQUEST, Awaits, Patience
 from sidecar.adapters.server.request import RequestReader
-from sidecar.pipeline.deadlines import Deadlined
 from sidecar.pipeline.errors import ClientGone, ClientTooSlow, ProxyError, TooManyConnections, respond
 from sidecar.pipeline.streams import StreamBody
 
@@ -29,39 +28,20 @@ SLICE = 16 * 1024
 """Octets parsed at a time, so that one read cannot become thousands of pipelined requests."""
 HALF_CLOSE_GRACE = 0.5
 """Seconds that an answer may still take after the client closed its side: most who do that are gone."""
-SLOWEST_BODY = 500
-"""Octets per second that content must come at in the long run: trickling earns no more time than that."""
 LINGER = 2.0
 """Seconds that a refused client may go on sending, so that it gets to read its answer; and octets, below."""
 LINGER_OCTETS = 4 * 1024 * 1024
 _RESET = struct.pack("ii", 1, 0)
 
 
-class Awaits(Enum):
-    """What the client owes, and so what it means when it does not come in time."""
-
-    NOTHING = 0
-    FIRST_HEAD = 1
-    HEAD = 2
-    NEXT_REQUEST = 3
-    BODY = 4
-    TUNNEL = 5
-    END = 6
-
-
-_NEXT_REQUEST = Awaits.NEXT_REQUEST
-
-
-class ClientConnection(asyncio.Protocol, Deadlined):
+class ClientConnection(asyncio.Protocol, Patience):
     """An `asyncio.Protocol`. Of its two deadlines, what the client sends and what it reads, the earlier is watched."""
 
     __slots__ = (
-        "_awaits",
         "_eof",
         "_exchange",
         "_lingering",
         "_queue",
-        "_read_until",
         "_reader",
         "_requests_limited",
         "_served",
@@ -69,10 +49,8 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         "_tunnel",
         "_work",
         "_worker",
-        "_write_until",
         "client",
         "closing",
-        "context",
         "drained",
         "transport",
     )
@@ -80,8 +58,7 @@ class ClientConnection(asyncio.Protocol, Deadlined):
     transport: asyncio.Transport
 
     def __init__(self, context: ServerContext) -> None:
-        super().__init__()
-        self.context = context
+        super().__init__(context)
         self.client = ""
         self.closing = False
         self._reader = RequestReader(context.limits, context.memo)
@@ -92,8 +69,6 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         self._work: asyncio.Future[Exchange] | None = None
         """What the worker waits for, when it has nothing to do."""
         self.drained: asyncio.Future[None] | None = None
-        self._awaits = Awaits.NOTHING
-        self._read_until = self._write_until = inf
         self._stash = b""
         self._eof = False
         self._lingering = 0
@@ -176,34 +151,41 @@ class ClientConnection(asyncio.Protocol, Deadlined):
     def pause_writing(self) -> None:
         """The client does not read fast enough."""
         self.drained = asyncio.get_running_loop().create_future()
-        self._write_until = self.context.clock.monotonic() + self.context.limits.write_timeout
-        self._watch()
+        self._must_read(self.context.limits.write_timeout)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._write_until = inf
+        self._must_read(inf)
         self._wake_writer()
         if self._exchange is None:
             self._next()
 
-    def expired(self) -> None:
-        """One deadline has passed; the other, if any, is watched on."""
-        now = self.context.clock.monotonic()
-        if self._write_until <= now:
-            self.context.stats.rejected["write_timeout"] += 1
-            self.reset()
-        elif self._read_until <= now:
-            self._read_until = inf
-            self._too_late(self._awaits)
-            self._watch()
+    # What patience ends with
+
+    def _too_slow(self) -> None:
+        self.context.stats.rejected["write_timeout"] += 1
+        self.reset()
+
+    def _too_late(self, awaited: Awaits) -> None:
+        if self._exchange is not None and awaited not in (Awaits.BODY, Awaits.END, Awaits.TUNNEL):
+            # The request came in time; its deadline was left standing because moving it has a price.
+            return
+        error = ClientTooSlow("the client did not send its request in time")
+        if awaited is Awaits.BODY:
+            self.context.stats.rejected[error.reason] += 1
+            self._reader.eof(error)
+        elif awaited in (Awaits.HEAD, Awaits.FIRST_HEAD) and self._reader.partial:
+            self._refuse(error)
+        elif awaited is Awaits.END:
+            self.transport.abort()
         else:
-            self._watch()
+            self.transport.close()
 
     # Reading
 
     def _repeated(self, data: bytes) -> bool:
         """Take a request that was read before, to the letter, without reading it again; whether it was one."""
-        if self._awaits is not _NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
+        if self._awaits is not NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
             return False
         context = self.context
         incoming = context.memo.get(data)
@@ -283,42 +265,9 @@ class ClientConnection(asyncio.Protocol, Deadlined):
         """Nothing is under way: the next request may come."""
         context = self.context
         context.rested(self)
-        self._awaits = _NEXT_REQUEST
+        self._awaits = NEXT_REQUEST
         self._read_until = until = now + context.limits.keep_alive
         context.wheel.set(self, min(until, self._write_until))
-
-    def _await(self, what: Awaits, seconds: float) -> None:
-        self._awaits = what
-        self._read_until = self.context.clock.monotonic() + seconds
-        self._watch()
-
-    def _await_body(self, body: StreamBody, received: int) -> None:
-        if not body.flowing:
-            self._await(Awaits.BODY, inf)
-        elif self._awaits is not Awaits.BODY or self._read_until == inf:
-            self._await(Awaits.BODY, self.context.limits.body_timeout)
-        else:
-            latest = self.context.clock.monotonic() + self.context.limits.body_timeout
-            self._read_until = min(latest, self._read_until + received / SLOWEST_BODY)
-            self._watch()
-
-    def _watch(self) -> None:
-        self.context.wheel.set(self, min(self._read_until, self._write_until))
-
-    def _too_late(self, awaited: Awaits) -> None:
-        if self._exchange is not None and awaited not in (Awaits.BODY, Awaits.END, Awaits.TUNNEL):
-            # The request came in time; its deadline was left standing because moving it has a price.
-            return
-        error = ClientTooSlow("the client did not send its request in time")
-        if awaited is Awaits.BODY:
-            self.context.stats.rejected[error.reason] += 1
-            self._reader.eof(error)
-        elif awaited in (Awaits.HEAD, Awaits.FIRST_HEAD) and self._reader.partial:
-            self._refuse(error)
-        elif awaited is Awaits.END:
-            self.transport.abort()
-        else:
-            self.transport.close()
 
     # Answering
 
