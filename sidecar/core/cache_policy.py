@@ -93,13 +93,6 @@ RequestDecision: TypeAlias = Serve | Revalidate | Fetch | Unavailable
 """For a request that does not bypass the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServeStale:
-    """The upstream cannot answer: `stored` stands in."""
-
-    stored: StoredResponse
-
-
 def bypass(
     head: RequestHead, directives: RequestDirectives, rules: RouteRules, *, has_content: bool, upgrades: bool
 ) -> Bypass | None:
@@ -193,17 +186,15 @@ def _miss(reason: Forward, directives: RequestDirectives) -> Fetch | Unavailable
     return Unavailable() if directives.only_if_cached else _FETCH[reason]
 
 
-def on_failure(
-    stored: StoredResponse, directives: RequestDirectives, rules: RouteRules, now: float
-) -> ServeStale | None:
+def stands_in(stored: StoredResponse, directives: RequestDirectives, rules: RouteRules, now: float) -> bool:
     """Whether `stored`, which the request may use, stands in for an upstream that cannot answer (cache.md 17, 18)."""
     if stored.head.status in rules.failures or not accepted(stored, directives, now):
-        return None
+        return False
     staleness = now - stored.expires_at
     forbidden = stored.rules.always_validate or (staleness >= 0 and stored.rules.strict)
     if forbidden and rules.settings.stale_policy is not StalePolicy.ALWAYS:
-        return None
-    return ServeStale(stored) if staleness <= stale_allowance(stored, rules) else None
+        return False
+    return staleness <= stale_allowance(stored, rules)
 
 
 def stale_allowance(stored: StoredResponse, rules: RouteRules) -> float:

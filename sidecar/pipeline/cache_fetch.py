@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from sidecar.core.cache_policy import on_failure
+from sidecar.core.cache_policy import stands_in
 from sidecar.core.cache_status import Forward, Forwarded
 from sidecar.core.cacheability import (
     Mismatch,
@@ -129,7 +129,7 @@ class CacheFetch:
     def _replaced(self, trip: Trip, response: Response, now: float) -> Delivered | None:
         """The stored answer in the place of one that says that the upstream failed (cache.md 17)."""
         stored = trip.stored
-        if stored is None or on_failure(stored, trip.asked.directives, self._rules, now) is None:
+        if stored is None or not stands_in(stored, trip.asked.directives, self._rules, now):
             return None
         self._surroundings.spawn(_drain_quietly(response.body), name="drain a failed answer")
         answer = self._answers.hit(trip.asked.head, stored, now, UPSTREAM_ERROR)

@@ -19,8 +19,8 @@ from sidecar.core.cache_policy import (
     Unavailable,
     bypass,
     may_use,
-    on_failure,
     on_request,
+    stands_in,
 )
 from sidecar.core.cache_status import Forward, Forwarded, detail_parameter
 from sidecar.core.cacheability import never_stored
@@ -182,7 +182,7 @@ class CacheStage:
 
     def _stands_in(self, stored: StoredResponse, now: float) -> bool:
         """Whether the circuit certainly refuses, which counts, and the stale answer may be used then."""
-        if on_failure(stored, NO_REQUEST_DIRECTIVES, self._route.rules, now) is None:
+        if not stands_in(stored, NO_REQUEST_DIRECTIVES, self._route.rules, now):
             return False
         return self._surroundings.circuit.refuses(now, safe=True)
 
@@ -221,7 +221,7 @@ class CacheStage:
         stored, asked = trip.stored, trip.asked
         if stored is None or not self._surroundings.circuit.probing(now):
             return None
-        if on_failure(stored, asked.directives, self._route.rules, now) is None:
+        if not stands_in(stored, asked.directives, self._route.rules, now):
             return None
         self._refresh.behind(trip)
         return self._answers.hit(asked.head, stored, now, CIRCUIT_OPEN)
@@ -287,7 +287,7 @@ class CacheStage:
         rules, now = self._route.rules, self._clock.monotonic()
         if stored is None or not may_use(stored, asked.head.headers, rules):
             return None
-        if on_failure(stored, asked.directives, rules, now) is None:
+        if not stands_in(stored, asked.directives, rules, now):
             return None
         return self._answers.hit(asked.head, stored, now, _detail(error))
 

@@ -14,13 +14,12 @@ from sidecar.core.cache_policy import (
     Revalidate,
     RouteRules,
     Serve,
-    ServeStale,
     Unavailable,
     bypass,
     may_use,
-    on_failure,
     on_request,
     stale_allowance,
+    stands_in,
 )
 from sidecar.core.cache_status import Forward
 from sidecar.core.config import CacheMode, CacheSettings, StalePolicy
@@ -183,9 +182,7 @@ def test_no_decision_goes_beyond_what_the_rules_allow(
         behind = decision.refresh and (background or (window is not None and staleness <= window))
         assert staleness < 0 or not rules.strict or behind
         assert fresh_enough or behind or staleness <= directives.max_stale or staleness == -directives.min_fresh
-    stand_in = on_failure(stored, directives, route, now)
-    if stand_in is not None:
-        assert stand_in == ServeStale(stored)
+    if stands_in(stored, directives, route, now):
         assert wanted
         assert status != 503
         own = rules.stale_if_error
