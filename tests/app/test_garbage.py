@@ -5,12 +5,15 @@ Content hangs on requests, answers and errors: were they to hold each other, meg
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.adapters.server.exchange import Exchange
+from sidecar.adapters.upstream.response import ResponseReader
 from tests.support.garbage import collected
 from tests.support.origin import AGAIN, CLOSE, OK, READ, RESET, STALL, WELL_BEHAVED, Script
 from tests.support.wire import turns
@@ -26,6 +29,7 @@ UPLOAD = b"POST /thing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n
 HEAD_OF_LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 STALE_AT_ONCE = b'HTTP/1.1 200 OK\r\nCache-Control: max-age=0\r\nETag: "a"\r\nContent-Length: 3\r\n\r\nabc'
+STALE_MEANWHILE = STALE_AT_ONCE.replace(b"max-age=0", b"max-age=0, stale-while-revalidate=60")
 HEAD_OF_STORED = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\n\r\n"
 CACHED = {"cache": {"mode": "standard", "max_entry_size": "1MiB", "stale_ttl": "60s"}}
 FORCED_OPEN = {"mode": "forced_open", "reason": "test", "actor": "test"}
@@ -39,14 +43,19 @@ class Case:
     requests: tuple[bytes, ...] = (GET, GET, GET)
     leaves: bool = False
     """The clients leave once the origin has heard of them."""
+    resets: bool = False
+    """And that abruptly."""
     upstream: dict[str, Any] = field(default_factory=dict)
     forced_open: bool = False
+    anew: bool = False
+    """What is stored is forgotten before the look at what is left."""
 
 
 CASES = {
     "an answer in one read": Case((WELL_BEHAVED,)),
     "an answer in many reads": Case(((READ, HEAD_OF_LARGE, b"x" * LARGE, AGAIN),)),
     "an answer in chunks": Case(((READ, CHUNKED, b"3\r\nabc\r\n", b"0\r\n\r\n", AGAIN),)),
+    "an answer in chunks, and then the end": Case(((READ, CHUNKED, b"3\r\nabc\r\n", b"0\r\n\r\n", CLOSE),)),
     "an answer that ends with its connection": Case(((READ, b"HTTP/1.1 200 OK\r\n\r\nabc", CLOSE),)),
     "an interim answer": Case(((READ, b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", OK, AGAIN),)),
     "content in many reads": Case((WELL_BEHAVED,), (POST + b"x" * LARGE,) * 2),
@@ -60,12 +69,14 @@ CASES = {
     "a client that leaves before the answer": Case(((READ, STALL),), (GET,), leaves=True),
     "a client that leaves during the answer": Case(((READ, HEAD_OF_LARGE, b"x", STALL),), (GET,), leaves=True),
     "a client that leaves during its request": Case(((STALL,),), (POST + b"x",), leaves=True),
-    "an answer that is stored": Case(((READ, HEAD_OF_STORED % 3, b"abc", AGAIN),), upstream=CACHED),
+    "a client that resets during its request": Case(((STALL,),), (POST + b"x",), leaves=True, resets=True),
+    "an answer that is stored": Case(((READ, HEAD_OF_STORED % 3, b"abc", AGAIN),), upstream=CACHED, anew=True),
     "an answer that is stored from many reads": Case(
-        ((READ, HEAD_OF_STORED % LARGE, b"x" * LARGE, AGAIN),), upstream=CACHED
+        ((READ, HEAD_OF_STORED % LARGE, b"x" * LARGE, AGAIN),), upstream=CACHED, anew=True
     ),
     "a miss that is not stored": Case((WELL_BEHAVED,), upstream=CACHED),
     "a stale answer in the place of a failure": Case(((READ, STALE_AT_ONCE, CLOSE), (READ, RESET)), upstream=CACHED),
+    "a refresh in the background that fails": Case(((READ, STALE_MEANWHILE, CLOSE), (READ, RESET)), upstream=CACHED),
     "an open circuit": Case((WELL_BEHAVED,), forced_open=True),
     "an open circuit behind a cache": Case((WELL_BEHAVED,), upstream=CACHED, forced_open=True),
     "an open circuit, and content": Case((WELL_BEHAVED,), (UPLOAD + b"3\r\nabc\r\n0\r\n\r\n",), forced_open=True),
@@ -80,6 +91,9 @@ async def _ask(sidecar: InProcess, case: Case) -> None:
         await client.send(request)
         if case.leaves:
             await turns(20)
+            if case.resets:
+                client.reset()
+                await turns(20)
             break
         with suppress(AssertionError):  # where the answer is cut
             await client.response()
@@ -99,6 +113,8 @@ async def test_a_request_leaves_nothing_to_the_garbage_collector(
     if case.forced_open:
         await sidecar.api("PUT", "/v1/circuits/all/override", FORCED_OPEN)
     await _ask(sidecar, case)
+    if case.anew:
+        await sidecar.api("DELETE", "/v1/cache?route=all")
 
     with collected() as garbage:
         await _ask(sidecar, case)
@@ -115,3 +131,18 @@ async def test_an_upstream_that_refuses_connections_leaves_nothing_either(start_
         await _ask(sidecar, case)
 
     assert not garbage
+
+
+async def test_connections_at_rest_hold_nothing_of_their_last_exchange(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    sidecar = await start_sidecar(await start_origin(WELL_BEHAVED))
+    client = await sidecar.connect()
+    await client.exchange(UPLOAD + b"3\r\nabc\r\n0\r\n\r\n")
+    await turns(20)
+
+    gc.collect()
+    alive = gc.get_objects()
+    assert not [each for each in alive if isinstance(each, Exchange)]
+    readers = [each for each in alive if isinstance(each, ResponseReader)]
+    assert [reader.pieces for reader in readers] == [[]]
