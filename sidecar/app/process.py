@@ -64,15 +64,20 @@ async def _serve(config: Config, sink: LineSink) -> int:
     for name, addresses in app.addresses.items():
         for address in addresses:
             log.info("%s listens on %s", name, shown(address), extra={"listener": name, "address": shown(address)})
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_rarely()
     await signals.ended.wait()
     log.info("draining")
     drained = await app.drain(signals.hurried)
     await app.stop(signals.hurried)
     log.info("drained" if drained else "ended before everything was answered")
     return DRAINED if drained else FAILED
+
+
+def collect_rarely() -> None:
+    """Take what there is now out of the garbage collector's hands, and call it in seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _not_started(reason: str) -> int:
