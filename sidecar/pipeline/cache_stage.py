@@ -100,7 +100,7 @@ class CacheStage:
         """See `Memory`: what `_plain` would answer to a request that is nothing but this head."""
         if head.method != "GET" or not self._is_plain or not self._needs_thought.isdisjoint(head.headers.index):
             return None
-        if withheld(head.headers):
+        if b"connection" in head.headers.index and withheld(head.headers):
             return None
         variants = self._store.get(self._route.space.key(head))
         if not variants:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sidecar.core.http import STANDARD_METHODS
 from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, RepeatedAnswer, respond
@@ -58,34 +58,53 @@ class ObserveStage:
         if found is None:
             return None
         if isinstance(found, ProxyError):
-            return self._refused(found, Request(head, b"", request_id=request_id, started=now, client=client))
+            return self._refused(found, head, now, request_id, client)
         stored, lines, source = found
-        label = source.label
-        method = head.method
         body = stored.body
-        status = stored.head.status
-        duration = self._monotonic() - now
-        stats = self._stats
-        stats.requests[method, status, label] += 1
-        stats.durations.observe(duration)
-        if self._log is not None:
-            self._log(
-                ExchangeRecord(self._name, method, head.target, status, label, duration, len(body), request_id, client)
-            )
+        self._recalled(head, now, stored.head.status, source.label, len(body), request_id, client)
         return b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, body)
 
-    def _refused(self, error: ProxyError, request: Request) -> Response:
-        """The answer to a request that memory knows will be refused."""
-        request.route_name = self._name
-        if b"x-request-id" in request.head.headers.index:
+    def _refused(self, error: ProxyError, head: RequestHead, now: float, request_id: bytes, client: str) -> Response:
+        """The answer to a request of which memory knows that it will be refused."""
+        if b"x-request-id" in head.headers.index:
+            request = Request(head, b"", request_id=request_id, started=now, client=client)
+            request.route_name = self._name
             response = respond(error, request, self._via)
         else:
             repeated = self._repeated
             if repeated is None or repeated.error is not error:
                 self._repeated = repeated = RepeatedAnswer(error, self._name, self._via)
-            response = repeated.to(request.request_id)
-        self._answered(request, response)
+            response = repeated.to(request_id)
+        size = len(cast("bytes", response.body))
+        self._recalled(
+            head, now, error.status, error.source.label, size, request_id, client, error.reason, error.detail
+        )
         return response
+
+    def _recalled(
+        self,
+        head: RequestHead,
+        now: float,
+        status: int,
+        source: str,
+        size: int,
+        request_id: bytes,
+        client: str,
+        reason: str = "",
+        detail: str = "",
+    ) -> None:
+        """Count and log an answer from memory."""
+        duration = self._monotonic() - now
+        method = head.method
+        stats = self._stats
+        stats.requests[method if method in STANDARD_METHODS else OTHER_METHOD, status, source] += 1
+        stats.durations.observe(duration)
+        if self._log is not None:
+            self._log(
+                ExchangeRecord(
+                    self._name, method, head.target, status, source, duration, size, request_id, client, reason, detail
+                )
+            )
 
     def answer_now(self, request: Request) -> Response | None:
         """See `Handler`."""

@@ -107,6 +107,8 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
+        if self._repeated(data):
+            return
         if self._tunnel is not None:
             self.active()
             self._tunnel.feed(data)
@@ -114,7 +116,7 @@ class ClientConnection(asyncio.Protocol, Patience):
             self._discard(data)
         elif self._stash or self._reader.switching:
             self._hold(data)
-        elif not self._repeated(data):
+        else:
             self._read(data)
 
     def eof_received(self) -> bool:
