@@ -7,28 +7,40 @@ what is derived from a head is kept on it, so that a repeated head brings that a
 
 from __future__ import annotations
 
+from array import array
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 LARGEST = 1024
 MOST = 512
+PLACES = 1024
 
 
 class Memo(Generic[T]):
     """At most `MOST` readings of at most `LARGEST` octets each."""
 
-    __slots__ = ("_known", "get")
+    __slots__ = ("_known", "_seen", "get")
 
     def __init__(self) -> None:
         self._known: dict[bytes, T] = {}
         self.get = self._known.get
         """What exactly these octets are, or None. Asked for every message, hence no method around it."""
+        self._seen = array("q", bytes(8 * PLACES))
+
+    def recurs(self, octets: bytes) -> bool:
+        """Whether these octets came before, lately. What never comes again is not worth remembering."""
+        if len(octets) > LARGEST:
+            return False
+        mark = hash(octets)
+        place = mark % PLACES
+        if self._seen[place] == mark:
+            return True
+        self._seen[place] = mark
+        return False
 
     def add(self, octets: bytes, reading: T) -> None:
-        """Remember. When there are too many all are forgotten: those who never repeat themselves cost little."""
-        if len(octets) > LARGEST:
-            return
+        """Remember what `recurs`. When there are too many all are forgotten."""
         if len(self._known) >= MOST:
             self._known.clear()
         self._known[octets] = reading

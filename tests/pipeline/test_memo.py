@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.pipeline.memo import LARGEST, MOST, Memo
+from sidecar.pipeline.memo import LARGEST, MOST, PLACES, Memo
 
 
 def test_what_was_read_is_known_by_exactly_its_octets() -> None:
@@ -14,14 +14,27 @@ def test_what_was_read_is_known_by_exactly_its_octets() -> None:
     assert memo.get(b"GET / HTTP/1.1") == "second"
 
 
+def test_what_comes_a_second_time_recurs() -> None:
+    memo: Memo[str] = Memo()
+    assert [memo.recurs(octets) for octets in (b"one", b"two", b"one", b"one")] == [False, False, True, True]
+
+
+def test_what_came_long_ago_does_not_recur() -> None:
+    memo: Memo[str] = Memo()
+    memo.recurs(b"once")
+    for number in range(50 * PLACES):
+        memo.recurs(b"%d" % number)
+    assert not memo.recurs(b"once")
+
+
 @pytest.mark.parametrize(("size", "known"), [(LARGEST, True), (LARGEST + 1, False)], ids=["largest", "larger"])
-def test_what_is_too_large_is_not_kept(size: int, *, known: bool) -> None:
+def test_what_is_too_large_never_recurs(size: int, *, known: bool) -> None:
     memo: Memo[int] = Memo()
-    memo.add(bytes(size), 1)
-    assert (memo.get(bytes(size)) == 1) is known
+    memo.recurs(bytes(size))
+    assert memo.recurs(bytes(size)) is known
 
 
-def test_those_who_never_repeat_themselves_fill_it_no_further() -> None:
+def test_no_more_than_so_many_are_remembered() -> None:
     memo: Memo[int] = Memo()
     for number in range(10 * MOST):
         memo.add(b"%d" % number, number)

@@ -109,7 +109,7 @@ class RequestReader:
             self._remember(octets, self.arrived[0])
 
     def _remember(self, octets: bytes, request: Incoming) -> None:
-        if request.plain and request.head is not None:
+        if request.plain and request.head is not None and self._memo.recurs(octets):
             self._memo.add(octets, Incoming.whole(request.head))
 
     def resume(self) -> None:

@@ -193,7 +193,8 @@ class ResponseReader:
             self.complete = True
 
     def _remember(self, raw: bytes) -> None:
-        if self.framing is Framing.LENGTH and self.keep_alive and self.keep_alive_hint is None:
+        plain = self.framing is Framing.LENGTH and self.keep_alive and self.keep_alive_hint is None
+        if plain and self._memo.recurs(raw):
             assert self.head is not None
             assert self.length is not None
             self._memo.add(raw, (self.head, self.length))
