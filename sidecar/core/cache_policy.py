@@ -159,8 +159,6 @@ def may_use(stored: StoredResponse | Draft, request: Headers, rules: RouteRules)
 
 def accepted(stored: StoredResponse, directives: RequestDirectives, now: float) -> bool:
     """Whether the client's own directives leave room for `stored`, its staleness apart (RFC 9111 §5.2.1)."""
-    if directives is NO_REQUEST_DIRECTIVES:
-        return True
     if directives.no_cache or directives.max_age == 0:
         return False
     if directives.max_age is not None and now - stored.born > directives.max_age:
@@ -188,13 +186,14 @@ def _miss(reason: Forward, directives: RequestDirectives) -> Fetch | Unavailable
 
 def stands_in(stored: StoredResponse, directives: RequestDirectives, rules: RouteRules, now: float) -> bool:
     """Whether `stored`, which the request may use, stands in for an upstream that cannot answer (cache.md 17, 18)."""
-    if stored.head.status in rules.failures or not accepted(stored, directives, now):
+    if directives is not NO_REQUEST_DIRECTIVES and not accepted(stored, directives, now):
         return False
+    own, settings = stored.rules, rules.settings
     staleness = now - stored.expires_at
-    forbidden = stored.rules.always_validate or (staleness >= 0 and stored.rules.strict)
-    if forbidden and rules.settings.stale_policy is not StalePolicy.ALWAYS:
+    forbidden = own.always_validate or (own.strict and staleness >= 0)
+    if (forbidden and settings.stale_policy is not StalePolicy.ALWAYS) or stored.head.status in rules.failures:
         return False
-    return staleness <= stale_allowance(stored, rules)
+    return staleness <= allowance(own.stale_if_error, settings)
 
 
 def stale_allowance(stored: StoredResponse, rules: RouteRules) -> float:

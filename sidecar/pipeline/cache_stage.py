@@ -61,6 +61,7 @@ class CacheStage:
     __slots__ = (
         "_answers",
         "_behind",
+        "_circuit",
         "_clock",
         "_collapser",
         "_fetch",
@@ -69,6 +70,7 @@ class CacheStage:
         "_needs_thought",
         "_refresh",
         "_route",
+        "_rules",
         "_store",
         "_surroundings",
         "_untouched",
@@ -86,6 +88,8 @@ class CacheStage:
         self._behind = behind
         self._store = store
         self._route = route
+        self._rules = route.rules
+        self._circuit = surroundings.circuit
         self._untouched = replace(route.space, rewrite=NO_REWRITE)
         self._surroundings = surroundings
         self._clock = surroundings.clock
@@ -110,7 +114,9 @@ class CacheStage:
             return None
         if now < stored.expires_at:
             return self._answers.recalled(stored, now)
-        return self._answers.recalled(stored, now, CIRCUIT_OPEN_PARAMETER) if self._stands_in(stored, now) else None
+        if not stands_in(stored, NO_REQUEST_DIRECTIVES, self._rules, now) or not self._circuit.refuses(now, safe=True):
+            return None
+        return self._answers.recalled(stored, now, CIRCUIT_OPEN_PARAMETER)
 
     def answer_now(self, request: Request) -> Response | None:
         """A stored answer, fresh or in the place of what the circuit refuses; None when the upstream is to be asked.
@@ -182,9 +188,7 @@ class CacheStage:
 
     def _stands_in(self, stored: StoredResponse, now: float) -> bool:
         """Whether the circuit certainly refuses, which counts, and the stale answer may be used then."""
-        if not stands_in(stored, NO_REQUEST_DIRECTIVES, self._route.rules, now):
-            return False
-        return self._surroundings.circuit.refuses(now, safe=True)
+        return stands_in(stored, NO_REQUEST_DIRECTIVES, self._rules, now) and self._circuit.refuses(now, safe=True)
 
     def _look_up(self, request: Request) -> Response | Trip | Bypass:
         head, rules, space = request.head, self._route.rules, self._space_of(request)
