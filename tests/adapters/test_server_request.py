@@ -103,11 +103,12 @@ def test_after_a_refused_switch_what_followed_is_http() -> None:
 
 def test_a_repeated_head_is_known_again_and_only_as_a_whole() -> None:
     memo = RequestReader(LIMITS, Memo())._memo
-    first, second = RequestReader(LIMITS, memo), RequestReader(LIMITS, memo)
+    first, second, third = [RequestReader(LIMITS, memo) for _ in range(3)]
     data = GET % (b"again", b"")
-    first.feed(data)
-    second.feed(data)
-    assert second.arrived[0].head is first.arrived[0].head
+    for reader in (first, second, third):
+        reader.feed(data)
+    assert second.arrived[0].head is not first.arrived[0].head
+    assert third.arrived[0].head is second.arrived[0].head
     second.feed(data[:9])
     second.feed(data)
     assert [one.error.status for one in second.arrived if one.error] == [400]
