@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.explanation import Transition
     from sidecar.core.report import Moment
-    from sidecar.pipeline.record import ExchangeRecord
+    from sidecar.pipeline.record import ExchangeRecord, RepeatedLine
 
 PENDING_LIMIT = 4 * 1024 * 1024
 FLUSH_INTERVAL = 0.2
@@ -37,6 +37,8 @@ BATCH_LINES = 256
 REFUSING = frozenset({State.OPEN, OverrideMode.FORCED_OPEN})
 STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
+Noted: TypeAlias = tuple[float, str, float, int, bytes, str, str]
+"""A line to be: wall time, `opening_of`, duration, octets sent, request id, client, `what_went_wrong`."""
 Write: TypeAlias = "Callable[[bytes, int], None]"
 """A sink's `write`: ended lines and how many they are."""
 
@@ -107,7 +109,7 @@ class AccessLog:
     since 1970 UTC.
     """
 
-    __slots__ = ("_call_later", "_openings", "_records", "_stamp", "_wall", "_write")
+    __slots__ = ("_call_later", "_noted", "_openings", "_stamp", "_wall", "_write")
 
     def __init__(
         self,
@@ -119,14 +121,28 @@ class AccessLog:
         self._call_later = call_later
         self._wall = wall
         self._stamp = Timestamp()
-        self._records: list[tuple[float, ExchangeRecord]] = []
+        self._noted: list[Noted] = []
         self._openings: dict[tuple[object, ...], str] = {}
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Take note of `record`, which must not change any more."""
-        records = self._records
-        records.append((self._wall(), record))
-        waiting = len(records)
+        _, _, _, _, _, duration, sent, request_id, client, reason, _, aborted = record
+        wrong = what_went_wrong(record) if reason or aborted else ""
+        self._note((self._wall(), self._opening(record), duration, sent, request_id, client, wrong))
+
+    def repeated(self, record: ExchangeRecord) -> RepeatedLine:
+        """See `pipeline.record.AccessLog`."""
+        opening, sent = self._opening(record), record.bytes_sent
+
+        def note(duration: float, request_id: bytes, client: str) -> None:
+            self._note((self._wall(), opening, duration, sent, request_id, client, ""))
+
+        return note
+
+    def _note(self, line: Noted) -> None:
+        noted = self._noted
+        noted.append(line)
+        waiting = len(noted)
         if waiting == 1:
             self._call_later(FLUSH_INTERVAL, self.flush)
         elif waiting == BATCH_LINES:
@@ -134,11 +150,15 @@ class AccessLog:
 
     def flush(self) -> None:
         """Hand over every noted line; also the last call before the sink is closed."""
-        if not self._records:
+        if not self._noted:
             return
-        records, self._records = self._records, []
-        stamp, opening = self._stamp, self._opening
-        lines = [access_line(stamp(at), opening(record), record) for at, record in records]
+        noted, self._noted = self._noted, []
+        stamp = self._stamp
+        lines = [
+            f'{{"time":"{stamp(at)}",{opening},"duration_ms":{duration * 1000:.3f},"bytes_sent":{sent},'
+            f'"request_id":{quote(request_id.decode("utf-8", "backslashreplace"))},"client":{quote(client)}{wrong}}}\n'
+            for at, opening, duration, sent, request_id, client, wrong in noted
+        ]
         self._write("".join(lines).encode("ascii"), len(lines))
 
     def _opening(self, record: ExchangeRecord) -> str:
@@ -155,7 +175,9 @@ class AccessLog:
 
 
 def opening_of(record: ExchangeRecord) -> str:
-    """The members up to the duration, which depend on the record's first five fields."""
+    """The members up to the duration, which depend on the record's first five fields. Octets that are no UTF-8 appear
+    as `\\xNN`.
+    """
     target = quote(record.target.decode("utf-8", "backslashreplace"))
     return (
         '"level":"info","logger":"sidecar.access","message":"request",'
@@ -164,18 +186,8 @@ def opening_of(record: ExchangeRecord) -> str:
     )
 
 
-def access_line(stamp: str, opening: str, record: ExchangeRecord) -> str:
-    """One ended line. Octets that are no UTF-8 appear as `\\xNN`; the rest of the bytes as the text they are."""
-    _, _, _, _, _, duration, sent, identity, client, reason, _, aborted = record
-    request_id = quote(identity.decode("utf-8", "backslashreplace"))
-    wrong = _what_went_wrong(record) if reason or aborted else ""
-    return (
-        f'{{"time":"{stamp}",{opening},"duration_ms":{duration * 1000:.3f},'
-        f'"bytes_sent":{sent},"request_id":{request_id},"client":{quote(client)}{wrong}}}\n'
-    )
-
-
-def _what_went_wrong(record: ExchangeRecord) -> str:
+def what_went_wrong(record: ExchangeRecord) -> str:
+    """The members after the client."""
     aborted = ',"aborted":true' if record.aborted else ""
     if not record.reason:
         return aborted

@@ -184,6 +184,7 @@ class App:
         self.config = in_force(self.config, wanted)
         self._needs_restart = change.needs_restart
         self._gateway.use(self.routes.table, self.routes.stacks)
+        self._context.memo.clear()
         self._monitors.follow(self.config, self.routes)
         if self._persistence is not None:
             self._persistence.circuits_changed()

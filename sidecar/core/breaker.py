@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.counters import Counters
-from sidecar.core.circuit.machine import Machine, Move
+from sidecar.core.circuit.machine import LONG_AGO, Machine, Move
 from sidecar.core.circuit.override import OverrideLayer, ended_in_words, refusal, set_in_words
 from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role
 from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
@@ -48,7 +48,17 @@ class Surroundings:
 class Circuit:
     """One route's circuit. Every method takes `now`, monotonic seconds, and never waits."""
 
-    __slots__ = ("_machine", "_off", "_overrides", "_plain", "_slow_after", "_surroundings", "counters", "name")
+    __slots__ = (
+        "_machine",
+        "_off",
+        "_overrides",
+        "_plain",
+        "_shut_until",
+        "_slow_after",
+        "_surroundings",
+        "counters",
+        "name",
+    )
 
     def __init__(
         self,
@@ -132,12 +142,10 @@ class Circuit:
 
     def refuses(self, now: float, *, safe: bool) -> bool:
         """`refuse` for those who have an answer all the same, and so need no reason."""
-        machine = self._machine
-        plainly = self._overrides.current is None and machine.settings.mode is BreakerMode.ENFORCE
-        if plainly and machine.state is State.OPEN and now < machine.open_until:
+        if now < self._shut_until:
             self.counters.rejected += 1
             if safe:
-                machine.last_safe = now
+                self._machine.last_safe = now
             return True
         return self.refuse(now, safe=safe) is not None
 
@@ -297,7 +305,9 @@ class Circuit:
             self._surroundings.listener_failed(error)
 
     def _refresh(self) -> None:
-        """Decide anew whether requests may be admitted without a look at anything else."""
-        free, off = self._overrides.current is None, self.settings.mode is BreakerMode.OFF
-        self._off = free and off
-        self._plain = free and not off and self._machine.wide_open
+        """Decide anew whether requests may be admitted, or refused, without a look at anything else."""
+        machine, mode, free = self._machine, self.settings.mode, self._overrides.current is None
+        self._off = free and mode is BreakerMode.OFF
+        self._plain = free and mode is not BreakerMode.OFF and machine.wide_open
+        shut = free and mode is BreakerMode.ENFORCE and machine.state is State.OPEN
+        self._shut_until = machine.open_until if shut else LONG_AGO

@@ -19,12 +19,13 @@ from sidecar.core.cache_status import (
 from sidecar.core.conditional import not_modified, not_modified_head
 from sidecar.core.ranges import answer_range
 from sidecar.pipeline.exchange import Response, Source
-from sidecar.pipeline.ports import Recalled
+from sidecar.pipeline.ready_answer import Recalled
 
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import Draft, StoredResponse
     from sidecar.pipeline.cached_route import CachedRoute
+    from sidecar.pipeline.ready_answer import Grounds
     from sidecar.pipeline.stats import RouteStats
 
 SHAPING = frozenset({b"if-none-match", b"if-modified-since", b"range"})
@@ -46,18 +47,21 @@ class CacheAnswers:
 
     def whole(self, stored: StoredResponse, now: float, detail: bytes = b"") -> Response:
         """All of `stored`, without asking the upstream; `detail` as `detail_parameter` makes it."""
-        _, lines, source = self.recalled(stored, now, detail)
-        return Response(stored.head, stored.body, source=source, extra=lines, prepared=stored.prepared)
-
-    def recalled(self, stored: StoredResponse, now: float, detail: bytes = b"") -> Recalled:
-        """The same without a response around it. The hot path."""
         age = int(now - stored.born)
         lines = self._hit_lines % (age, floor(stored.expires_at - now), detail)
         fresh = now < stored.expires_at
-        stats = self._stats
-        stats.cache_results[HIT if fresh else HIT_STALE] += 1
-        stats.served_age.observe(age)
-        return Recalled(stored, lines, Source.CACHE if fresh else Source.STALE)
+        self._stats.count_hit(HIT if fresh else HIT_STALE, age)
+        source = Source.CACHE if fresh else Source.STALE
+        return Response(stored.head, stored.body, source=source, extra=lines, prepared=stored.prepared)
+
+    def recalled(self, stored: StoredResponse, now: float, grounds: Grounds, detail: bytes = b"") -> Recalled:
+        """The same without a response around it and not counted yet, on `grounds` until Age or ttl counts on."""
+        age, ttl = int(now - stored.born), floor(stored.expires_at - now)
+        lines = self._hit_lines % (age, ttl, detail)
+        grounds.until = min(grounds.until, stored.born + age + 1, stored.expires_at - ttl)
+        if now < stored.expires_at:
+            return Recalled(stored, lines, age, Source.CACHE, HIT, grounds)
+        return Recalled(stored, lines, age, Source.STALE, HIT_STALE, grounds)
 
     def hit(self, head: RequestHead, stored: StoredResponse, now: float, detail: str = "") -> Response:
         """`stored` as the answer to `head`, without asking the upstream. `detail` says why, when it is stale."""
@@ -84,13 +88,13 @@ class CacheAnswers:
         """`response`, which came from upstream and is not to be stored, with the cache's line; `why` shows in debug."""
         if self._debug:
             return self.forwarded(response, Forwarded(reason, detail=why), key)
-        self._stats.cache_results[reason] += 1
+        self._stats.count_result(reason)
         response.extra += self._passed[reason]
         return response
 
     def line(self, member: Forwarded, key: bytes | None) -> bytes:
         """The Cache-Status line of a forwarded request; counted."""
-        self._stats.cache_results[COLLAPSED if member.collapsed else member.reason] += 1
+        self._stats.count_result(COLLAPSED if member.collapsed else member.reason)
         if self._debug or member.detail:
             return forwarded_line(self._name, member, key if self._debug else None)
         line = self._lines.get(member)

@@ -20,6 +20,7 @@ from sidecar.core.cache_policy import (
     bypass,
     may_use,
     on_request,
+    stale_allowance,
     stands_in,
 )
 from sidecar.core.cache_status import Forward, Forwarded, detail_parameter
@@ -37,6 +38,7 @@ from sidecar.pipeline.collect import Collector
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
 from sidecar.pipeline.exchange import NO_REWRITE, Response, Source
 from sidecar.pipeline.invalidation import invalidate_changed
+from sidecar.pipeline.ready_answer import Grounds
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -46,7 +48,8 @@ if TYPE_CHECKING:
     from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.cached_route import CachedRoute, Surroundings
     from sidecar.pipeline.exchange import Request
-    from sidecar.pipeline.ports import CacheStore, Handler, Memory, Recalled
+    from sidecar.pipeline.ports import CacheStore, Handler, Memory
+    from sidecar.pipeline.ready_answer import Recalled
 
 NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"cookie", b"pragma"}
 """Request fields with which a fresh answer may not do, besides those that keep a request away from the store."""
@@ -113,10 +116,12 @@ class CacheStage:
         if len(variants) != 1 or stored.selecting or stored.rules.always_validate:
             return None
         if now < stored.expires_at:
-            return self._answers.recalled(stored, now)
-        if not stands_in(stored, NO_REQUEST_DIRECTIVES, self._rules, now) or not self._circuit.refuses(now, safe=True):
+            return self._answers.recalled(stored, now, Grounds(self._store, variants))
+        if not self._stands_in(stored, now):
             return None
-        return self._answers.recalled(stored, now, CIRCUIT_OPEN_PARAMETER)
+        until = stored.expires_at + stale_allowance(stored, self._rules)
+        grounds = Grounds(self._store, variants, self._circuit, until)
+        return self._answers.recalled(stored, now, grounds, CIRCUIT_OPEN_PARAMETER)
 
     def answer_now(self, request: Request) -> Response | None:
         """A stored answer, fresh or in the place of what the circuit refuses; None when the upstream is to be asked.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ports import Front
+    from sidecar.pipeline.ready_answer import ReadyAnswer
 
 FORGETFUL = 0.05
 """Seconds for which a head that memory had no answer to is not looked up there again: the long way looks anyhow."""
@@ -56,7 +57,7 @@ class Gateway:
         self._routes = routes
         self._stacks = stacks
 
-    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> bytes | Response | None:
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> ReadyAnswer | Response | None:
         """See `Front`."""
         plan = head.plan
         if type(plan) is not Plan or plan.routes is not self._routes:

@@ -44,3 +44,7 @@ class Memo(Generic[T]):
         if len(self._known) >= MOST:
             self._known.clear()
         self._known[octets] = reading
+
+    def clear(self) -> None:
+        """Forget every reading, and with it what was derived from it."""
+        self._known.clear()

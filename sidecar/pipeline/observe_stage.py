@@ -7,15 +7,16 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from sidecar.core.http import STANDARD_METHODS
 from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, RepeatedAnswer, respond
 from sidecar.pipeline.exchange import BodyEnd, Request, Source
+from sidecar.pipeline.ready_answer import ReadyAnswer
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.pipeline.exchange import End, Response
     from sidecar.pipeline.ports import Clock, Handler, Memory
+    from sidecar.pipeline.ready_answer import Recalled
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats
 
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 
 CLIENT_LEFT = 499
 """The status that logs and metrics show for a request whose client left before a head was sent."""
-OTHER_METHOD = "_OTHER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,27 @@ class ObserveStage:
         self._repeated: RepeatedAnswer | None = None
         self._via_line = b"Via: 1.1 %b\r\n" % observer.via.encode()
 
-    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> bytes | Response | None:
-        """See `Front`: a whole answer to `head`, counted and logged, where `memory` has one at hand."""
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> ReadyAnswer | Response | None:
+        """See `Front`."""
         found = None if self._memory is None else self._memory.recall(head, now)
         if found is None:
             return None
         if isinstance(found, ProxyError):
             return self._refused(found, head, now, request_id, client)
-        stored, lines, source = found
-        body = stored.body
-        self._recalled(head, now, stored.head.status, source.label, len(body), request_id, client)
-        return b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, body)
+        answer = self._ready(found, head)
+        answer.give(now, request_id, client)
+        return answer
+
+    def _ready(self, found: Recalled, head: RequestHead) -> ReadyAnswer:
+        stored, lines, age, source, result, _ = found
+        method, status, body = head.method, stored.head.status, stored.body
+        octets = b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, body)
+        note = None
+        if self._log is not None:
+            record = ExchangeRecord(self._name, method, head.target, status, source.label, 0.0, len(body), b"", "")
+            note = self._log.repeated(record)
+        tally = self._stats.tally(method, status, source.label, result, age)
+        return ReadyAnswer(octets, found, tally, note, self._monotonic)
 
     def _refused(self, error: ProxyError, head: RequestHead, now: float, request_id: bytes, client: str) -> Response:
         """The answer to a request of which memory knows that it will be refused."""
@@ -75,36 +85,17 @@ class ObserveStage:
             if repeated is None or repeated.error is not error:
                 self._repeated = repeated = RepeatedAnswer(error, self._name, self._via)
             response = repeated.to(request_id)
-        size = len(cast("bytes", response.body))
-        self._recalled(
-            head, now, error.status, error.source.label, size, request_id, client, error.reason, error.detail
-        )
+        size, duration = len(cast("bytes", response.body)), self._monotonic() - now
+        source, why = error.source.label, (error.reason, error.detail)
+        record = self._name, head.method, head.target, error.status, source, duration, size, request_id, client
+        self._note(ExchangeRecord(*record, *why))
         return response
 
-    def _recalled(
-        self,
-        head: RequestHead,
-        now: float,
-        status: int,
-        source: str,
-        size: int,
-        request_id: bytes,
-        client: str,
-        reason: str = "",
-        detail: str = "",
-    ) -> None:
-        """Count and log an answer from memory."""
-        duration = self._monotonic() - now
-        method = head.method
-        stats = self._stats
-        stats.requests[method if method in STANDARD_METHODS else OTHER_METHOD, status, source] += 1
-        stats.durations.observe(duration)
+    def _note(self, record: ExchangeRecord) -> None:
+        """Count and log a request that is over."""
+        self._stats.count(record.method, record.status, record.source, record.duration)
         if self._log is not None:
-            self._log(
-                ExchangeRecord(
-                    self._name, method, head.target, status, source, duration, size, request_id, client, reason, detail
-                )
-            )
+            self._log(record)
 
     def answer_now(self, request: Request) -> Response | None:
         """See `Handler`."""
@@ -151,26 +142,22 @@ class ObserveStage:
     def _over(self, request: Request, response: Response, sent: int, end: End = BodyEnd.COMPLETE) -> None:
         """Called once per request that got a response."""
         head = request.head
-        status = response.head.status
-        duration = self._monotonic() - request.started
-        source = response.source.label
-        stats = self._stats
-        method = head.method
-        stats.requests[method if method in STANDARD_METHODS else OTHER_METHOD, status, source] += 1
-        stats.durations.observe(duration)
-        if self._log is None:
-            return
         error = response.error if end is BodyEnd.COMPLETE else _reason(end)
-        target, request_id, client = head.target, request.request_id, request.client
-        if error is None:
-            record = ExchangeRecord(self._name, method, target, status, source, duration, sent, request_id, client)
-        else:
-            aborted = end is not BodyEnd.COMPLETE
-            why = error.reason, error.detail, aborted
-            record = ExchangeRecord(
-                self._name, method, target, status, source, duration, sent, request_id, client, *why
+        why = () if error is None else (error.reason, error.detail, end is not BodyEnd.COMPLETE)
+        self._note(
+            ExchangeRecord(
+                self._name,
+                head.method,
+                head.target,
+                response.head.status,
+                response.source.label,
+                self._monotonic() - request.started,
+                sent,
+                request.request_id,
+                request.client,
+                *why,
             )
-        self._log(record)
+        )
 
     def stream_over(self, request: Request, response: Response, sent: int, end: End) -> None:
         """The body of a streamed response has ended, one way or another."""
@@ -178,29 +165,23 @@ class ObserveStage:
         self._over(request, response, sent, end)
 
     def _client_left(self, request: Request) -> None:
-        stats = self._stats
         head = request.head
-        method = head.method if head.method in STANDARD_METHODS else OTHER_METHOD
-        duration = self._monotonic() - request.started
-        stats.requests[method, CLIENT_LEFT, Source.ERROR.label] += 1
-        stats.durations.observe(duration)
-        if self._log is not None:
-            self._log(
-                ExchangeRecord(
-                    self._name,
-                    head.method,
-                    head.target,
-                    CLIENT_LEFT,
-                    Source.ERROR.label,
-                    duration,
-                    0,
-                    request.request_id,
-                    request.client,
-                    ClientGone.reason,
-                    "the client left before the answer",
-                    aborted=True,
-                )
+        self._note(
+            ExchangeRecord(
+                self._name,
+                head.method,
+                head.target,
+                CLIENT_LEFT,
+                Source.ERROR.label,
+                self._monotonic() - request.started,
+                0,
+                request.request_id,
+                request.client,
+                ClientGone.reason,
+                "the client left before the answer",
+                aborted=True,
             )
+        )
 
     def _defect(self, error: Exception, request: Request) -> Response:
         about = {"route": self._name, "request_id": request.request_id.decode("latin-1")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request, Response, Source
+    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.ready_answer import ReadyAnswer, Recalled
     from sidecar.pipeline.stats import StoreStats
 
 
@@ -51,9 +52,9 @@ class Handler(Protocol):
 class Front(Handler, Protocol):
     """A whole stack, or all of them: it can answer what it has seen before without a `Request`."""
 
-    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> bytes | Response | None:
-        """The answer to `head`, which is all there is to the request, if it is at hand at `now`: stored octets, or
-        a refusal.
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> ReadyAnswer | Response | None:
+        """The answer to `head`, which is all there is to the request, if it is at hand at `now`: a stored one, or a
+        refusal. Either is counted and logged already.
         """
 
 
@@ -65,14 +66,6 @@ class Memory(Protocol):
 
         None when it takes more than a look.
         """
-
-
-class Recalled(NamedTuple):
-    """A stored answer as it is, the Age and Cache-Status lines that go with it, and whether it is fresh or stale."""
-
-    stored: StoredResponse
-    lines: bytes
-    source: Source
 
 
 WriteToken: TypeAlias = int
@@ -99,6 +92,8 @@ class CacheStore(Protocol):
     """
 
     stats: StoreStats
+    changes: int
+    """Another number than before once `get` may give other answers, whichever the key."""
 
     def get(self, key: bytes) -> Sequence[StoredResponse]:
         """The stored variants of `key`, most recently put first; empty when there are none.

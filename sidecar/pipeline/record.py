@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeAlias
 
 
 class ExchangeRecord(NamedTuple):
@@ -28,8 +29,17 @@ class ExchangeRecord(NamedTuple):
     aborted: bool = False
 
 
+RepeatedLine: TypeAlias = Callable[[float, bytes, str], None]
+"""Takes note of one more request like one before: its duration, request id and client."""
+
+
 class AccessLog(Protocol):
     """Who is told of each finished request. Must neither raise nor wait."""
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Take note of `record`."""
+
+    def repeated(self, record: ExchangeRecord) -> RepeatedLine:
+        """How to take note, in fewer steps, of requests that went well and differ from `record` only in what a
+        `RepeatedLine` takes. Takes no note itself.
+        """

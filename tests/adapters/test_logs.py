@@ -17,8 +17,6 @@ from sidecar.adapters.logs import (
     LineSink,
     Timestamp,
     TransitionLog,
-    access_line,
-    opening_of,
     take_over_logging,
 )
 from sidecar.core.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
@@ -36,10 +34,6 @@ RECORD = ExchangeRecord(
     request_id=b"id-1",
     client="127.0.0.1:5000",
 )
-
-
-def line_of(record: ExchangeRecord, stamp: str = "now") -> str:
-    return access_line(stamp, opening_of(record), record)
 
 
 class Pipe:
@@ -95,6 +89,14 @@ class Timers:
 
 def access_log(sink: LineSink | Batches, timers: Timers) -> AccessLog:
     return AccessLog(sink.write, timers.call_later, wall=lambda: 1_764_000_000.25)
+
+
+def line_of(record: ExchangeRecord) -> str:
+    sink = Batches()
+    log = access_log(sink, Timers())
+    log(record)
+    log.flush()
+    return b"".join(sink.batches).decode("ascii")
 
 
 def test_a_finished_request_is_one_json_line() -> None:
@@ -176,8 +178,31 @@ def test_a_full_batch_is_due_at_once() -> None:
     assert [delay for delay, _ in timers.waiting] == [FLUSH_INTERVAL]
 
 
+def test_a_repeated_line_is_the_line_of_the_whole_record() -> None:
+    sink = Batches()
+    log = access_log(sink, Timers())
+    again = log.repeated(RECORD)
+    for number in range(3):
+        again(0.5 + number, b'"\xff%d' % number, f"10.0.0.{number}")
+        log(RECORD._replace(duration=0.5 + number, request_id=b'"\xff%d' % number, client=f"10.0.0.{number}"))
+    log.flush()
+    written = b"".join(sink.batches).splitlines()
+    assert written[::2] == written[1::2]
+    assert len({*written}) == 3
+
+
+def test_repeated_lines_fill_a_batch_like_any_other() -> None:
+    sink, timers = Batches(), Timers()
+    again = access_log(sink, timers).repeated(RECORD)
+    for _ in range(BATCH_LINES):
+        again(0.5, b"id", "10.0.0.1")
+    assert [delay for delay, _ in timers.waiting] == [FLUSH_INTERVAL, 0]
+    timers.fire()
+    assert len(sink.lines) == BATCH_LINES
+
+
 def test_a_full_batch_is_about_64_kib() -> None:
-    assert 48 * 1024 < len(line_of(RECORD, "2025-11-24T16:00:00.250Z")) * BATCH_LINES < 96 * 1024
+    assert 48 * 1024 < len(line_of(RECORD)) * BATCH_LINES < 96 * 1024
 
 
 def test_the_last_lines_are_flushed_at_shutdown(pipe: Pipe) -> None:

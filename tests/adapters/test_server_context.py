@@ -9,11 +9,11 @@ from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import BadRequest, NoRoute
 from sidecar.pipeline.stats import ListenerStats
 from sidecar.pipeline.tasks import Tasks
-from tests.support.stages import ManualClock, ScriptedHandler, request
+from tests.support.stages import ManualClock, Records, ScriptedHandler, request
 
 if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
-    from sidecar.pipeline.record import AccessLog, ExchangeRecord
+    from sidecar.pipeline.record import AccessLog
 
 
 class FakeConnection:
@@ -35,14 +35,6 @@ def context(limit: int = 10, log: AccessLog | None = None) -> tuple[ServerContex
     clock, tasks = ManualClock(), Tasks()
     around = Surroundings(clock, DeadlineWheel(clock), tasks.spawn, tasks.start, log)
     return ServerContext(ScriptedHandler(), ClientLimits(connections=limit), ListenerStats(), around, "edge"), clock
-
-
-class Log:
-    def __init__(self) -> None:
-        self.records: list[ExchangeRecord] = []
-
-    def __call__(self, record: ExchangeRecord) -> None:
-        self.records.append(record)
 
 
 def resets(made: list[ClientConnection]) -> list[int]:
@@ -121,18 +113,16 @@ async def test_the_date_is_made_once_a_second() -> None:
 
 
 async def test_what_no_route_has_seen_is_counted_and_logged() -> None:
-    log = Log()
+    log = Records()
     shared, _ = context(log=log)
     asked = request(b"/nowhere", "POST")
     shared.refused(NoRoute("no route matches"), "10.0.0.9", asked)
     shared.refused(BadRequest("what?"), "10.0.0.9")
     assert dict(shared.stats.rejected) == {"no_route": 1, "bad_request": 1}
-    routed, unread = log.records
+    routed, unread = log.all
     assert (routed.method, routed.target, routed.status, routed.request_id) == ("POST", b"/nowhere", 404, b"r-1")
     assert (unread.method, unread.target, unread.status, unread.request_id) == ("", b"", 400, b"")
-    assert {(one.route, one.client, one.source, one.bytes_sent) for one in log.records} == {
-        ("", "10.0.0.9", "error", 0)
-    }
+    assert {(one.route, one.client, one.source, one.bytes_sent) for one in log.all} == {("", "10.0.0.9", "error", 0)}
     assert (unread.reason, unread.detail) == ("bad_request", "what?")
 
 

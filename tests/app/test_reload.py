@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartOrigin
     from tests.support.messages import WireResponse
 
+STORABLE = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 3\r\n\r\nabc"
 NO_CACHE = {"cache": {"mode": "off"}}
 TRIPS_AT_ONCE = {"failure_threshold": 1, "open_duration": "1h"}
 
@@ -114,6 +115,22 @@ async def test_a_request_that_repeats_itself_goes_where_it_is_sent_now(
     seen = [*old.requests, *new.requests]
     assert [request.get("host") for request in seen] == [*[old.url[7:].encode()] * 3, *[new.url[7:].encode()] * 2]
     assert len({request.get("x-request-id") for request in seen}) == 5
+
+
+async def test_what_was_answered_from_memory_a_moment_ago_goes_where_it_is_sent_now(
+    start_origin: StartOrigin, configure: Configure
+) -> None:
+    origin = await start_origin((READ, STORABLE, AGAIN))
+    sidecar = await configure(written({"shop": {"url": origin.url, "cache": {"mode": "standard"}}}))
+    client = await sidecar.connect()
+    answers = [await client.exchange(b"GET /shop/ HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(9)]
+    assert [b"; hit" in (answer.get("cache-status") or b"") for answer in answers] == [False, *[True] * 8]
+
+    await sidecar.reload(written({"shop": upstream(origin)}))
+    answer = await client.exchange(b"GET /shop/ HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert (answer.get("cache-status"), answer.body) == (None, b"abc")
+    assert len(origin.requests) == 2
 
 
 async def test_the_series_of_a_removed_route_disappear(start_origin: StartOrigin, configure: Configure) -> None:

@@ -94,6 +94,16 @@ class CircuitAgainstModel(RuleBasedStateMachine):
                 assert verdict.role.value == ticket.role
                 self.requests.append((verdict, ticket))
 
+    @rule(safe=st.booleans())
+    def a_stored_answer_would_stand_in(self, safe: bool) -> None:  # noqa: FBT001 - drawn by name
+        self.the_circuit_ticks()
+        refused = self.circuit.refusal(self.now, safe=safe) is not None
+        rejected = self.circuit.counters.rejected
+        assert self.circuit.refuses(self.now, safe=safe) is refused
+        assert self.circuit.counters.rejected - rejected == refused
+        if refused:
+            assert self.model.ask(safe=safe) is None
+
     @precondition(lambda self: self.requests)
     @rule(
         data=st.data(),

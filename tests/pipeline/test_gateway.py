@@ -126,8 +126,8 @@ def test_memory_that_had_no_answer_to_a_head_is_left_alone_for_a_moment() -> Non
     head, stack = request(b"/catalog/items").head, door.stacks["catalog"]
     assert [door.gateway.recall(head, now, b"id", "") for now in (0.0, 0.01)] == [None, None]
     assert len(stack.recalled) == 1
-    stack.remembers = b"stored"
-    assert [door.gateway.recall(head, now, b"id", "") for now in (FORGETFUL, FORGETFUL + 0.01)] == [b"stored"] * 2
+    stack.remembers = stored = response()
+    assert [door.gateway.recall(head, now, b"id", "") for now in (FORGETFUL, FORGETFUL + 0.01)] == [stored] * 2
 
 
 @pytest.mark.parametrize(
@@ -137,15 +137,15 @@ def test_nobodys_memory_answers_what_depends_on_more_than_the_route(
     target: bytes, field: tuple[tuple[bytes, bytes], ...]
 ) -> None:
     door = Door(CATALOG)
-    door.stacks["catalog"].remembers = b"stored"
+    door.stacks["catalog"].remembers = response()
     assert door.gateway.recall(request(target, "GET", *field).head, 0.0, b"id", "") is None
 
 
 def test_a_head_that_is_seen_again_after_a_reload_takes_the_new_route() -> None:
     door = Door(CATALOG)
     head = request(b"/catalog/items").head
-    door.stacks["catalog"].remembers = b"before"
-    assert door.gateway.recall(head, 0.0, b"id", "") == b"before"
+    door.stacks["catalog"].remembers = before = response()
+    assert door.gateway.recall(head, 0.0, b"id", "") is before
     door.use(CATALOG)
-    door.stacks["catalog"].remembers = b"after"
-    assert door.gateway.recall(head, 0.0, b"id", "") == b"after"
+    door.stacks["catalog"].remembers = after = response()
+    assert door.gateway.recall(head, 0.0, b"id", "") is after

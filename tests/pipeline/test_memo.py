@@ -40,3 +40,13 @@ def test_no_more_than_so_many_are_remembered() -> None:
         memo.add(b"%d" % number, number)
         assert memo.get(b"%d" % number) == number
         assert len(memo._known) <= MOST
+
+
+def test_what_is_cleared_is_forgotten_and_may_be_remembered_anew() -> None:
+    memo: Memo[str] = Memo()
+    known = memo.get
+    memo.add(b"one", "before")
+    memo.clear()
+    assert known(b"one") is None
+    memo.add(b"one", "after")
+    assert known(b"one") == "after"

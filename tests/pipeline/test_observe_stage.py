@@ -14,7 +14,7 @@ from sidecar.pipeline.exchange import BodyEnd, Response, Source
 from sidecar.pipeline.observe_stage import Observer, ObserveStage
 from sidecar.pipeline.record import ExchangeRecord
 from sidecar.pipeline.stats import RouteStats
-from tests.support.stages import ManualClock, ScriptedHandler, ToldBody, request, response, sent_fields
+from tests.support.stages import ManualClock, Records, ScriptedHandler, ToldBody, request, response, sent_fields
 
 if TYPE_CHECKING:
     from sidecar.pipeline.errors import ProxyError
@@ -31,12 +31,10 @@ class Scene:
     ) -> None:
         self.clock = ManualClock()
         self.stats = RouteStats("catalog")
-        self.records: list[ExchangeRecord] = []
+        log = Records()
+        self.records = log.all
         self.inner = ScriptedHandler(outcome, at_hand=at_hand)
-        self.stage = ObserveStage(self.inner, Observer(self.stats, self._log, self.clock, "edge"))
-
-    def _log(self, record: ExchangeRecord) -> None:
-        self.records.append(record)
+        self.stage = ObserveStage(self.inner, Observer(self.stats, log, self.clock, "edge"))
 
     async def ask(self, asked: Request | None = None) -> Response:
         """As the server does it, a quarter of a second after the request came."""

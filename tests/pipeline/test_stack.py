@@ -16,12 +16,11 @@ from tests.support.cache_world import Origin, Reply, WorldClock, receive
 from tests.support.circuits import Bench
 from tests.support.fake_store import FakeStore
 from tests.support.routes import route
-from tests.support.stages import request
+from tests.support.stages import Records, request
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from sidecar.pipeline.record import ExchangeRecord
     from tests.support.cache_world import Answer
 
 FRESH = Reply(fields={"Cache-Control": "max-age=60"})
@@ -37,8 +36,9 @@ class Onion:
         self.origin = Origin(self.clock, list(replies))
         self.store = FakeStore()
         self.stats = RouteStats("catalog")
-        self.records: list[ExchangeRecord] = []
-        parts = Parts(ProxySettings(via="edge"), self.clock, self._spawn, self.store, self._log)
+        log = Records()
+        self.records = log.all
+        parts = Parts(ProxySettings(via="edge"), self.clock, self._spawn, self.store, log)
         config = route("catalog", cache=CacheSettings(cache), breaker=BreakerSettings(mode))
         self.stack = build_stack(config, self.origin, self.bench.circuit, self.stats, parts)
 
@@ -50,9 +50,6 @@ class Onion:
     async def ask_each(self, count: int) -> list[tuple[int, str]]:
         """Status and source of so many answers, one after another."""
         return [(answer.status, answer.source.label) for answer in [await self.ask() for _ in range(count)]]
-
-    def _log(self, record: ExchangeRecord) -> None:
-        self.records.append(record)
 
     def _spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work, name=name)

@@ -10,6 +10,7 @@ from sidecar.pipeline.exchange import Body, Request, Response
 
 if TYPE_CHECKING:
     from sidecar.pipeline.exchange import End
+    from sidecar.pipeline.record import ExchangeRecord, RepeatedLine
 
 WALL = 784_111_777.0
 
@@ -68,6 +69,22 @@ class FakeSink:
         full.set_result(None)
 
 
+class Records:
+    """An access log that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.all: list[ExchangeRecord] = []
+
+    def __call__(self, record: ExchangeRecord) -> None:
+        self.all.append(record)
+
+    def repeated(self, record: ExchangeRecord) -> RepeatedLine:
+        def note(duration: float, request_id: bytes, client: str) -> None:
+            self(record._replace(duration=duration, request_id=request_id, client=client))
+
+        return note
+
+
 class ScriptedHandler:
     """Answers, or raises, what it was given: `at_hand` at once, `outcome` in a task, behind the `gate` if any."""
 
@@ -78,7 +95,7 @@ class ScriptedHandler:
         self.at_hand = at_hand
         self.asked: list[Request] = []
         self.recalled: list[RequestHead] = []
-        self.remembers: bytes | None = None
+        self.remembers: Response | None = None
         self.gate: asyncio.Event | None = None
 
     def answer_now(self, request: Request) -> Response | None:
@@ -95,7 +112,7 @@ class ScriptedHandler:
         assert self.outcome is not None
         return self.outcome
 
-    def recall(self, head: RequestHead, *_: object) -> bytes | None:
+    def recall(self, head: RequestHead, *_: object) -> Response | None:
         """What it `remembers`, which is nothing as a rule."""
         self.recalled.append(head)
         return self.remembers

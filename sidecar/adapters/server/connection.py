@@ -18,6 +18,7 @@ from sidecar.adapters.server.exchange import Exchange
 from sidecar.adapters.server.patience import NEXT_REQUEST, Awaits, Patience
 from sidecar.adapters.server.request import RequestReader
 from sidecar.pipeline.errors import ClientGone, ClientTooSlow, ProxyError, TooManyConnections, respond
+from sidecar.pipeline.ready_answer import ReadyAnswer
 from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ HALF_CLOSE_GRACE = 0.5
 LINGER = 2.0
 """Seconds that a refused client may go on sending, so that it gets to read its answer; and octets, below."""
 LINGER_OCTETS = 4 * 1024 * 1024
+LARGEST_READY = 8 * 1024
+"""Octets of an answer that is kept beside the request it answers; of larger ones the writing is what costs."""
+RESTED = 0.025
+"""Seconds after a rest in which a request that is answered at once makes no new one of it."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -43,7 +48,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         "_lingering",
         "_queue",
         "_reader",
-        "_requests_limited",
+        "_rested_until",
         "_served",
         "_stash",
         "_tunnel",
@@ -73,7 +78,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         self._eof = False
         self._lingering = 0
         self._served = 0
-        self._requests_limited = context.limits.requests_per_connection is not None
+        self._rested_until = 0.0
 
     @property
     def idle(self) -> bool:
@@ -187,27 +192,42 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def _repeated(self, data: bytes) -> bool:
         """Take a request that was read before, to the letter, without reading it again; whether it was one."""
-        if self._awaits is not NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
-            return False
         context = self.context
-        incoming = context.memo.get(data)
-        head = None if incoming is None else incoming.head
-        if incoming is None or head is None or context.draining or self._requests_limited:
+        incoming = context.known(data)
+        if incoming is None or self._awaits is not NEXT_REQUEST:
             return False
-        now = context.clock.monotonic()
-        request_id = head.headers.index.get(b"x-request-id") or context.request_id()
+        if self._exchange is not None or self.drained is not None or self.closing:
+            return False
+        now = context.monotonic()
+        request_id = incoming.request_id or context.request_id()
+        octets = None
+        if incoming.ready is not None:
+            octets = incoming.ready.again(now, request_id, self.client)
+        if octets is None:
+            octets = self._recalled(incoming, now, request_id)
+        if octets is not None:
+            self.transport.write(octets)
+            if now >= self._rested_until:
+                self._rest(now)
+        return True
+
+    def _recalled(self, incoming: Incoming, now: float, request_id: bytes) -> bytes | None:
+        """What memory answers to a request that was read before; None when it is under way now or answered already."""
+        head, context = incoming.head, self.context
+        assert head is not None
         answer = context.handler.recall(head, now, request_id, self.client)
         if answer is None:
+            incoming.ready = None
             self._begin(Exchange(self, incoming, head, now, request_id))
             if self._exchange is None:
                 self._go_on_waiting()
-            return True
-        if not isinstance(answer, bytes):
-            assert isinstance(answer.body, bytes)
-            answer = wire.encode_head(answer, context.date_line()) + answer.body
-        self.transport.write(answer)
-        self._rest(now)
-        return True
+            return None
+        if isinstance(answer, ReadyAnswer):
+            incoming.ready = answer if len(answer.octets) <= LARGEST_READY else None
+            return answer.octets
+        incoming.ready = None
+        assert isinstance(answer.body, bytes)
+        return wire.encode_head(answer, context.date_line()) + answer.body
 
     def _read(self, data: bytes) -> None:
         reader, queue = self._reader, self._queue
@@ -268,7 +288,8 @@ class ClientConnection(asyncio.Protocol, Patience):
         context = self.context
         context.rested(self)
         self._awaits = NEXT_REQUEST
-        self._read_until = until = now + context.limits.keep_alive
+        self._rested_until = now + RESTED
+        self._read_until = until = now + RESTED + context.limits.keep_alive
         context.wheel.set(self, min(until, self._write_until))
 
     # Answering
@@ -283,9 +304,9 @@ class ClientConnection(asyncio.Protocol, Patience):
             self._served += 1
             if self.context.draining or self._served == self.context.limits.requests_per_connection:
                 self.closing = True
-            head, context = incoming.head, self.context
-            request_id = head.headers.index.get(b"x-request-id") or context.request_id()
-            self._begin(Exchange(self, incoming, head, context.clock.monotonic(), request_id))
+            context = self.context
+            request_id = incoming.request_id or context.request_id()
+            self._begin(Exchange(self, incoming, incoming.head, context.monotonic(), request_id))
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange

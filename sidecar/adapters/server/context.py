@@ -13,6 +13,8 @@ from sidecar.pipeline.memo import Memo
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.adapters.server.connection import ClientConnection
     from sidecar.adapters.server.incoming import Incoming
     from sidecar.core.config import ClientLimits
@@ -54,8 +56,10 @@ class ServerContext:
         "draining",
         "empty",
         "handler",
+        "known",
         "limits",
         "memo",
+        "monotonic",
         "spawn",
         "start",
         "stats",
@@ -69,8 +73,13 @@ class ServerContext:
         self.handler = handler
         self.limits = limits
         self.memo: Memo[Incoming] = Memo()
+        self.known: Callable[[bytes], Incoming | None] = self.memo.get
+        """The request that exactly these octets are, if that is known and nothing speaks against another after it."""
+        if limits.requests_per_connection is not None:
+            self.known = _unknown
         self.stats = stats
         self.clock = around.clock
+        self.monotonic = around.clock.monotonic
         self.wheel = around.wheel
         self.spawn = around.spawn
         self.start = around.start
@@ -87,6 +96,11 @@ class ServerContext:
         self._ids = count(1)
         self._date = b""
         self._date_second = -1
+
+    def drain(self) -> None:
+        """From now on each answer is its connection's last."""
+        self.draining = True
+        self.known = _unknown
 
     def request_id(self) -> bytes:
         """A new one: unique in this process, and random enough across processes."""
@@ -164,3 +178,7 @@ class ServerContext:
                 connection.reset()
                 return True
         return False
+
+
+def _unknown(octets: bytes) -> None:
+    """In the place of `Memo.get` when nothing is to be known."""

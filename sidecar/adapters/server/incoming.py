@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.ready_answer import ReadyAnswer
     from sidecar.pipeline.streams import StreamBody
 
 
@@ -14,10 +15,14 @@ class Incoming:
     """A head, and content that gathers in `pieces` until a `body` takes over.
 
     `length`: declared octets of content, 0 for none, None when chunked. `error`: why it can be no request, or why its
-    content broke off. `upgrade`: the protocol to ask the upstream for, or b"".
+    content broke off. `upgrade`: the protocol to ask the upstream for, or b"". `request_id`: the client's own, or b"".
+    `ready`: what memory answered last, for as long as it may be the answer again.
     """
 
-    __slots__ = ("body", "complete", "error", "expects_continue", "head", "keep_alive", "length", "pieces", "upgrade")
+    __slots__ = (
+        "body", "complete", "error", "expects_continue", "head", "keep_alive", "length", "pieces", "ready",
+        "request_id", "upgrade",
+    )  # fmt: skip
 
     def __init__(self, head: RequestHead | None, length: int | None = 0, *, keep_alive: bool = False) -> None:
         self.head = head
@@ -29,6 +34,8 @@ class Incoming:
         self.expects_continue = False
         self.upgrade = b""
         self.error: ProxyError | None = None
+        self.request_id = b"" if head is None else head.headers.index.get(b"x-request-id", b"")
+        self.ready: ReadyAnswer | None = None
 
     @classmethod
     def whole(cls, head: RequestHead) -> Incoming:

@@ -75,7 +75,7 @@ class Listener:
 
     def drain(self) -> None:
         """Accept nobody new; idle connections close now, busy ones after their answer."""
-        self._context.draining = True
+        self._context.drain()
         for server in self._servers:
             server.close()
         for address in self._wanted:

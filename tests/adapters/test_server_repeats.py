@@ -1,0 +1,94 @@
+"""Clients that send the same head over and over and are answered from memory: an answer lacks nothing for that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecar.adapters.server.connection import LARGEST_READY
+from tests.support.origin import AGAIN, READ
+
+if TYPE_CHECKING:
+    from tests.conftest import StartOrigin, StartSidecar
+    from tests.support.client import RawClient
+
+GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+CACHED = {"cache": {"mode": "standard"}}
+
+
+def storable(size: int) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+
+
+async def hits(client: RawClient, count: int) -> int:
+    """How many of so many answers came from the cache."""
+    found = 0
+    for _ in range(count):
+        answer = await client.exchange(GET)
+        assert answer.status == 200
+        found += b"; hit" in (answer.get("cache-status") or b"")
+    return found
+
+
+@pytest.mark.parametrize("size", [3, LARGEST_READY - 1, LARGEST_READY, 100_000])
+async def test_every_answer_is_whole_and_counted(
+    start_origin: StartOrigin, start_sidecar: StartSidecar, size: int
+) -> None:
+    origin = await start_origin((READ, storable(size), AGAIN))
+    sidecar = await start_sidecar(origin, upstream=CACHED)
+    client = await sidecar.connect()
+
+    bodies = {(await client.exchange(GET)).body for _ in range(50)}
+
+    assert bodies == {b"x" * size}
+    metrics = await sidecar.metrics()
+    assert metrics.total("sidecar_requests_total", source="cache") == 49
+    assert metrics.total("sidecar_cache_requests_total", result="hit") == 49
+    assert metrics.total("sidecar_cache_served_age_seconds_count") == 49
+    assert metrics.total("sidecar_request_duration_seconds_count") == 50
+
+
+async def test_pipelined_repeats_are_answered_one_by_one(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, storable(3), AGAIN))
+    sidecar = await start_sidecar(origin, upstream=CACHED)
+    client = await sidecar.connect()
+    await hits(client, 5)
+
+    await client.send(GET * 3 + GET[:10])
+    assert [(await client.response()).body for _ in range(3)] == [b"xxx"] * 3
+    await client.send(GET[10:])
+
+    assert (await client.response()).body == b"xxx"
+    assert len(origin.requests) == 1
+
+
+async def test_the_last_request_of_a_connection_is_its_last_also_when_it_is_a_repeat(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, storable(3), AGAIN))
+    sidecar = await start_sidecar(origin, upstream=CACHED, proxy={"limits": {"requests_per_connection": 6}})
+    client = await sidecar.connect()
+    await hits(client, 5)
+
+    assert (await client.exchange(GET)).get("connection") == b"close"
+    assert await client.has_closed()
+
+
+async def test_who_is_answered_from_memory_is_not_idle(start_origin: StartOrigin, start_sidecar: StartSidecar) -> None:
+    origin = await start_origin((READ, storable(3), AGAIN))
+    sidecar = await start_sidecar(origin, upstream=CACHED, proxy={"limits": {"keep_alive": "1s"}})
+    client = await sidecar.connect()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    while loop.time() < began + 1.5:
+        await hits(client, 1)
+        # The pace of this client: an idle one would have been gone after one second.
+        await asyncio.sleep(0.1)
+
+    assert await hits(client, 1) == 1
+    assert await client.has_closed()
