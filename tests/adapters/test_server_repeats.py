@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sidecar.adapters.server.connection import LARGEST_READY
-from tests.support.origin import AGAIN, READ
+from tests.support.origin import AGAIN, READ, RESET
 
 if TYPE_CHECKING:
     from tests.conftest import StartOrigin, StartSidecar
@@ -92,3 +93,67 @@ async def test_who_is_answered_from_memory_is_not_idle(start_origin: StartOrigin
 
     assert await hits(client, 1) == 1
     assert await client.has_closed()
+
+
+def traced(number: int, *lines: bytes) -> bytes:
+    return b"\r\n".join([GET[:-4], b"Traceparent: 00-%032x-%016x-01" % (number, number), *lines, b"", b""])
+
+
+async def test_a_trace_of_its_own_makes_no_request_another(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, storable(3), AGAIN))
+    sidecar = await start_sidecar(origin, upstream=CACHED)
+    client = await sidecar.connect()
+
+    answers = [await client.exchange(traced(number)) for number in range(20)]
+
+    assert {(answer.status, answer.body) for answer in answers} == {(200, b"xxx")}
+    assert len(origin.requests) == 1
+    assert (await sidecar.metrics()).total("sidecar_cache_requests_total", result="hit") == 19
+
+
+async def test_what_memory_does_not_answer_goes_upstream_with_its_own_trace(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, storable(3).replace(b"max-age=600", b"max-age=1"), AGAIN))
+    sidecar = await start_sidecar(origin, upstream={"cache": {"mode": "standard", "max_entry_size": "1kB"}})
+    client = await sidecar.connect()
+    number = 0
+    while len(origin.requests) < 3:
+        number += 1
+        sent = traced(number, b"X-Request-Id: r%d" % number)
+        before = len(origin.requests)
+        assert (await client.exchange(sent)).status == 200
+        if len(origin.requests) > before:
+            seen = origin.requests[-1]
+            assert seen.get("x-request-id") == b"r%d" % number
+            assert seen.get("traceparent") == b"00-%032x-%016x-01" % (number, number)
+    assert number > 10
+
+
+async def test_a_trace_field_that_is_in_the_key_tells_requests_apart(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, storable(3), AGAIN))
+    sidecar = await start_sidecar(origin, upstream={"cache": {"mode": "standard", "key_headers": ["traceparent"]}})
+    client = await sidecar.connect()
+
+    for number in [1, 1, 1, 1, 1, 2, 3, 1]:
+        assert (await client.exchange(traced(number))).status == 200
+
+    assert len(origin.requests) == 3
+
+
+async def test_a_refusal_names_the_id_of_its_own_request(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, RESET))
+    sidecar = await start_sidecar(origin, upstream={"breaker": {"failure_threshold": 1, "open_duration": "1h"}})
+    client = await sidecar.connect()
+    assert (await client.exchange(traced(0))).status == 502
+
+    for number in range(1, 8):
+        answer = await client.exchange(traced(number, b"X-Request-Id: r%d" % number))
+        assert (answer.status, answer.get("x-request-id")) == (503, b"r%d" % number)
+        assert json.loads(answer.body)["request_id"] == f"r{number}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LARGE = 600_000
 GET = b"GET /thing HTTP/1.1\r\nHost: a\r\n\r\n"
+TRACED = tuple(b"%bTraceparent: %d\r\n\r\n" % (GET[:-2], number) for number in range(8))
 POST = b"POST /thing HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % LARGE
 UPLOAD = b"POST /thing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD_OF_LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
@@ -73,6 +74,10 @@ CASES = {
     "an answer that is stored": Case(((READ, HEAD_OF_STORED % 3, b"abc", AGAIN),), upstream=CACHED, anew=True),
     "an answer that is stored from many reads": Case(
         ((READ, HEAD_OF_STORED % LARGE, b"x" * LARGE, AGAIN),), upstream=CACHED, anew=True
+    ),
+    "the same from memory": Case(((READ, HEAD_OF_STORED % 3, b"abc", AGAIN),), (GET,) * 8, upstream=CACHED, anew=True),
+    "the same to requests with traces": Case(
+        ((READ, HEAD_OF_STORED % 3, b"abc", AGAIN),), TRACED, upstream=CACHED, anew=True
     ),
     "a miss that is not stored": Case((WELL_BEHAVED,), upstream=CACHED),
     "a stale answer in the place of a failure": Case(((READ, STALE_AT_ONCE, CLOSE), (READ, RESET)), upstream=CACHED),

@@ -43,6 +43,7 @@ class ClientConnection(asyncio.Protocol, Patience):
     """An `asyncio.Protocol`. Of its two deadlines, what the client sends and what it reads, the earlier is watched."""
 
     __slots__ = (
+        "_at_once",
         "_eof",
         "_exchange",
         "_lingering",
@@ -78,6 +79,8 @@ class ClientConnection(asyncio.Protocol, Patience):
         self._eof = False
         self._lingering = 0
         self._served = 0
+        self._at_once = False
+        """Whether the last request was answered without waiting for anybody, and so the next one may be."""
         self._rested_until = 0.0
 
     @property
@@ -191,43 +194,52 @@ class ClientConnection(asyncio.Protocol, Patience):
     # Reading
 
     def _repeated(self, data: bytes) -> bool:
-        """Take a request that was read before, to the letter, without reading it again; whether it was one."""
-        context = self.context
+        """Take a request that was read before without reading it again: to the letter, or, when memory answers it, but
+        for its identifiers. Whether it was one.
+        """
+        context, alike = self.context, None
         incoming = context.known(data)
-        if incoming is None or self._awaits is not NEXT_REQUEST:
-            return False
-        if self._exchange is not None or self.drained is not None or self.closing:
+        if incoming is None:
+            alike = context.alike(data) if self._at_once else None
+            if alike is None:
+                return False
+            incoming = alike.request
+        if self._awaits is not NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
             return False
         now = context.monotonic()
-        request_id = incoming.request_id or context.request_id()
-        octets = None
-        if incoming.ready is not None:
-            octets = incoming.ready.again(now, request_id, self.client)
+        request_id = (incoming.request_id if alike is None else alike.request_id) or context.request_id()
+        octets = None if incoming.ready is None else incoming.ready.again(now, request_id, self.client)
         if octets is None:
-            octets = self._recalled(incoming, now, request_id)
+            octets = self._recall(incoming, now, request_id)
         if octets is not None:
+            self._at_once = True
             self.transport.write(octets)
             if now >= self._rested_until:
                 self._rest(now)
-        return True
+        elif alike is None:
+            self._begin_known(incoming, now, request_id)
+        return octets is not None or alike is None
 
-    def _recalled(self, incoming: Incoming, now: float, request_id: bytes) -> bytes | None:
-        """What memory answers to a request that was read before; None when it is under way now or answered already."""
+    def _recall(self, incoming: Incoming, now: float, request_id: bytes) -> bytes | None:
+        """What memory answers to a request that was read before, if anything; counted and logged."""
+        incoming.ready = None
         head, context = incoming.head, self.context
         assert head is not None
         answer = context.handler.recall(head, now, request_id, self.client)
         if answer is None:
-            incoming.ready = None
-            self._begin(Exchange(self, incoming, head, now, request_id))
-            if self._exchange is None:
-                self._go_on_waiting()
             return None
         if isinstance(answer, ReadyAnswer):
-            incoming.ready = answer if len(answer.octets) <= LARGEST_READY else None
+            if len(answer.octets) <= LARGEST_READY:
+                incoming.ready = answer
             return answer.octets
-        incoming.ready = None
         assert isinstance(answer.body, bytes)
         return wire.encode_head(answer, context.date_line()) + answer.body
+
+    def _begin_known(self, incoming: Incoming, now: float, request_id: bytes) -> None:
+        assert incoming.head is not None
+        self._begin(Exchange(self, incoming, incoming.head, now, request_id))
+        if self._exchange is None:
+            self._go_on_waiting()
 
     def _read(self, data: bytes) -> None:
         reader, queue = self._reader, self._queue
@@ -310,7 +322,8 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        if exchange.begin():
+        self._at_once = exchange.begin()
+        if self._at_once:
             self._ended(exchange)
         else:
             self._hand_to_worker(exchange)

@@ -9,6 +9,7 @@ from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING
 
+from sidecar.adapters.server.likeness import Alike, Likeness
 from sidecar.pipeline.memo import Memo
 from sidecar.pipeline.record import ExchangeRecord
 
@@ -52,6 +53,7 @@ class ServerContext:
         "_date_second",
         "_ids",
         "_run",
+        "alike",
         "clock",
         "draining",
         "empty",
@@ -73,10 +75,10 @@ class ServerContext:
         self.handler = handler
         self.limits = limits
         self.memo: Memo[Incoming] = Memo()
-        self.known: Callable[[bytes], Incoming | None] = self.memo.get
+        self.known: Callable[[bytes], Incoming | None] = _unknown
         """The request that exactly these octets are, if that is known and nothing speaks against another after it."""
-        if limits.requests_per_connection is not None:
-            self.known = _unknown
+        self.alike: Callable[[bytes], Alike | None] = _unknown
+        """The same for what is only known but for its identifiers; with the same promise."""
         self.stats = stats
         self.clock = around.clock
         self.monotonic = around.clock.monotonic
@@ -96,11 +98,19 @@ class ServerContext:
         self._ids = count(1)
         self._date = b""
         self._date_second = -1
+        self.forget(frozenset())
+
+    def forget(self, read: frozenset[bytes]) -> None:
+        """Nothing is known of requests any more: other routes answer them. `read`: see `Likeness`."""
+        self.memo.clear()
+        if not self.draining and self.limits.requests_per_connection is None:
+            self.known = self.memo.get
+            self.alike = Likeness(self.limits, read).find
 
     def drain(self) -> None:
         """From now on each answer is its connection's last."""
         self.draining = True
-        self.known = _unknown
+        self.known = self.alike = _unknown
 
     def request_id(self) -> bytes:
         """A new one: unique in this process, and random enough across processes."""
