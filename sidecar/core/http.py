@@ -23,21 +23,16 @@ IDEMPOTENT_METHODS = SAFE_METHODS | {"PUT", "DELETE"}
 
 
 class Headers:
-    """An immutable field section: ordered field lines and a case-insensitive index of them."""
+    """An immutable field section: ordered field lines and a case-insensitive index of them, made where it is not
+    given.
+    """
 
     __slots__ = ("_lines", "fields", "index")
 
-    def __init__(self, fields: Iterable[Field] = ()) -> None:
+    def __init__(self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None) -> None:
         self._lines: bytes | None = None
         self.fields = fields if type(fields) is list else list(fields)
-        index: dict[bytes, bytes] = {}
-        for name, value in self.fields:
-            key = name.lower()
-            if key in index:
-                index[key] += b", " + value
-            else:
-                index[key] = value
-        self.index = index
+        self.index = _index_of(self.fields) if index is None else index
         """Lower-case name → combined value (RFC 9110 §5.3). Read only."""
 
     @property
@@ -86,6 +81,17 @@ class Headers:
     def replacing(self, name: bytes, value: bytes) -> Headers:
         """A copy in which `value` is the only field line called `name`, appended last."""
         return self.without({name.lower()}).plus((name, value))
+
+
+def _index_of(fields: list[Field]) -> dict[bytes, bytes]:
+    index: dict[bytes, bytes] = {}
+    for name, value in fields:
+        key = name.lower()
+        if key in index:
+            index[key] += b", " + value
+        else:
+            index[key] = value
+    return index
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.adapters.server.likeness import IDENTIFIERS, LONGEST, Alike, Likeness
+from sidecar.adapters.server.likeness import IDENTIFIERS, LONGEST, MOST_MISSES, PAUSE, Alike, Likeness
 from sidecar.adapters.server.request import RequestReader
 from sidecar.core.config import ClientLimits
 from sidecar.pipeline.memo import Memo
@@ -45,13 +45,15 @@ def judged(octets: bytes, found: Alike) -> None:
     (read,) = reader.arrived
     assert read.plain
     assert not reader.partial
-    known, real = found.request.head, read.head
-    assert known is not None
+    known, real, made = found.known.head, read.head, found.head()
     assert real is not None
     assert (known.method, known.target, known.authority) == (real.method, real.target, real.authority)
     assert (known.minor_version, known.absolute_form) == (real.minor_version, real.absolute_form)
     assert others(known) == others(real)
     assert found.request_id == real.headers.index.get(b"x-request-id", b"")
+    if made is not None:
+        assert made == real
+        assert made.headers.index == real.headers.index
 
 
 STARTS = st.sampled_from(
@@ -126,6 +128,24 @@ def test_a_head_is_known_by_the_rest_of_it(octets: bytes) -> None:
     found = learned(octets)
     assert found is not None
     judged(octets, found)
+    assert found.head() is not None
+
+
+def test_a_field_in_two_places_is_for_the_reader() -> None:
+    found = learned(head(b"Host: a", b"B3: \xe9", b"B3: 1"))
+    assert found is not None
+    assert found.head() is None
+
+
+def test_heads_of_which_nothing_is_known_are_soon_let_pass() -> None:
+    likeness = Likeness(LIMITS)
+    known = head(b"Host: a", TRACE)
+    for _ in range(MOST_MISSES):
+        assert learned(known, likeness) is not None
+        assert likeness.find(head(b"Host: a")) is None
+    for _ in range(MOST_MISSES - 1):
+        assert likeness.find(head(b"Host: a")) is None
+    assert [likeness.find(known) is not None for _ in range(PAUSE + 2)] == [*[False] * PAUSE, True, True]
 
 
 def test_whatever_the_identifiers_are() -> None:
@@ -134,7 +154,7 @@ def test_whatever_the_identifiers_are() -> None:
         assert likeness.find(head(b"Host: a", b"Traceparent: %d" % number)) is None
     found = [likeness.find(head(b"Host: a", b"X-Request-Id: %d" % number, b"B3: %d" % number)) for number in range(3)]
     assert [one and one.request_id for one in found] == [b"0", b"1", b"2"]
-    assert len({id(one.request) for one in found if one is not None}) == 1
+    assert len({id(one.known) for one in found if one is not None}) == 1
     assert likeness.find(head(b"Host: b", b"B3: 1")) is None
 
 

@@ -132,6 +132,25 @@ async def test_what_memory_does_not_answer_goes_upstream_with_its_own_trace(
     assert number > 10
 
 
+async def test_every_request_goes_upstream_with_its_own_fields_in_their_order(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin()
+    sidecar = await start_sidecar(origin, upstream=CACHED)
+    client = await sidecar.connect()
+    sent = []
+
+    for number in range(12):
+        first, last = (b"Traceparent", b"00-%d-%d-01" % (number, number)), (b"X-Request-Id", b"r%d" % number)
+        fields = [first, (b"Host", b"a"), (b"baggage", b"a=%d, \tb" % number), (b"Accept", b"*/*"), last]
+        sent.append(fields)
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        assert (await client.exchange(b"GET /a HTTP/1.1\r\n%b\r\n" % lines)).status == 200
+
+    got = [[field for field in request.fields if field[0] not in (b"Host", b"Via")] for request in origin.requests]
+    assert got == [[field for field in fields if field[0] != b"Host"] for fields in sent]
+
+
 async def test_a_trace_field_that_is_in_the_key_tells_requests_apart(
     start_origin: StartOrigin, start_sidecar: StartSidecar
 ) -> None:

@@ -43,7 +43,6 @@ class ClientConnection(asyncio.Protocol, Patience):
     """An `asyncio.Protocol`. Of its two deadlines, what the client sends and what it reads, the earlier is watched."""
 
     __slots__ = (
-        "_at_once",
         "_eof",
         "_exchange",
         "_lingering",
@@ -79,8 +78,6 @@ class ClientConnection(asyncio.Protocol, Patience):
         self._eof = False
         self._lingering = 0
         self._served = 0
-        self._at_once = False
-        """Whether the last request was answered without waiting for anybody, and so the next one may be."""
         self._rested_until = 0.0
 
     @property
@@ -194,31 +191,35 @@ class ClientConnection(asyncio.Protocol, Patience):
     # Reading
 
     def _repeated(self, data: bytes) -> bool:
-        """Take a request that was read before without reading it again: to the letter, or, when memory answers it, but
-        for its identifiers. Whether it was one.
+        """Take a request that was read before, to the letter or but for its identifiers, without reading it again;
+        whether it was one.
         """
+        if self._awaits is not NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
+            return False
         context, alike = self.context, None
         incoming = context.known(data)
         if incoming is None:
-            alike = context.alike(data) if self._at_once else None
+            alike = context.alike(data)
             if alike is None:
                 return False
-            incoming = alike.request
-        if self._awaits is not NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
-            return False
+            incoming = alike.known.request
         now = context.monotonic()
         request_id = (incoming.request_id if alike is None else alike.request_id) or context.request_id()
         octets = None if incoming.ready is None else incoming.ready.again(now, request_id, self.client)
         if octets is None:
             octets = self._recall(incoming, now, request_id)
         if octets is not None:
-            self._at_once = True
             self.transport.write(octets)
             if now >= self._rested_until:
                 self._rest(now)
-        elif alike is None:
-            self._begin_known(incoming, now, request_id)
-        return octets is not None or alike is None
+            return True
+        head = incoming.head if alike is None else alike.head()
+        if head is None:
+            return False
+        self._begin(Exchange(self, incoming, head, now, request_id))
+        if self._exchange is None:
+            self._go_on_waiting()
+        return True
 
     def _recall(self, incoming: Incoming, now: float, request_id: bytes) -> bytes | None:
         """What memory answers to a request that was read before, if anything; counted and logged."""
@@ -234,12 +235,6 @@ class ClientConnection(asyncio.Protocol, Patience):
             return answer.octets
         assert isinstance(answer.body, bytes)
         return wire.encode_head(answer, context.date_line()) + answer.body
-
-    def _begin_known(self, incoming: Incoming, now: float, request_id: bytes) -> None:
-        assert incoming.head is not None
-        self._begin(Exchange(self, incoming, incoming.head, now, request_id))
-        if self._exchange is None:
-            self._go_on_waiting()
 
     def _read(self, data: bytes) -> None:
         reader, queue = self._reader, self._queue
@@ -322,8 +317,7 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._at_once = exchange.begin()
-        if self._at_once:
+        if exchange.begin():
             self._ended(exchange)
         else:
             self._hand_to_worker(exchange)
