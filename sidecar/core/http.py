@@ -46,12 +46,6 @@ class Headers:
         """The combined value of the lower-case `name`, or None."""
         return self.index.get(name)
 
-    def get_all(self, name: bytes) -> list[bytes]:
-        """Each field line's value of the lower-case `name`, in order."""
-        if name not in self.index:
-            return []
-        return [value for field, value in self.fields if field.lower() == name]
-
     def __contains__(self, name: bytes) -> bool:
         return name in self.index
 

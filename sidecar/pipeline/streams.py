@@ -76,11 +76,6 @@ class StreamBody(Body):
         self._wake()
 
     @property
-    def source_ended(self) -> bool:
-        """Whether the connection has fed all there is, read or not."""
-        return self._source_end is not None
-
-    @property
     def flowing(self) -> bool:
         """Whether there is room for more."""
         return not self._paused

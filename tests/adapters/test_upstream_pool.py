@@ -10,6 +10,7 @@ import pytest
 from sidecar.adapters.upstream.pool import EndpointPool, Surroundings, Target
 from sidecar.app.clock import RealClock
 from sidecar.core.config import PoolSettings
+from sidecar.core.forwarding import RequestForwarder
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.stats import UpstreamStats
 from sidecar.pipeline.tasks import Tasks
@@ -20,6 +21,7 @@ from tests.support.wire import turns
 
 if TYPE_CHECKING:
     from sidecar.adapters.upstream.connection import UpstreamConnection
+    from sidecar.core.http import RequestHead
     from tests.conftest import StartOrigin, StartSidecar
 
 NOT_REUSED = {
@@ -363,3 +365,25 @@ async def test_concurrent_requests_open_as_many_connections_as_they_need_and_kee
     assert len(origin.connections) == 20
     assert metrics.total("sidecar_upstream_connections_opened_total", upstream="origin") == 20
     assert metrics.total("sidecar_upstream_connections", upstream="origin", state="idle") == 20
+
+
+async def test_a_defect_of_ours_costs_no_connection(
+    start_origin: StartOrigin, start_sidecar: StartSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No input is known that does this: hence a forwarder that fails.
+    make = RequestForwarder.lines
+
+    def fail_at_times(self: RequestForwarder, head: RequestHead, target: bytes, host_line: bytes) -> bytes:
+        if target == b"/defect":
+            raise RuntimeError("a defect")
+        return make(self, head, target, host_line)
+
+    monkeypatch.setattr(RequestForwarder, "lines", fail_at_times)
+    origin = await start_origin((READ, OK, AGAIN))
+    sidecar = await start_sidecar(origin, upstream={"pool": {"max_connections": 1, "queue_timeout": "50ms"}})
+    client = await sidecar.connect()
+
+    statuses = [(await client.exchange(request)).status for request in (GOOD, GOOD.replace(b"/good", b"/defect"), GOOD)]
+
+    assert statuses == [200, 500, 200]
+    assert await sidecar.is_quiet()

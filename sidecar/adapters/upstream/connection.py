@@ -137,9 +137,9 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             self._pump = self._owner.spawn(self._send_body(body, timeouts.first_byte), name="request body")
         return waiter
 
-    def give_up(self, answer: asyncio.Future[Answer]) -> None:
-        """The wait for `answer`, which `send` gave, was cancelled; it may have come all the same."""
-        if self._waiter is answer:
+    def give_up(self, answer: asyncio.Future[Answer] | None) -> None:
+        """Nobody waits any more for `answer`, which `send` gave, if it came to that; it may have come all the same."""
+        if answer is None or self._waiter is answer:
             self._fail(ConnectionLost("given up"))
         elif not answer.cancelled() and answer.exception() is None:
             body = answer.result()[1]

@@ -122,7 +122,12 @@ class UpstreamHandler:
                 fresh = True
             except asyncio.CancelledError:
                 attempts["cancelled"] += 1
-                if connection is not None and answer is not None:
+                if connection is not None:
+                    connection.give_up(answer)
+                raise
+            except Exception:
+                # A defect of ours; but whoever has taken a connection gives it back.
+                if connection is not None:
                     connection.give_up(answer)
                 raise
             else:
