@@ -35,7 +35,7 @@ LINGER_OCTETS = 4 * 1024 * 1024
 LARGEST_READY = 8 * 1024
 """Octets of an answer that is kept beside the request it answers; of larger ones the writing is what costs."""
 RESTED = 0.025
-"""Seconds after a rest in which a request that is answered at once makes no new one of it."""
+"""Seconds after a rest in which a request that is answered makes no new one of it: taking one has its price."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -354,7 +354,9 @@ class ClientConnection(asyncio.Protocol, Patience):
         if self.closing or self.transport.is_closing():
             return
         if not (self._queue or self._stash or self._reader.partial):
-            self._rest(self.context.clock.monotonic())
+            now = self.context.monotonic()
+            if self._awaits is not NEXT_REQUEST or now >= self._rested_until:
+                self._rest(now)
             return
         self._next()
         if self._stash and not self._reader.switching and len(self._queue) < self.context.limits.pipeline_depth:
