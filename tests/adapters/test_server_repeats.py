@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.adapters.server.connection import LARGEST_READY
+from sidecar.adapters.server.context import LARGEST_READY
 from tests.support.origin import AGAIN, READ, RESET
 
 if TYPE_CHECKING:

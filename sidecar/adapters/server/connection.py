@@ -18,7 +18,6 @@ from sidecar.adapters.server.exchange import Exchange
 from sidecar.adapters.server.patience import NEXT_REQUEST, Awaits, Patience
 from sidecar.adapters.server.request import RequestReader
 from sidecar.pipeline.errors import ClientGone, ClientTooSlow, ProxyError, TooManyConnections, respond
-from sidecar.pipeline.ready_answer import ReadyAnswer
 from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ HALF_CLOSE_GRACE = 0.5
 LINGER = 2.0
 """Seconds that a refused client may go on sending, so that it gets to read its answer; and octets, below."""
 LINGER_OCTETS = 4 * 1024 * 1024
-LARGEST_READY = 8 * 1024
-"""Octets of an answer that is kept beside the request it answers; of larger ones the writing is what costs."""
 RESTED = 0.025
 """Seconds after a rest in which a request that is answered makes no new one of it: taking one has its price."""
 _RESET = struct.pack("ii", 1, 0)
@@ -207,7 +204,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         request_id = (incoming.request_id if alike is None else alike.request_id) or context.request_id()
         octets = None if incoming.ready is None else incoming.ready.again(now, request_id, self.client)
         if octets is None:
-            octets = self._recall(incoming, now, request_id)
+            octets = context.recall(incoming, now, request_id, self.client)
         if octets is not None:
             self.transport.write(octets)
             if now >= self._rested_until:
@@ -220,21 +217,6 @@ class ClientConnection(asyncio.Protocol, Patience):
         if self._exchange is None:
             self._go_on_waiting()
         return True
-
-    def _recall(self, incoming: Incoming, now: float, request_id: bytes) -> bytes | None:
-        """What memory answers to a request that was read before, if anything; counted and logged."""
-        incoming.ready = None
-        head, context = incoming.head, self.context
-        assert head is not None
-        answer = context.handler.recall(head, now, request_id, self.client)
-        if answer is None:
-            return None
-        if isinstance(answer, ReadyAnswer):
-            if len(answer.octets) <= LARGEST_READY:
-                incoming.ready = answer
-            return answer.octets
-        assert isinstance(answer.body, bytes)
-        return wire.encode_head(answer, context.date_line()) + answer.body
 
     def _read(self, data: bytes) -> None:
         reader, queue = self._reader, self._queue

@@ -9,8 +9,10 @@ from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING
 
+from sidecar.adapters.server import response as wire
 from sidecar.adapters.server.likeness import Alike, Likeness
 from sidecar.pipeline.memo import Memo
+from sidecar.pipeline.ready_answer import ReadyAnswer
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from sidecar.pipeline.ports import Clock, Front, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import ListenerStats
+
+LARGEST_READY = 8 * 1024
+"""Octets of an answer that is kept beside the request it answers; of larger ones the writing is what costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,22 @@ class ServerContext:
         """From now on each answer is its connection's last."""
         self.draining = True
         self.known = self.alike = _unknown
+
+    def recall(self, incoming: Incoming, now: float, request_id: bytes, client: str) -> bytes | None:
+        """What memory answers to a request that was read before, if anything; counted and logged. Kept beside the
+        request for the next that is the same.
+        """
+        incoming.ready = None
+        assert incoming.head is not None
+        answer = self.handler.recall(incoming.head, now, request_id, client)
+        if answer is None:
+            return None
+        if isinstance(answer, ReadyAnswer):
+            if len(answer.octets) <= LARGEST_READY:
+                incoming.ready = answer
+            return answer.octets
+        assert isinstance(answer.body, bytes)
+        return wire.encode_head(answer, self.date_line()) + answer.body
 
     def request_id(self) -> bytes:
         """A new one: unique in this process, and random enough across processes."""
