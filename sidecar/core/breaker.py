@@ -134,6 +134,9 @@ class Circuit:
 
     def refuse(self, now: float, *, safe: bool) -> Refusal | None:
         """The same for a request that is really there: a refusal counts, and nothing is acquired."""
+        if now < self._shut_until:
+            self._count_refusal(now, safe=safe)
+            return self._machine.while_open(now)
         certain = self.refusal(now, safe=safe)
         if certain is not None:
             self.counters.rejected += 1
@@ -143,11 +146,15 @@ class Circuit:
     def refuses(self, now: float, *, safe: bool) -> bool:
         """`refuse` for those who have an answer all the same, and so need no reason."""
         if now < self._shut_until:
-            self.counters.rejected += 1
-            if safe:
-                self._machine.last_safe = now
+            self._count_refusal(now, safe=safe)
             return True
         return self.refuse(now, safe=safe) is not None
+
+    def _count_refusal(self, now: float, *, safe: bool) -> None:
+        """Take note of what the plainly open circuit refuses."""
+        self.counters.rejected += 1
+        if safe:
+            self._machine.last_safe = now
 
     def probing(self, now: float) -> bool:
         """Whether the next admitted request would be a probe; changes nothing."""

@@ -106,7 +106,7 @@ class Machine:
             return Refusal(_CLOSED, "the circuit has just closed and admits a growing share of requests", 0.0)
         if self.state is _OPEN:
             if now < self.open_until:
-                return self._while_open(now)
+                return self.while_open(now)
         elif now < self.probes.held_until:
             left = self.probes.held_until - now
             return Refusal(State.HALF_OPEN, "the circuit is half-open and the upstream asked to wait", left)
@@ -116,7 +116,7 @@ class Machine:
             return Refusal(self.state, "the circuit keeps its probe for a request with a safe method", 0.0)
         return None
 
-    def _while_open(self, now: float) -> Refusal:
+    def while_open(self, now: float) -> Refusal:
         """The refusal of an open circuit: the same object for as long as it says the same in whole seconds."""
         since, until = self._said
         if self._refusal is None or not since <= now < until:
