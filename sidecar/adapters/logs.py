@@ -132,10 +132,10 @@ class AccessLog:
 
     def repeated(self, record: ExchangeRecord) -> RepeatedLine:
         """See `pipeline.record.AccessLog`."""
-        opening, sent = self._opening(record), record.bytes_sent
+        opening, wrong = self._opening(record), what_went_wrong(record)
 
-        def note(duration: float, request_id: bytes, client: str) -> None:
-            self._note((self._wall(), opening, duration, sent, request_id, client, ""))
+        def note(duration: float, sent: int, request_id: bytes, client: str) -> None:
+            self._note((self._wall(), opening, duration, sent, request_id, client, wrong))
 
         return note
 

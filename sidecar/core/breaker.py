@@ -143,6 +143,13 @@ class Circuit:
             self._machine.note(now, safe=safe, refused=True)
         return certain
 
+    def repeats(self, refusal: Refusal, now: float, *, safe: bool) -> bool:
+        """Whether `refuse` would give `refusal`, the same object, again; it counts then. False when in doubt."""
+        if now < self._shut_until and self._machine.repeats(refusal, now):
+            self._count_refusal(now, safe=safe)
+            return True
+        return False
+
     def refuses(self, now: float, *, safe: bool) -> bool:
         """`refuse` for those who have an answer all the same, and so need no reason."""
         if now < self._shut_until:

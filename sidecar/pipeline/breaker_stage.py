@@ -13,6 +13,7 @@ from sidecar.core.http import SAFE_METHODS
 from sidecar.core.outcome import Outcome, of_status
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
 from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.ready_answer import Grounds, Refused
 
 if TYPE_CHECKING:
     from sidecar.core.breaker import Circuit
@@ -33,26 +34,23 @@ LONGEST_PATH = 200
 class BreakerStage:
     """A permit is settled when the response body ends, on every path; an endless body settles at its head."""
 
-    __slots__ = ("_circuit", "_clock", "_inner", "_monotonic", "_refused")
+    __slots__ = ("_circuit", "_clock", "_inner", "_monotonic")
 
     def __init__(self, inner: Handler, circuit: Circuit, clock: Clock) -> None:
         self._inner = inner
         self._circuit = circuit
         self._clock = clock
         self._monotonic = clock.monotonic
-        self._refused: tuple[Refusal, CircuitOpen] | None = None
-        """What was refused last without a `Request`, and in which words."""
 
-    def recall(self, head: RequestHead, now: float) -> CircuitOpen | None:
+    def recall(self, head: RequestHead, now: float) -> Refused | None:
         """See `Memory`: what `answer_now` would raise."""
         if head.method == "HEAD":
             return None
-        refusal = self._circuit.refuse(now, safe=head.method in SAFE_METHODS)
+        safe = head.method in SAFE_METHODS
+        refusal = self._circuit.refuse(now, safe=safe)
         if refusal is None:
             return None
-        if self._refused is None or self._refused[0] is not refusal:
-            self._refused = refusal, _circuit_open(refusal)
-        return self._refused[1]
+        return Refused(_circuit_open(refusal), Grounds(self._circuit, refusal=refusal, safe=safe))
 
     def answer_now(self, request: Request) -> Response | None:
         """What the inner handler has at hand. Raises CircuitOpen when the circuit certainly refuses."""

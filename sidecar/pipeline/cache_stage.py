@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.cached_route import CachedRoute, Surroundings
     from sidecar.pipeline.exchange import Request
     from sidecar.pipeline.ports import CacheStore, Handler, Memory
-    from sidecar.pipeline.ready_answer import Recalled
+    from sidecar.pipeline.ready_answer import Recalled, Refused
 
 NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"cookie", b"pragma"}
 """Request fields with which a fresh answer may not do, besides those that keep a request away from the store."""
@@ -103,24 +103,28 @@ class CacheStage:
         self._needs_thought = NEEDS_THOUGHT | SHAPING | route.rules.foreign_fields
         self._is_plain = route.rules.settings.mode is CacheMode.STANDARD and not route.rules.settings.debug
 
-    def recall(self, head: RequestHead, now: float) -> Recalled | ProxyError | None:
+    def recall(self, head: RequestHead, now: float) -> Recalled | Refused | None:
         """See `Memory`: what `_plain` would answer to a request that is nothing but this head."""
         if head.method != "GET" or not self._is_plain or not self._needs_thought.isdisjoint(head.headers.index):
             return None
         if b"connection" in head.headers.index and withheld(head.headers):
             return None
-        variants = self._store.get(self._route.space.key(head))
+        key = self._route.space.key(head)
+        variants = self._store.get(key)
         if not variants:
-            return None if self._behind is None else self._behind.recall(head, now)
+            found = None if self._behind is None else self._behind.recall(head, now)
+            if found is not None:
+                found.grounds.also(self._store, key, variants)
+            return found
         stored = variants[0]
         if len(variants) != 1 or stored.selecting or stored.rules.always_validate:
             return None
         if now < stored.expires_at:
-            return self._answers.recalled(stored, now, Grounds(self._store, variants))
+            return self._answers.recalled(stored, now, Grounds().also(self._store, key, variants))
         if not self._stands_in(stored, now):
             return None
         until = stored.expires_at + stale_allowance(stored, self._rules)
-        grounds = Grounds(self._store, variants, self._circuit, until)
+        grounds = Grounds(self._circuit, until).also(self._store, key, variants)
         return self._answers.recalled(stored, now, grounds, CIRCUIT_OPEN_PARAMETER)
 
     def answer_now(self, request: Request) -> Response | None:

@@ -10,6 +10,7 @@ from sidecar.core.cache_policy import RouteRules
 from sidecar.core.config import ForwardedMode
 
 if TYPE_CHECKING:
+    from sidecar.core.circuit.permit import Refusal
     from sidecar.core.config import ProxySettings, RouteConfig
     from sidecar.pipeline.ports import Clock, Spawn
     from sidecar.pipeline.stats import RouteStats
@@ -23,6 +24,9 @@ class CircuitView(Protocol):
 
     def refuses(self, now: float, *, safe: bool) -> bool:
         """Whether a request is certainly refused; it counts as refused then."""
+
+    def repeats(self, refusal: Refusal, now: float, *, safe: bool) -> bool:
+        """Whether it is certainly refused by just this refusal; the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -308,28 +308,20 @@ def respond(error: ProxyError, request: Request | None, via: str) -> Response:
     return Response(fixed.head, body, source=error.source, extra=lines, prepared=fixed.prepared, error=error)
 
 
-class RepeatedAnswer:
-    """The answers to requests for one route that meet one error, as `respond` gives them: only the id differs.
-
-    For ids that the sidecar has given: they are plain text.
+def refusal_format(error: ProxyError, route_name: str, via: str, date: bytes) -> tuple[bytes, int]:
+    """The octets that answer any request for the route that meets `error`, as a format for the content's length and
+    twice the request's id; and that length without the id. For ids that are plain text.
     """
+    fixed, route = _fixed_parts(type(error), via), quote(route_name)
+    about = f', "detail": {quote(error.detail)}, "route": {route}, "circuit": {route}, "request_id": "'
+    head, body = fixed.prepared + _retry_line(error), fixed.problem + about.encode()
+    lines = b"%bContent-Length: %%d\r\nX-Request-Id: %%b\r\nDate: %b\r\n\r\n" % (_escape(head), date)
+    end = b'"}\n'
+    return b"%b%b%%b%b" % (lines, _escape(body), end), len(body) + len(end)
 
-    __slots__ = ("_fixed", "_lines", "_opening", "error")
 
-    def __init__(self, error: ProxyError, route_name: str, via: str) -> None:
-        self.error = error
-        self._fixed = fixed = _fixed_parts(type(error), via)
-        route = quote(route_name)
-        about = f', "detail": {quote(error.detail)}, "route": {route}, "circuit": {route}, "request_id": "'
-        self._opening = fixed.problem + about.encode()
-        self._lines = _retry_line(error)
-
-    def to(self, request_id: bytes) -> Response:
-        """The answer to one request."""
-        body = b'%b%b"}\n' % (self._opening, request_id)
-        lines = b"%bContent-Length: %d\r\nX-Request-Id: %b\r\n" % (self._lines, len(body), request_id)
-        fixed, error = self._fixed, self.error
-        return Response(fixed.head, body, source=error.source, extra=lines, prepared=fixed.prepared, error=error)
+def _escape(octets: bytes) -> bytes:
+    return octets.replace(b"%", b"%%")
 
 
 class _Fixed(NamedTuple):

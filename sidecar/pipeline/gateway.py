@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from sidecar.core.routing import RouteTable
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response
-    from sidecar.pipeline.ports import Front
-    from sidecar.pipeline.ready_answer import ReadyAnswer
+    from sidecar.pipeline.ports import Front, Ready
 
 FORGETFUL = 0.05
 """Seconds for which a head that memory had no answer to is not looked up there again: the long way looks anyhow."""
@@ -57,7 +56,7 @@ class Gateway:
         self._routes = routes
         self._stacks = stacks
 
-    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> ReadyAnswer | Response | None:
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> Ready | Response | None:
         """See `Front`."""
         plan = head.plan
         if type(plan) is not Plan or plan.routes is not self._routes:

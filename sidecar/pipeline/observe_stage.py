@@ -7,17 +7,18 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, RepeatedAnswer, respond
+from sidecar.core.http_date import format_http_date
+from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, refusal_format, respond
 from sidecar.pipeline.exchange import BodyEnd, Request, Source
-from sidecar.pipeline.ready_answer import ReadyAnswer
+from sidecar.pipeline.ready_answer import ReadyAnswer, ReadyRefusal, Recalled
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.pipeline.exchange import End, Response
-    from sidecar.pipeline.ports import Clock, Handler, Memory
-    from sidecar.pipeline.ready_answer import Recalled
-    from sidecar.pipeline.record import AccessLog
+    from sidecar.pipeline.ports import Clock, Handler, Memory, Ready
+    from sidecar.pipeline.ready_answer import Refused
+    from sidecar.pipeline.record import AccessLog, RepeatedLine
     from sidecar.pipeline.stats import RouteStats
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Observer:
 class ObserveStage:
     """A `Handler` that never raises ProxyError: its callers get a response whatever happens."""
 
-    __slots__ = ("_inner", "_log", "_memory", "_monotonic", "_name", "_repeated", "_stats", "_via", "_via_line")
+    __slots__ = ("_inner", "_log", "_memory", "_monotonic", "_name", "_stats", "_via", "_via_line", "_wall")
 
     def __init__(self, inner: Handler, observer: Observer, memory: Memory | None = None) -> None:
         self._inner = inner
@@ -49,47 +50,49 @@ class ObserveStage:
         self._log = observer.access_log
         self._monotonic = observer.clock.monotonic
         self._via = observer.via
-        self._repeated: RepeatedAnswer | None = None
+        self._wall = observer.clock.wall
         self._via_line = b"Via: 1.1 %b\r\n" % observer.via.encode()
 
-    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> ReadyAnswer | Response | None:
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> Ready | Response | None:
         """See `Front`."""
         found = None if self._memory is None else self._memory.recall(head, now)
         if found is None:
             return None
-        if isinstance(found, ProxyError):
-            return self._refused(found, head, now, request_id, client)
-        answer = self._ready(found, head)
-        answer.give(now, request_id, client)
-        return answer
+        if isinstance(found, Recalled):
+            return self._ready(found, head)
+        if b"x-request-id" not in head.headers.index:
+            return self._ready_refusal(found, head, now)
+        request = Request(head, b"", request_id=request_id, started=now, client=client)
+        request.route_name = self._name
+        response = respond(found.error, request, self._via)
+        self._over(request, response, len(cast("bytes", response.body)))
+        return response
 
     def _ready(self, found: Recalled, head: RequestHead) -> ReadyAnswer:
         stored, lines, age, source, result, _ = found
-        method, status, body = head.method, stored.head.status, stored.body
-        octets = b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, body)
-        note = None
-        if self._log is not None:
-            record = ExchangeRecord(self._name, method, head.target, status, source.label, 0.0, len(body), b"", "")
-            note = self._log.repeated(record)
-        tally = self._stats.tally(method, status, source.label, result, age)
-        return ReadyAnswer(octets, found, tally, note, self._monotonic)
+        status, label = stored.head.status, source.label
+        octets = b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, stored.body)
+        tally = self._stats.tally(head.method, status, label, result, age)
+        return ReadyAnswer(octets, found, tally, self._repeated_line(head, status, label), self._monotonic)
 
-    def _refused(self, error: ProxyError, head: RequestHead, now: float, request_id: bytes, client: str) -> Response:
-        """The answer to a request of which memory knows that it will be refused."""
-        if b"x-request-id" in head.headers.index:
-            request = Request(head, b"", request_id=request_id, started=now, client=client)
-            request.route_name = self._name
-            response = respond(error, request, self._via)
-        else:
-            repeated = self._repeated
-            if repeated is None or repeated.error is not error:
-                self._repeated = repeated = RepeatedAnswer(error, self._name, self._via)
-            response = repeated.to(request_id)
-        size, duration = len(cast("bytes", response.body)), self._monotonic() - now
-        source, why = error.source.label, (error.reason, error.detail)
-        record = self._name, head.method, head.target, error.status, source, duration, size, request_id, client
-        self._note(ExchangeRecord(*record, *why))
-        return response
+    def _ready_refusal(self, found: Refused, head: RequestHead, now: float) -> ReadyRefusal:
+        error, grounds = found
+        wall = self._wall()
+        grounds.until = now + 1.0 - wall % 1.0  # when Date counts on
+        octets = refusal_format(error, self._name, self._via, format_http_date(wall))
+        tally = self._stats.tally(head.method, error.status, error.source.label)
+        line = self._repeated_line(head, error.status, error.source.label, error)
+        return ReadyRefusal(octets, grounds, tally, line, self._monotonic)
+
+    def _repeated_line(
+        self, head: RequestHead, status: int, source: str, error: ProxyError | None = None
+    ) -> RepeatedLine | None:
+        if self._log is None:
+            return None
+        why = () if error is None else (error.reason, error.detail)
+        return self._log.repeated(
+            ExchangeRecord(self._name, head.method, head.target, status, source, 0.0, 0, b"", "", *why)
+        )
 
     def _note(self, record: ExchangeRecord) -> None:
         """Count and log a request that is over."""

@@ -11,9 +11,8 @@ if TYPE_CHECKING:
 
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
-    from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response
-    from sidecar.pipeline.ready_answer import ReadyAnswer, Recalled
+    from sidecar.pipeline.ready_answer import ReadyAnswer, ReadyRefusal, Recalled, Refused
     from sidecar.pipeline.stats import StoreStats
 
 
@@ -52,22 +51,24 @@ class Handler(Protocol):
 class Front(Handler, Protocol):
     """A whole stack, or all of them: it can answer what it has seen before without a `Request`."""
 
-    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> ReadyAnswer | Response | None:
-        """The answer to `head`, which is all there is to the request, if it is at hand at `now`: a stored one, or a
-        refusal. Either is counted and logged already.
+    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> Ready | Response | None:
+        """The answer to `head`, which is all there is to the request, if it is at hand at `now`: a stored one or a
+        refusal, to be given, or a refusal that is counted and logged already.
         """
 
 
 class Memory(Protocol):
     """What answers the commonest requests without a `Request`: a head that is all there is to it, seen before."""
 
-    def recall(self, head: RequestHead, now: float) -> Recalled | ProxyError | None:
+    def recall(self, head: RequestHead, now: float) -> Recalled | Refused | None:
         """A whole stored answer to `head` at `now`, monotonic seconds, or why there is none for certain.
 
         None when it takes more than a look.
         """
 
 
+Ready: TypeAlias = "ReadyAnswer | ReadyRefusal"
+"""What gives an answer, and perhaps again."""
 WriteToken: TypeAlias = int
 """When a fetch began, in a store's own count of invalidations and purges. Opaque to everyone else."""
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sidecar.core.circuit.permit import Refusal
     from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.cached_route import CircuitView
+    from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Source
     from sidecar.pipeline.ports import CacheStore
     from sidecar.pipeline.record import RepeatedLine
@@ -21,34 +23,50 @@ if TYPE_CHECKING:
 
 
 class Grounds:
-    """What a recalled answer rests on: that `store` holds exactly `variants` of its key, the time, and the refusal of
-    `circuit` if it stands in for that. None of it holds from `until` on, monotonic seconds.
+    """What an answer from memory rests on, besides the time: `circuit`'s refusal, if it stands in for that or, with
+    `refusal`, is just that; and what the store holds, if it was looked at. None of it holds from `until` on, monotonic
+    seconds. `safe`: the request's method asks for no change.
     """
 
-    __slots__ = ("_changes", "_circuit", "_store", "_variants", "until")
+    __slots__ = ("_changes", "_circuit", "_key", "_refusal", "_safe", "_store", "_variants", "until")
 
     def __init__(
         self,
-        store: CacheStore,
-        variants: Sequence[StoredResponse],
         circuit: CircuitView | None = None,
         until: float = inf,
+        *,
+        refusal: Refusal | None = None,
+        safe: bool = True,
     ) -> None:
+        self.until = until
+        self._circuit = circuit
+        self._refusal = refusal
+        self._safe = safe
+        self._store: CacheStore | None = None
+
+    def also(self, store: CacheStore, key: bytes, variants: Sequence[StoredResponse]) -> Grounds:
+        """On this, too: that `store` holds exactly `variants` under `key`."""
         self._store = store
         self._changes = store.changes
+        self._key = key
         self._variants = variants
-        self._circuit = circuit
-        self.until = until
+        return self
 
     def hold(self, now: float) -> bool:
-        """Whether a look at `now` would find the same; a refusal that it stands in for counts."""
-        if now >= self.until or (self._changes != self._store.changes and self._replaced()):
+        """Whether a look at `now` would find the same; a refusal counts then."""
+        store = self._store
+        if now >= self.until or (store is not None and self._changes != store.changes and self._replaced(store)):
             return False
-        return self._circuit is None or self._circuit.refuses(now, safe=True)
+        circuit, refusal = self._circuit, self._refusal
+        if circuit is None:
+            return True
+        if refusal is None:
+            return circuit.refuses(now, safe=True)
+        return circuit.repeats(refusal, now, safe=self._safe)
 
-    def _replaced(self) -> bool:
-        self._changes = self._store.changes
-        return self._store.get(self._variants[0].key) is not self._variants
+    def _replaced(self, store: CacheStore) -> bool:
+        self._changes = store.changes
+        return store.get(self._key) is not self._variants
 
 
 class Recalled(NamedTuple):
@@ -64,10 +82,17 @@ class Recalled(NamedTuple):
     grounds: Grounds
 
 
-class ReadyAnswer:
-    """All the `octets` of a stored answer, with how it is counted and logged (`note`, None: not at all)."""
+class Refused(NamedTuple):
+    """Why a request will certainly not be answered, and what that rests on."""
 
-    __slots__ = ("_age", "_holds", "_monotonic", "_note", "_tally", "octets")
+    error: ProxyError
+    grounds: Grounds
+
+
+class ReadyAnswer:
+    """All the octets of a stored answer, with how it is counted and logged (`note`, None: not at all)."""
+
+    __slots__ = ("_age", "_holds", "_monotonic", "_note", "_octets", "_sent", "_tally")
 
     def __init__(
         self,
@@ -77,7 +102,8 @@ class ReadyAnswer:
         note: RepeatedLine | None,
         monotonic: Callable[[], float],
     ) -> None:
-        self.octets = octets
+        self._octets = octets
+        self._sent = len(found.stored.body)
         self._holds = found.grounds.hold
         self._age = found.age
         self._tally = tally
@@ -93,5 +119,39 @@ class ReadyAnswer:
         duration = self._monotonic() - now
         self._tally.add(duration, self._age)
         if self._note is not None:
-            self._note(duration, request_id, client)
-        return self.octets
+            self._note(duration, self._sent, request_id, client)
+        return self._octets
+
+
+class ReadyRefusal:
+    """A refusal, of which only the request's id differs from one to the next. `octets` as `refusal_format` gives it."""
+
+    __slots__ = ("_format", "_holds", "_monotonic", "_note", "_size", "_tally")
+
+    def __init__(
+        self,
+        octets: tuple[bytes, int],
+        grounds: Grounds,
+        tally: Tally,
+        note: RepeatedLine | None,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._format, self._size = octets
+        self._holds = grounds.hold
+        self._tally = tally
+        self._note = note
+        self._monotonic = monotonic
+
+    def again(self, now: float, request_id: bytes, client: str) -> bytes | None:
+        """The octets for one more request, which began `now`; None when they are no longer the answer."""
+        return self.give(now, request_id, client) if self._holds(now) else None
+
+    def give(self, now: float, request_id: bytes, client: str) -> bytes:
+        """The octets, counted and logged."""
+        sent = self._size + len(request_id)
+        octets = self._format % (sent, request_id, request_id)
+        duration = self._monotonic() - now
+        self._tally.add(duration, 0)
+        if self._note is not None:
+            self._note(duration, sent, request_id, client)
+        return octets

@@ -29,8 +29,8 @@ class ExchangeRecord(NamedTuple):
     aborted: bool = False
 
 
-RepeatedLine: TypeAlias = Callable[[float, bytes, str], None]
-"""Takes note of one more request like one before: its duration, request id and client."""
+RepeatedLine: TypeAlias = Callable[[float, int, bytes, str], None]
+"""Takes note of one more request like one before: its duration, octets sent, request id and client."""
 
 
 class AccessLog(Protocol):
@@ -40,6 +40,6 @@ class AccessLog(Protocol):
         """Take note of `record`."""
 
     def repeated(self, record: ExchangeRecord) -> RepeatedLine:
-        """How to take note, in fewer steps, of requests that went well and differ from `record` only in what a
-        `RepeatedLine` takes. Takes no note itself.
+        """How to take note, in fewer steps, of requests that differ from `record` only in what a `RepeatedLine` takes.
+        Takes no note itself.
         """

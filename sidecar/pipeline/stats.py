@@ -119,8 +119,11 @@ class RouteStats:
         self._cache_results[result] += 1
         self._served_age.observe(age)
 
-    def tally(self, method: str, status: int, source: str, result: str, age: int) -> Tally:
-        """Where answers from memory like this one are to be counted, instead of with `count` and `count_hit`."""
+    def tally(self, method: str, status: int, source: str, result: str = "", age: int = 0) -> Tally:
+        """Where answers from memory like this one are to be counted, instead of with `count` and `count_hit`. `result`
+        is "" when the cache has no part in it.
+        """
+        method = method if method in STANDARD_METHODS else OTHER_METHOD
         alike = (method, status, source, result, self._served_age.place(age))
         tally = self._tallies.get(alike)
         if tally is None:
@@ -133,9 +136,10 @@ class RouteStats:
                 self._requests[method, status, source] += tally.times
                 self._durations.counts[0] += tally.brief
                 self._durations.sum += tally.seconds
-                self._cache_results[result] += tally.times
-                self._served_age.counts[place] += tally.times
-                self._served_age.sum += tally.ages
+                if result:
+                    self._cache_results[result] += tally.times
+                    self._served_age.counts[place] += tally.times
+                    self._served_age.sum += tally.ages
                 tally.clear()
 
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from sidecar.core.breaker import Circuit, Surroundings
-from sidecar.core.circuit.permit import Permit
+from sidecar.core.circuit.permit import Permit, Refusal
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow, TimeWindow
 from sidecar.core.explanation import OverrideMode, Transition
 from sidecar.core.outcome import Outcome
@@ -60,6 +60,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         self.circuit = Circuit("model", BASE, surroundings, self.now)
         self.model = NaiveCircuit(BASE, self.now, since=self.now, open_until=self.now)
         self.requests: list[tuple[Permit, Ticket]] = []
+        self.said: Refusal | None = None
 
     @initialize(variant=st.sampled_from(VARIANTS))
     def it_starts_with_some_settings(self, variant: BreakerSettings) -> None:
@@ -103,6 +104,18 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         assert self.circuit.counters.rejected - rejected == refused
         if refused:
             assert self.model.ask(safe=safe) is None
+
+    @rule(safe=st.booleans())
+    def a_refusal_may_be_said_again(self, safe: bool) -> None:  # noqa: FBT001 - drawn by name
+        self.the_circuit_ticks()
+        said, now, rejected = self.said, self.now, self.circuit.counters.rejected
+        certain = self.circuit.refusal(now, safe=safe)
+        if said is not None and self.circuit.repeats(said, now, safe=safe):
+            assert (certain is said, self.circuit.counters.rejected) == (True, rejected + 1)
+            assert self.model.ask(safe=safe) is None
+        else:
+            assert self.circuit.counters.rejected == rejected
+        self.said = certain
 
     @precondition(lambda self: self.requests)
     @rule(

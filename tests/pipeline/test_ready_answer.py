@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.adapters.memory_store import MemoryStore
+from sidecar.adapters.server.response import encode_head
+from sidecar.core.cache_key import key_space
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings, CacheMode, CacheSettings, CacheStoreSettings, ProxySettings
 from sidecar.core.explanation import OverrideMode
-from sidecar.core.http import Headers, RequestHead
+from sidecar.core.http import Headers, RequestHead, ResponseHead
 from sidecar.core.outcome import Outcome
+from sidecar.core.stored import StoredResponse, UseRules
+from sidecar.pipeline.errors import CircuitOpen, refusal_format
 from sidecar.pipeline.exchange import Request, Response
-from sidecar.pipeline.ready_answer import ReadyAnswer
+from sidecar.pipeline.ready_answer import ReadyRefusal
 from sidecar.pipeline.stack import Parts, build_stack
 from sidecar.pipeline.stats import RouteStats
 from tests.support.cache_world import Origin, Reply, WorldClock, receive
@@ -26,6 +31,8 @@ from tests.support.stages import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from sidecar.pipeline.ports import Ready
 
 STALE_TTL = 30.0
 ID, CLIENT = b"r-1", "10.0.0.9"
@@ -44,9 +51,10 @@ class Onion:
         parts = Parts(ProxySettings(via="edge"), self.clock, self._spawn, self.store, self.log)
         cache = CacheSettings(CacheMode.STANDARD, stale_ttl=STALE_TTL)
         config = route("catalog", cache=cache, breaker=BreakerSettings())
+        self.route = config
         self.stack = build_stack(config, self.origin, self.bench.circuit, self.stats, parts)
         self.head = RequestHead("GET", b"/a", Headers([(b"Host", b"a")]), b"a")
-        self.ready: ReadyAnswer | None = None
+        self.ready: Ready | None = None
         self.again = 0
         self.tasks: list[asyncio.Task[None]] = []
         self._keeps = ready
@@ -64,10 +72,9 @@ class Onion:
                 self.again += 1
                 return octets
         answer = self.stack.recall(self.head, now, ID, CLIENT)
-        self.ready = answer if isinstance(answer, ReadyAnswer) else None
-        if isinstance(answer, Response):
-            return answer.extra
-        return None if answer is None else answer.octets
+        assert not isinstance(answer, Response)
+        self.ready = answer
+        return None if answer is None else answer.give(now, ID, CLIENT)
 
     async def ask(self) -> tuple[object, ...]:
         """The answer, from wherever."""
@@ -137,6 +144,17 @@ ACTS: dict[str, Callable[[Onion, int], object]] = {
     "force closed": lambda onion, _: override(onion, OverrideMode.FORCED_CLOSED),
     "release": lambda onion, _: onion.bench.circuit.release_override(onion.clock.now),
 }
+
+
+def answer_to(onion: Onion) -> StoredResponse:
+    """An answer to what is asked, as the cache would have stored it."""
+    head = ResponseHead(200, Headers([(b"Content-Length", b"1")]), b"OK")
+    now = onion.clock.now
+    rules, url = UseRules(), b"http://catalog.svc:8080/a"
+    key = key_space(onion.route, client_forwarded=False).key(onion.head)
+    return StoredResponse(key, (), head, b"x", now, now + 60, now + 90, onion.clock.wall(), rules, "catalog", url)
+
+
 STEPS = st.one_of(
     st.just("ask"),
     st.just("ask"),
@@ -243,3 +261,65 @@ async def test_a_stale_one_ends_with_its_stale_ttl() -> None:
     onion.clock.now += 0.25
     assert onion.ready is not None
     assert onion.ready.again(onion.clock.now, ID, CLIENT) is None
+
+
+async def refusing() -> tuple[Onion, bytes]:
+    """Nothing is stored, the circuit is open, and a refusal is ready."""
+    onion = Onion(ready=True)
+    onion.trip()
+    onion.clock.now += 0.25
+    onion.recall()
+    octets = onion.recall()
+    assert octets is not None
+    assert (onion.again, isinstance(onion.ready, ReadyRefusal)) == (1, True)
+    return onion, octets
+
+
+async def test_a_ready_refusal_is_the_answer_to_the_error() -> None:
+    onion, octets = await refusing()
+    asked = Request(onion.head, b"", request_id=ID, started=onion.clock.now, client=CLIENT)
+    asked.route_name = "catalog"
+    response = onion.stack.answer_now(asked)
+    assert response is not None
+    date = b"Date: %b\r\n" % onion.clock.date().encode()
+    assert isinstance(response.body, bytes)
+    assert octets == encode_head(response, date) + response.body
+    assert len({record._replace(duration=0.0) for record in onion.log.all}) == 1
+
+
+async def test_a_ready_refusal_counts_each_time() -> None:
+    onion, octets = await refusing()
+    assert [onion.recall() for _ in range(3)] == [octets] * 3
+    assert onion.bench.circuit.counters.rejected == 5
+    assert dict(onion.stats.requests) == {("GET", 503, "circuit"): 5}
+    assert (dict(onion.stats.cache_results), sum(onion.stats.served_age.counts)) == ({}, 0)
+    assert len(onion.log.all) == 5
+    assert onion.log.all[-1].reason == "circuit_open"
+
+
+@pytest.mark.parametrize("end", ["reset", "force open", "force closed", "another trip", "a stored answer", "a second"])
+async def test_a_ready_refusal_ends_with_what_it_says(end: str) -> None:
+    onion, _ = await refusing()
+    circuit, now, ready = onion.bench.circuit, onion.clock.now, onion.ready
+    if end == "another trip":
+        circuit.reset(now)
+        onion.trip()
+    elif end == "a stored answer":
+        stored = answer_to(onion)
+        assert onion.store.put(stored, onion.store.begin(stored.key))
+    elif end == "a second":
+        onion.clock.now += 0.75
+    else:
+        act(onion, end, 0)
+    rejected = circuit.counters.rejected
+    assert ready is not None
+    assert ready.again(onion.clock.now, ID, CLIENT) is None
+    assert circuit.counters.rejected == rejected
+
+
+def test_octets_that_mean_something_to_a_format_pass() -> None:
+    octets, size = refusal_format(CircuitOpen("100 % of %d \u00e9"), "a%b", "edge", b"now")
+    head, _, body = (octets % (size + 2, b"id", b"id")).partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert (told["detail"], told["route"], told["request_id"]) == ("100 % of %d \u00e9", "a%b", "id")
+    assert b"\r\nContent-Length: %d\r\nX-Request-Id: id\r\nDate: now" % len(body) in head

@@ -29,6 +29,7 @@ from tests.support.fake_store import FakeStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
+    from sidecar.core.circuit.permit import Refusal
     from sidecar.pipeline.exchange import End
 
 START = 1_000_000_000.0
@@ -120,6 +121,9 @@ class Origin:
 
     def refuses(self, now: float, *, safe: bool) -> bool:  # noqa: ARG002 - scripted
         return self.open
+
+    def repeats(self, refusal: Refusal, now: float, *, safe: bool) -> bool:  # noqa: ARG002 - scripted
+        return False
 
     def answer_now(self, request: Request) -> Response | None:
         if self.open:

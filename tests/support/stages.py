@@ -79,8 +79,8 @@ class Records:
         self.all.append(record)
 
     def repeated(self, record: ExchangeRecord) -> RepeatedLine:
-        def note(duration: float, request_id: bytes, client: str) -> None:
-            self(record._replace(duration=duration, request_id=request_id, client=client))
+        def note(duration: float, sent: int, request_id: bytes, client: str) -> None:
+            self(record._replace(duration=duration, bytes_sent=sent, request_id=request_id, client=client))
 
         return note
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.server import response as wire
 from sidecar.adapters.server.likeness import Alike, Likeness
+from sidecar.pipeline.exchange import Response
 from sidecar.pipeline.memo import Memo
-from sidecar.pipeline.ready_answer import ReadyAnswer
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
@@ -126,12 +126,13 @@ class ServerContext:
         answer = self.handler.recall(incoming.head, now, request_id, client)
         if answer is None:
             return None
-        if isinstance(answer, ReadyAnswer):
-            if len(answer.octets) <= LARGEST_READY:
-                incoming.ready = answer
-            return answer.octets
-        assert isinstance(answer.body, bytes)
-        return wire.encode_head(answer, self.date_line()) + answer.body
+        if isinstance(answer, Response):
+            assert isinstance(answer.body, bytes)
+            return wire.encode_head(answer, self.date_line()) + answer.body
+        octets = answer.give(now, request_id, client)
+        if len(octets) <= LARGEST_READY:
+            incoming.ready = answer
+        return octets
 
     def request_id(self) -> bytes:
         """A new one: unique in this process, and random enough across processes."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.ready_answer import ReadyAnswer
+    from sidecar.pipeline.ports import Ready
     from sidecar.pipeline.streams import StreamBody
 
 
@@ -35,7 +35,7 @@ class Incoming:
         self.upgrade = b""
         self.error: ProxyError | None = None
         self.request_id = b"" if head is None else head.headers.index.get(b"x-request-id", b"")
-        self.ready: ReadyAnswer | None = None
+        self.ready: Ready | None = None
 
     @classmethod
     def whole(cls, head: RequestHead) -> Incoming:
