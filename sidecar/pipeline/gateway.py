@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sidecar.core.routing import RouteTable
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response
-    from sidecar.pipeline.ports import Front, Ready
+    from sidecar.pipeline.ports import Front
+    from sidecar.pipeline.ready_answer import Ready
 
 FORGETFUL = 0.05
 """Seconds for which a head that memory had no answer to is not looked up there again: the long way looks anyhow."""

@@ -16,8 +16,8 @@ from sidecar.pipeline.record import ExchangeRecord
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.pipeline.exchange import End, Response
-    from sidecar.pipeline.ports import Clock, Handler, Memory, Ready
-    from sidecar.pipeline.ready_answer import Refused
+    from sidecar.pipeline.ports import Clock, Handler, Memory
+    from sidecar.pipeline.ready_answer import Ready, Refused
     from sidecar.pipeline.record import AccessLog, RepeatedLine
     from sidecar.pipeline.stats import RouteStats
 

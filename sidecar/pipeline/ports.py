@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.exchange import Request, Response
-    from sidecar.pipeline.ready_answer import ReadyAnswer, ReadyRefusal, Recalled, Refused
+    from sidecar.pipeline.ready_answer import Ready, Recalled, Refused
     from sidecar.pipeline.stats import StoreStats
 
 
@@ -67,8 +67,6 @@ class Memory(Protocol):
         """
 
 
-Ready: TypeAlias = "ReadyAnswer | ReadyRefusal"
-"""What gives an answer, and perhaps again."""
 WriteToken: TypeAlias = int
 """When a fetch began, in a store's own count of invalidations and purges. Opaque to everyone else."""
 

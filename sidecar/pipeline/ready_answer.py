@@ -6,6 +6,7 @@ store or the circuit says otherwise. That takes a look at both, and nothing else
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -89,54 +90,16 @@ class Refused(NamedTuple):
     grounds: Grounds
 
 
-class ReadyAnswer:
-    """All the octets of a stored answer, with how it is counted and logged (`note`, None: not at all)."""
+class Ready(ABC):
+    """What goes out to everyone who sends one head for as long as its grounds hold, with how it is counted and logged
+    (`note`, None: not at all).
+    """
 
-    __slots__ = ("_age", "_holds", "_monotonic", "_note", "_octets", "_sent", "_tally")
-
-    def __init__(
-        self,
-        octets: bytes,
-        found: Recalled,
-        tally: Tally,
-        note: RepeatedLine | None,
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._octets = octets
-        self._sent = len(found.stored.body)
-        self._holds = found.grounds.hold
-        self._age = found.age
-        self._tally = tally
-        self._note = note
-        self._monotonic = monotonic
-
-    def again(self, now: float, request_id: bytes, client: str) -> bytes | None:
-        """The octets for one more request, which began `now`; None when they are no longer the answer."""
-        return self.give(now, request_id, client) if self._holds(now) else None
-
-    def give(self, now: float, request_id: bytes, client: str) -> bytes:
-        """The octets, counted and logged."""
-        duration = self._monotonic() - now
-        self._tally.add(duration, self._age)
-        if self._note is not None:
-            self._note(duration, self._sent, request_id, client)
-        return self._octets
-
-
-class ReadyRefusal:
-    """A refusal, of which only the request's id differs from one to the next. `octets` as `refusal_format` gives it."""
-
-    __slots__ = ("_format", "_holds", "_monotonic", "_note", "_size", "_tally")
+    __slots__ = ("_holds", "_monotonic", "_note", "_tally")
 
     def __init__(
-        self,
-        octets: tuple[bytes, int],
-        grounds: Grounds,
-        tally: Tally,
-        note: RepeatedLine | None,
-        monotonic: Callable[[], float],
+        self, grounds: Grounds, tally: Tally, note: RepeatedLine | None, monotonic: Callable[[], float]
     ) -> None:
-        self._format, self._size = octets
         self._holds = grounds.hold
         self._tally = tally
         self._note = note
@@ -146,12 +109,54 @@ class ReadyRefusal:
         """The octets for one more request, which began `now`; None when they are no longer the answer."""
         return self.give(now, request_id, client) if self._holds(now) else None
 
+    @abstractmethod
     def give(self, now: float, request_id: bytes, client: str) -> bytes:
         """The octets, counted and logged."""
-        sent = self._size + len(request_id)
-        octets = self._format % (sent, request_id, request_id)
+
+    def _given(self, now: float, age: int, sent: int, request_id: bytes, client: str) -> None:
         duration = self._monotonic() - now
-        self._tally.add(duration, 0)
+        self._tally.add(duration, age)
         if self._note is not None:
             self._note(duration, sent, request_id, client)
-        return octets
+
+
+class ReadyAnswer(Ready):
+    """All the octets of a stored answer."""
+
+    __slots__ = ("_age", "_octets", "_sent")
+
+    def __init__(
+        self, octets: bytes, found: Recalled, tally: Tally, note: RepeatedLine | None, monotonic: Callable[[], float]
+    ) -> None:
+        super().__init__(found.grounds, tally, note, monotonic)
+        self._octets = octets
+        self._sent = len(found.stored.body)
+        self._age = found.age
+
+    def give(self, now: float, request_id: bytes, client: str) -> bytes:
+        """See `Ready`."""
+        self._given(now, self._age, self._sent, request_id, client)
+        return self._octets
+
+
+class ReadyRefusal(Ready):
+    """A refusal, of which only the request's id differs from one to the next. `octets` as `refusal_format` gives it."""
+
+    __slots__ = ("_format", "_size")
+
+    def __init__(
+        self,
+        octets: tuple[bytes, int],
+        grounds: Grounds,
+        tally: Tally,
+        note: RepeatedLine | None,
+        monotonic: Callable[[], float],
+    ) -> None:
+        super().__init__(grounds, tally, note, monotonic)
+        self._format, self._size = octets
+
+    def give(self, now: float, request_id: bytes, client: str) -> bytes:
+        """See `Ready`."""
+        sent = self._size + len(request_id)
+        self._given(now, 0, sent, request_id, client)
+        return self._format % (sent, request_id, request_id)

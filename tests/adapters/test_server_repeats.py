@@ -117,7 +117,7 @@ async def test_what_memory_does_not_answer_goes_upstream_with_its_own_trace(
     start_origin: StartOrigin, start_sidecar: StartSidecar
 ) -> None:
     origin = await start_origin((READ, storable(3).replace(b"max-age=600", b"max-age=1"), AGAIN))
-    sidecar = await start_sidecar(origin, upstream={"cache": {"mode": "standard", "max_entry_size": "1kB"}})
+    sidecar = await start_sidecar(origin, upstream=CACHED)
     client = await sidecar.connect()
     number = 0
     while len(origin.requests) < 3:

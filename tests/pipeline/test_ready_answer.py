@@ -32,7 +32,7 @@ from tests.support.stages import Records
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from sidecar.pipeline.ports import Ready
+    from sidecar.pipeline.ready_answer import Ready
 
 STALE_TTL = 30.0
 ID, CLIENT = b"r-1", "10.0.0.9"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.ports import Ready
+    from sidecar.pipeline.ready_answer import Ready
     from sidecar.pipeline.streams import StreamBody
 
 
