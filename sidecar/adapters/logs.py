@@ -24,21 +24,18 @@ if TYPE_CHECKING:
 
     from sidecar.core.explanation import Transition
     from sidecar.core.report import Moment
-    from sidecar.pipeline.record import ExchangeRecord, RepeatedLine
+    from sidecar.pipeline.record import ExchangeRecord
 
 PENDING_LIMIT = 4 * 1024 * 1024
 FLUSH_INTERVAL = 0.2
-OPENINGS_KEPT = 512
-LONGEST_KEPT = 1024
-"""Octets of a target whose opening is kept."""
 BATCH_LINES = 256
 """About 64 KiB of access log."""
 
 REFUSING = frozenset({State.OPEN, OverrideMode.FORCED_OPEN})
 STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
-Noted: TypeAlias = tuple[float, str, float, int, bytes, str, str]
-"""A line to be: wall time, `opening_of`, duration, octets sent, request id, client, `what_went_wrong`."""
+Noted: TypeAlias = "tuple[float, ExchangeRecord]"
+"""A line to be: seconds since 1970, and what it tells."""
 Write: TypeAlias = "Callable[[bytes, int], None]"
 """A sink's `write`: ended lines and how many they are."""
 
@@ -109,7 +106,7 @@ class AccessLog:
     since 1970 UTC.
     """
 
-    __slots__ = ("_call_later", "_noted", "_openings", "_stamp", "_wall", "_write")
+    __slots__ = ("_call_later", "_noted", "_stamp", "_wall", "_write")
 
     def __init__(
         self,
@@ -122,26 +119,11 @@ class AccessLog:
         self._wall = wall
         self._stamp = Timestamp()
         self._noted: list[Noted] = []
-        self._openings: dict[tuple[object, ...], str] = {}
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Take note of `record`, which must not change any more."""
-        _, _, _, _, _, duration, sent, request_id, client, reason, _, aborted = record
-        wrong = what_went_wrong(record) if reason or aborted else ""
-        self._note((self._wall(), self._opening(record), duration, sent, request_id, client, wrong))
-
-    def repeated(self, record: ExchangeRecord) -> RepeatedLine:
-        """See `pipeline.record.AccessLog`."""
-        opening, wrong = self._opening(record), what_went_wrong(record)
-
-        def note(duration: float, sent: int, request_id: bytes, client: str) -> None:
-            self._note((self._wall(), opening, duration, sent, request_id, client, wrong))
-
-        return note
-
-    def _note(self, line: Noted) -> None:
         noted = self._noted
-        noted.append(line)
+        noted.append((self._wall(), record))
         waiting = len(noted)
         if waiting == 1:
             self._call_later(FLUSH_INTERVAL, self.flush)
@@ -154,35 +136,18 @@ class AccessLog:
             return
         noted, self._noted = self._noted, []
         stamp = self._stamp
-        lines = [
-            f'{{"time":"{stamp(at)}",{opening},"duration_ms":{duration * 1000:.3f},"bytes_sent":{sent},'
-            f'"request_id":{quote(request_id.decode("utf-8", "backslashreplace"))},"client":{quote(client)}{wrong}}}\n'
-            for at, opening, duration, sent, request_id, client, wrong in noted
-        ]
-        self._write("".join(lines).encode("ascii"), len(lines))
-
-    def _opening(self, record: ExchangeRecord) -> str:
-        """`opening_of`, made once for requests that are alike."""
-        alike = record[:5]
-        known = self._openings.get(alike)
-        if known is None:
-            if len(record.target) > LONGEST_KEPT:
-                return opening_of(record)
-            if len(self._openings) >= OPENINGS_KEPT:
-                self._openings.clear()
-            known = self._openings[alike] = opening_of(record)
-        return known
+        self._write("".join([access_line(record, stamp(at)) for at, record in noted]).encode("ascii"), len(noted))
 
 
-def opening_of(record: ExchangeRecord) -> str:
-    """The members up to the duration, which depend on the record's first five fields. Octets that are no UTF-8 appear
-    as `\\xNN`.
-    """
-    target = quote(record.target.decode("utf-8", "backslashreplace"))
+def access_line(record: ExchangeRecord, time_of_day: str) -> str:
+    """The line about `record`. Octets that are no UTF-8 appear as `\\xNN`."""
+    route, method, target, status, source, duration, sent, request_id, client, reason, _, aborted = record
+    wrong = what_went_wrong(record) if reason or aborted else ""
     return (
-        '"level":"info","logger":"sidecar.access","message":"request",'
-        f'"route":{quote(record.route)},"method":{quote(record.method)},"target":{target},'
-        f'"status":{record.status},"source":"{record.source}"'
+        f'{{"time":"{time_of_day}","level":"info","logger":"sidecar.access","message":"request",'
+        f'"route":{quote(route)},"method":{quote(method)},"target":{quote(target.decode("utf-8", "backslashreplace"))},'
+        f'"status":{status},"source":"{source}","duration_ms":{duration * 1000:.3f},"bytes_sent":{sent},'
+        f'"request_id":{quote(request_id.decode("utf-8", "backslashreplace"))},"client":{quote(client)}{wrong}}}\n'
     )
 
 

@@ -52,7 +52,6 @@ class MemoryStore:
     def __init__(self, settings: CacheStoreSettings, clock: Clock) -> None:
         live = settings.max_size // LIVE_SHARE
         self.stats = StoreStats()
-        self.changes = 0
         self._clock = clock
         self._max_variants = settings.max_variants
         self._capacity = settings.max_size - live
@@ -166,7 +165,7 @@ class MemoryStore:
             self._queues.resize(slot, size)
         self._catalog.attach(slot, stored, record, size, self._log.generation, self._clock.monotonic())
         self._live.drop(stored.key)
-        self._changed()
+        self._count()
 
     def _drop(self, slot: int, reason: str) -> None:
         self._queues.remove(slot)
@@ -177,10 +176,6 @@ class MemoryStore:
         key, counts = self._catalog.detach(slot, self._queues.sizes[slot])
         self._live.drop(key)
         self.stats.evictions[reason] += counts
-        self._changed()
-
-    def _changed(self) -> None:
-        self.changes += 1
         self._count()
 
     def _count(self) -> None:
@@ -210,7 +205,6 @@ class MemoryStore:
         rule = PurgeRule(route, url, prefix, tag)
         self._log.purge(rule)
         self._last_purge = self._log.generation
-        self.changes += 1
         if url is not None:
             count = self._purge_url(url, rule)
         elif route is not None and prefix is None and tag is None:

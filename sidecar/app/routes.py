@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config, RouteConfig, UpstreamConfig
     from sidecar.core.explanation import Transition
     from sidecar.pipeline.deadlines import DeadlineWheel
-    from sidecar.pipeline.observe_stage import ObserveStage
-    from sidecar.pipeline.ports import Clock, Spawn
+    from sidecar.pipeline.ports import Clock, Handler, Spawn
     from sidecar.pipeline.stack import Parts
 
 
@@ -60,7 +59,7 @@ class RouteSet:
         self.circuits: dict[str, Circuit] = {}
         self.stats: dict[str, RouteStats] = {}
         self.upstreams: dict[str, Upstream] = {}
-        self.stacks: dict[str, ObserveStage] = {}
+        self.stacks: dict[str, Handler] = {}
         self.table = RouteTable(())
 
     def apply(self, config: Config, unchanged: Collection[str] = ()) -> None:
@@ -118,7 +117,7 @@ class RouteSet:
         known.reconfigure(route.breaker, route.refs, now)
         return known
 
-    def _stack(self, route: RouteConfig, upstreams: Mapping[str, Upstream], unchanged: Collection[str]) -> ObserveStage:
+    def _stack(self, route: RouteConfig, upstreams: Mapping[str, Upstream], unchanged: Collection[str]) -> Handler:
         name, upstream = route.name, upstreams[route.upstream.name]
         if name in unchanged and self.upstreams.get(upstream.config.name) is upstream:
             # What its stages know goes on too: which misses are under way, and what is not worth waiting for.

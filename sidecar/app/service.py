@@ -19,7 +19,6 @@ from sidecar.app.monitors import Monitors
 from sidecar.app.persistence import Persistence
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
 from sidecar.app.routes import Environment, RouteSet, UnusableUpstream
-from sidecar.core.config import fields_read
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment, rfc3339
 from sidecar.core.settings.config_change import Verdict, in_force, judge
@@ -82,7 +81,6 @@ class App:
         self._context = ServerContext(
             self._gateway, config.proxy.limits, self._listener_stats, around, config.proxy.via
         )
-        self._context.forget(fields_read(config))
         self._proxy = Listener(self._context, config.proxy.listen, config.proxy.tls)
         self.routes = self._make_routes()
         self._persistence = self._make_persistence()
@@ -186,7 +184,6 @@ class App:
         self.config = in_force(self.config, wanted)
         self._needs_restart = change.needs_restart
         self._gateway.use(self.routes.table, self.routes.stacks)
-        self._context.forget(fields_read(self.config))
         self._monitors.follow(self.config, self.routes)
         if self._persistence is not None:
             self._persistence.circuits_changed()

@@ -112,8 +112,10 @@ class Circuit:
         if self._off:
             return Permit(Role.WAVED, NO_GENERATION, now)
         self._expire(now)
-        certain = self.refuse(now, safe=safe)
+        certain = self.refusal(now, safe=safe)
         if certain is not None:
+            self.counters.rejected += 1
+            machine.note(now, safe=safe, refused=True)
             return certain
         if self.settings.mode is BreakerMode.OFF:
             return Permit(Role.WAVED, NO_GENERATION, now)
@@ -125,43 +127,14 @@ class Circuit:
         """What `ask` would certainly refuse at `now`; changes nothing and counts nothing."""
         if self._plain or self._off:
             return None
+        if now < self._shut_until:
+            return self._machine.while_open(now)
         override = self._overrides.live(now)
         if override is not None and override.mode is OverrideMode.FORCED_OPEN:
             return refusal(override, now, self.settings.open_duration)
         if override is not None or self.settings.mode is not BreakerMode.ENFORCE:
             return None
         return self._machine.refusal(now, safe=safe)
-
-    def refuse(self, now: float, *, safe: bool) -> Refusal | None:
-        """The same for a request that is really there: a refusal counts, and nothing is acquired."""
-        if now < self._shut_until:
-            self._count_refusal(now, safe=safe)
-            return self._machine.while_open(now)
-        certain = self.refusal(now, safe=safe)
-        if certain is not None:
-            self.counters.rejected += 1
-            self._machine.note(now, safe=safe, refused=True)
-        return certain
-
-    def repeats(self, refusal: Refusal, now: float, *, safe: bool) -> bool:
-        """Whether `refuse` would give `refusal`, the same object, again; it counts then. False when in doubt."""
-        if now < self._shut_until and self._machine.repeats(refusal, now):
-            self._count_refusal(now, safe=safe)
-            return True
-        return False
-
-    def refuses(self, now: float, *, safe: bool) -> bool:
-        """`refuse` for those who have an answer all the same, and so need no reason."""
-        if now < self._shut_until:
-            self._count_refusal(now, safe=safe)
-            return True
-        return self.refuse(now, safe=safe) is not None
-
-    def _count_refusal(self, now: float, *, safe: bool) -> None:
-        """Take note of what the plainly open circuit refuses."""
-        self.counters.rejected += 1
-        if safe:
-            self._machine.last_safe = now
 
     def probing(self, now: float) -> bool:
         """Whether the next admitted request would be a probe; changes nothing."""

@@ -76,13 +76,6 @@ ValidationDecision: TypeAlias = Refresh | Mismatch
 
 def never_stored(head: ResponseHead, rules: RouteRules) -> str:
     """Why no answer with this head is stored whatever was asked, nor changes what is; "" when there is more to it."""
-    verdict = head.verdict
-    if verdict is None or verdict[0] is not rules:
-        verdict = head.verdict = (rules, _why_never(head, rules))
-    return verdict[1]
-
-
-def _why_never(head: ResponseHead, rules: RouteRules) -> str:
     if head.status in GONE or head.status in NEVER_COMPLETE:
         return ""
     directives, _ = effective_directives(head.headers, rules.targeted)

@@ -355,10 +355,3 @@ class Config:
     cache: CacheStoreSettings = field(default_factory=CacheStoreSettings)
     state_dir: str | None = None
     source: str = "<config>"
-
-
-def fields_read(config: Config) -> frozenset[bytes]:
-    """The lower-case names of the request fields that the configuration itself names: answers may depend on them."""
-    matched = {name for route in config.routes for name, _ in route.match.headers}
-    keyed = {name for route in config.routes for name in route.cache.key_headers}
-    return frozenset(name.lower().encode() for name in matched | keyed)

@@ -103,10 +103,6 @@ class RequestHead:
     authority: bytes = b""
     minor_version: int = 1
     absolute_form: bool = False
-    onward: object = None
-    """What was sent upstream for it last, as the upstream's handler keeps it."""
-    plan: object = None
-    """What the gateway does with it. A head that is seen again brings it along."""
 
 
 @dataclass(slots=True)
@@ -116,8 +112,6 @@ class ResponseHead:
     status: int
     headers: Headers
     reason: bytes = b""
-    verdict: tuple[object, str] | None = None
-    """What the cache made of it last, and by which rules. A head that is seen again brings it along."""
 
 
 def list_members(value: bytes) -> list[bytes]:

@@ -13,12 +13,11 @@ from sidecar.core.http import SAFE_METHODS
 from sidecar.core.outcome import Outcome, of_status
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
 from sidecar.pipeline.exchange import BodyEnd
-from sidecar.pipeline.ready_answer import Grounds, Refused
 
 if TYPE_CHECKING:
     from sidecar.core.breaker import Circuit
     from sidecar.core.circuit.permit import Permit
-    from sidecar.core.http import RequestHead, ResponseHead
+    from sidecar.core.http import ResponseHead
     from sidecar.pipeline.exchange import End, Request, Response
     from sidecar.pipeline.ports import Clock, Handler
 
@@ -42,24 +41,7 @@ class BreakerStage:
         self._clock = clock
         self._monotonic = clock.monotonic
 
-    def recall(self, head: RequestHead, now: float) -> Refused | None:
-        """See `Memory`: what `answer_now` would raise."""
-        if head.method == "HEAD":
-            return None
-        safe = head.method in SAFE_METHODS
-        refusal = self._circuit.refuse(now, safe=safe)
-        if refusal is None:
-            return None
-        return Refused(_circuit_open(refusal), Grounds(self._circuit, refusal=refusal, safe=safe))
-
-    def answer_now(self, request: Request) -> Response | None:
-        """What the inner handler has at hand. Raises CircuitOpen when the circuit certainly refuses."""
-        refusal = self._circuit.refuse(self._monotonic(), safe=request.head.method in SAFE_METHODS)
-        if refusal is not None:
-            raise _circuit_open(refusal)
-        return self._inner.answer_now(request)
-
-    async def answer(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         """The upstream's answer. Raises CircuitOpen, or what the inner handler raises."""
         circuit = self._circuit
         now = self._monotonic()
@@ -68,7 +50,7 @@ class BreakerStage:
         if isinstance(permit, Refusal):
             raise _circuit_open(permit)
         try:
-            response = await self._inner.answer(request)
+            response = await self._inner.handle(request)
         except ProxyError as error:
             self._settle_error(request, permit, error)
             raise

@@ -19,13 +19,11 @@ from sidecar.core.cache_status import (
 from sidecar.core.conditional import not_modified, not_modified_head
 from sidecar.core.ranges import answer_range
 from sidecar.pipeline.exchange import Response, Source
-from sidecar.pipeline.ready_answer import Recalled
 
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.core.stored import Draft, StoredResponse
     from sidecar.pipeline.cached_route import CachedRoute
-    from sidecar.pipeline.ready_answer import Grounds
     from sidecar.pipeline.stats import RouteStats
 
 SHAPING = frozenset({b"if-none-match", b"if-modified-since", b"range"})
@@ -53,15 +51,6 @@ class CacheAnswers:
         self._stats.count_hit(HIT if fresh else HIT_STALE, age)
         source = Source.CACHE if fresh else Source.STALE
         return Response(stored.head, stored.body, source=source, extra=lines, prepared=stored.prepared)
-
-    def recalled(self, stored: StoredResponse, now: float, grounds: Grounds, detail: bytes = b"") -> Recalled:
-        """The same without a response around it and not counted yet, on `grounds` until Age or ttl counts on."""
-        age, ttl = int(now - stored.born), floor(stored.expires_at - now)
-        lines = self._hit_lines % (age, ttl, detail)
-        grounds.until = min(grounds.until, stored.born + age + 1, stored.expires_at - ttl)
-        if now < stored.expires_at:
-            return Recalled(stored, lines, age, Source.CACHE, HIT, grounds)
-        return Recalled(stored, lines, age, Source.STALE, HIT_STALE, grounds)
 
     def hit(self, head: RequestHead, stored: StoredResponse, now: float, detail: str = "") -> Response:
         """`stored` as the answer to `head`, without asking the upstream. `detail` says why, when it is stale."""

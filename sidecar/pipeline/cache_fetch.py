@@ -95,7 +95,7 @@ class CacheFetch:
             token = self._store.begin(trip.asked.key)
             asked_at = clock.monotonic()
             request = conditional(trip.request, preconditions) if preconditions else trip.request
-            response = await self._inner.answer(request)
+            response = await self._inner.handle(request)
             if trip.stored is None or not (preconditions and _validates(response)):
                 return self.answered(trip, response, asked_at, token)
             arrival = Arrival(asked_at, clock.monotonic(), clock.wall())

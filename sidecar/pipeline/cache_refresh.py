@@ -9,7 +9,6 @@ from sidecar.pipeline.cache_answers import CacheAnswers
 from sidecar.pipeline.cache_fetch import Arriving, CacheFetch, Trip, conditional
 from sidecar.pipeline.collect import Collector, drain
 from sidecar.pipeline.errors import ProxyError
-from sidecar.pipeline.flight import close_response
 from sidecar.pipeline.stats import RouteStats
 
 if TYPE_CHECKING:
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 class CacheRefresh:
     """At most one refresh per key at a time; nobody waits for it, and nobody hears of its failure but the circuit."""
 
-    __slots__ = ("_fetch", "_inner", "_limit", "_store", "_surroundings", "_under_way")
+    __slots__ = ("_fetch", "_limit", "_store", "_surroundings", "_under_way")
 
     def __init__(self, inner: Handler, store: CacheStore, route: CachedRoute, surroundings: Surroundings) -> None:
-        self._inner = inner
         self._store = store
         self._surroundings = surroundings
         self._limit = route.rules.settings.max_entry_size
@@ -36,17 +34,12 @@ class CacheRefresh:
         asked = trip.asked
         if asked.key in self._under_way:
             return
+        if self._surroundings.circuit.refusal(self._surroundings.clock.monotonic(), safe=True) is not None:
+            # The stale answer has been served for exactly this reason.
+            return
         copy = conditional(trip.request, [] if trip.stored is None else validators(trip.stored))
         copy.on_interim = None
         copy.started = self._surroundings.clock.monotonic()
-        try:
-            at_hand = self._inner.answer_now(copy)
-        except ProxyError:
-            # The stale answer has been served for exactly this reason.
-            return
-        if at_hand is not None:
-            close_response(at_hand)
-            return
         self._under_way.add(asked.key)
         refresh = Trip(copy, asked._replace(head=copy.head), trip.reason, trip.stored)
         self._surroundings.spawn(self._run(refresh), name="cache refresh")

@@ -22,11 +22,8 @@ class CircuitView(Protocol):
     def probing(self, now: float) -> bool:
         """Whether the next admitted request would be a probe; changes nothing. `now`: monotonic seconds."""
 
-    def refuses(self, now: float, *, safe: bool) -> bool:
-        """Whether a request is certainly refused; it counts as refused then."""
-
-    def repeats(self, refusal: Refusal, now: float, *, safe: bool) -> bool:
-        """Whether it is certainly refused by just this refusal; the same."""
+    def refusal(self, now: float, *, safe: bool) -> Refusal | None:
+        """What a request would certainly be refused with; changes and counts nothing."""
 
 
 @dataclass(frozen=True, slots=True)

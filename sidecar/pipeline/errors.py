@@ -308,22 +308,6 @@ def respond(error: ProxyError, request: Request | None, via: str) -> Response:
     return Response(fixed.head, body, source=error.source, extra=lines, prepared=fixed.prepared, error=error)
 
 
-def refusal_format(error: ProxyError, route_name: str, via: str, date: bytes) -> tuple[bytes, int]:
-    """The octets that answer any request for the route that meets `error`, as a format for the content's length and
-    twice the request's id; and that length without the id. For ids that are plain text.
-    """
-    fixed, route = _fixed_parts(type(error), via), quote(route_name)
-    about = f', "detail": {quote(error.detail)}, "route": {route}, "circuit": {route}, "request_id": "'
-    head, body = fixed.prepared + _retry_line(error), fixed.problem + about.encode()
-    lines = b"%bContent-Length: %%d\r\nX-Request-Id: %%b\r\nDate: %b\r\n\r\n" % (_escape(head), date)
-    end = b'"}\n'
-    return b"%b%b%%b%b" % (lines, _escape(body), end), len(body) + len(end)
-
-
-def _escape(octets: bytes) -> bytes:
-    return octets.replace(b"%", b"%%")
-
-
 class _Fixed(NamedTuple):
     """What the answers to one kind of error have in common; made once, because refusing must be cheap."""
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from sidecar.core.http import RequestHead, ResponseHead
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.ports import Handler
 
 
 NO_REWRITE = Rewrite()
@@ -153,16 +152,13 @@ class Request:
 
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
-    client; None where nobody wants them. The gateway sets `route_name`, `rewrite` and `handler`; `lookup` is the cache
-    stage's own: what `answer_now` found out, kept for `answer`.
+    client; None where nobody wants them. The gateway sets `route_name` and `rewrite`.
     """
 
     __slots__ = (
         "body",
         "client",
-        "handler",
         "head",
-        "lookup",
         "on_interim",
         "request_id",
         "rewrite",
@@ -181,8 +177,6 @@ class Request:
         self.client = client
         self.route_name: str | None = None
         self.rewrite = NO_REWRITE
-        self.lookup: object = None
-        self.handler: Handler | None = None
         self.upgrade = b""
         self.on_interim: Callable[[ResponseHead], None] | None = None
 

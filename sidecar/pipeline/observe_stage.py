@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from sidecar.core.http_date import format_http_date
-from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, refusal_format, respond
+from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, respond
 from sidecar.pipeline.exchange import BodyEnd, Request, Source
-from sidecar.pipeline.ready_answer import ReadyAnswer, ReadyRefusal, Recalled
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
-    from sidecar.core.http import RequestHead
     from sidecar.pipeline.exchange import End, Response
-    from sidecar.pipeline.ports import Clock, Handler, Memory
-    from sidecar.pipeline.ready_answer import Ready, Refused
-    from sidecar.pipeline.record import AccessLog, RepeatedLine
+    from sidecar.pipeline.ports import Clock, Handler
+    from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats
 
 log = logging.getLogger(__name__)
@@ -40,59 +36,16 @@ class Observer:
 class ObserveStage:
     """A `Handler` that never raises ProxyError: its callers get a response whatever happens."""
 
-    __slots__ = ("_inner", "_log", "_memory", "_monotonic", "_name", "_stats", "_via", "_via_line", "_wall")
+    __slots__ = ("_inner", "_log", "_monotonic", "_name", "_stats", "_via", "_via_line")
 
-    def __init__(self, inner: Handler, observer: Observer, memory: Memory | None = None) -> None:
+    def __init__(self, inner: Handler, observer: Observer) -> None:
         self._inner = inner
-        self._memory = memory
         self._stats = observer.stats
         self._name = observer.stats.name
         self._log = observer.access_log
         self._monotonic = observer.clock.monotonic
         self._via = observer.via
-        self._wall = observer.clock.wall
         self._via_line = b"Via: 1.1 %b\r\n" % observer.via.encode()
-
-    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> Ready | Response | None:
-        """See `Front`."""
-        found = None if self._memory is None else self._memory.recall(head, now)
-        if found is None:
-            return None
-        if isinstance(found, Recalled):
-            return self._ready(found, head)
-        if b"x-request-id" not in head.headers.index:
-            return self._ready_refusal(found, head, now)
-        request = Request(head, b"", request_id=request_id, started=now, client=client)
-        request.route_name = self._name
-        response = respond(found.error, request, self._via)
-        self._over(request, response, len(cast("bytes", response.body)))
-        return response
-
-    def _ready(self, found: Recalled, head: RequestHead) -> ReadyAnswer:
-        stored, lines, age, source, result, _ = found
-        status, label = stored.head.status, source.label
-        octets = b"%b%b%b\r\n%b" % (stored.prepared, lines, self._via_line, stored.body)
-        tally = self._stats.tally(head.method, status, label, result, age)
-        return ReadyAnswer(octets, found, tally, self._repeated_line(head, status, label), self._monotonic)
-
-    def _ready_refusal(self, found: Refused, head: RequestHead, now: float) -> ReadyRefusal:
-        error, grounds = found
-        wall = self._wall()
-        grounds.until = now + 1.0 - wall % 1.0  # when Date counts on
-        octets = refusal_format(error, self._name, self._via, format_http_date(wall))
-        tally = self._stats.tally(head.method, error.status, error.source.label)
-        line = self._repeated_line(head, error.status, error.source.label, error)
-        return ReadyRefusal(octets, grounds, tally, line, self._monotonic)
-
-    def _repeated_line(
-        self, head: RequestHead, status: int, source: str, error: ProxyError | None = None
-    ) -> RepeatedLine | None:
-        if self._log is None:
-            return None
-        why = () if error is None else (error.reason, error.detail)
-        return self._log.repeated(
-            ExchangeRecord(self._name, head.method, head.target, status, source, 0.0, 0, b"", "", *why)
-        )
 
     def _note(self, record: ExchangeRecord) -> None:
         """Count and log a request that is over."""
@@ -100,30 +53,18 @@ class ObserveStage:
         if self._log is not None:
             self._log(record)
 
-    def answer_now(self, request: Request) -> Response | None:
-        """See `Handler`."""
-        try:
-            response = self._inner.answer_now(request)
-        except ProxyError as error:
-            response = respond(error, request, self._via)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, the client gets an answer and the log a traceback
-            response = self._defect(error, request)
-        if response is not None:
-            self._answered(request, response)
-        return response
-
-    async def answer(self, request: Request) -> Response:
-        """See `Handler`."""
+    async def handle(self, request: Request) -> Response:
+        """The answer, whatever happens inside."""
         stats = self._stats
         stats.in_flight += 1
         try:
-            response = await self._inner.answer(request)
+            response = await self._inner.handle(request)
         except ProxyError as error:
             response = respond(error, request, self._via)
         except asyncio.CancelledError:
             self._client_left(request)
             raise
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the client gets an answer and the log a traceback
             response = self._defect(error, request)
         finally:
             stats.in_flight -= 1

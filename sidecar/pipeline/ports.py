@@ -9,10 +9,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine, Sequence
 
-    from sidecar.core.http import RequestHead
     from sidecar.core.stored import StoredResponse
     from sidecar.pipeline.exchange import Request, Response
-    from sidecar.pipeline.ready_answer import Ready, Recalled, Refused
     from sidecar.pipeline.stats import StoreStats
 
 
@@ -34,37 +32,13 @@ class Spawn(Protocol):
 
 
 class Handler(Protocol):
-    """A stage, or the whole stack.
+    """A stage, or the whole stack around an upstream.
 
-    The server first calls `answer_now`, outside any task: an answer that needs no waiting, or None. Only after None
-    does it call `answer`, inside a task. Nothing may be acquired by an `answer_now` that returns None, since the task
-    that would release it may be cancelled before it first runs. Both may raise ProxyError.
+    Every request is awaited through it exactly once, whatever answers it in the end: memory, a refusal, the upstream.
     """
 
-    def answer_now(self, request: Request) -> Response | None:
-        """An answer from memory, or None when it takes an upstream."""
-
-    async def answer(self, request: Request) -> Response:
-        """The answer, whatever it takes."""
-
-
-class Front(Handler, Protocol):
-    """A whole stack, or all of them: it can answer what it has seen before without a `Request`."""
-
-    def recall(self, head: RequestHead, now: float, request_id: bytes, client: str) -> Ready | Response | None:
-        """The answer to `head`, which is all there is to the request, if it is at hand at `now`: a stored one or a
-        refusal, to be given, or a refusal that is counted and logged already.
-        """
-
-
-class Memory(Protocol):
-    """What answers the commonest requests without a `Request`: a head that is all there is to it, seen before."""
-
-    def recall(self, head: RequestHead, now: float) -> Recalled | Refused | None:
-        """A whole stored answer to `head` at `now`, monotonic seconds, or why there is none for certain.
-
-        None when it takes more than a look.
-        """
+    async def handle(self, request: Request) -> Response:
+        """The answer to `request`. Raises ProxyError when there is none."""
 
 
 WriteToken: TypeAlias = int
@@ -91,8 +65,6 @@ class CacheStore(Protocol):
     """
 
     stats: StoreStats
-    changes: int
-    """Another number than before once `get` may give other answers, whichever the key."""
 
     def get(self, key: bytes) -> Sequence[StoredResponse]:
         """The stored variants of `key`, most recently put first; empty when there are none.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 
 class ExchangeRecord(NamedTuple):
@@ -29,17 +28,8 @@ class ExchangeRecord(NamedTuple):
     aborted: bool = False
 
 
-RepeatedLine: TypeAlias = Callable[[float, int, bytes, str], None]
-"""Takes note of one more request like one before: its duration, octets sent, request id and client."""
-
-
 class AccessLog(Protocol):
     """Who is told of each finished request. Must neither raise nor wait."""
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Take note of `record`."""
-
-    def repeated(self, record: ExchangeRecord) -> RepeatedLine:
-        """How to take note, in fewer steps, of requests that differ from `record` only in what a `RepeatedLine` takes.
-        Takes no note itself.
-        """

@@ -28,119 +28,43 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def place(self, value: float) -> int:
-        """The bucket of `value`; one on a bound belongs to that bucket."""
-        return bisect_left(self.bounds, value)
-
     def observe(self, value: float) -> None:
-        """Count one value."""
+        """Count one value; one on a bound belongs to that bound's bucket."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
 
-class Tally:
-    """Answers from memory that are counted alike: what one of them adds is added here, and to the `durations` if it is
-    no brief one.
-    """
-
-    __slots__ = ("_durations", "ages", "brief", "seconds", "times")
-
-    def __init__(self, durations: Histogram) -> None:
-        self._durations = durations
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.times = self.brief = self.ages = 0
-        self.seconds = 0.0
-
-    def add(self, duration: float, age: int) -> None:
-        """Count one answer of that age, seconds."""
-        self.times += 1
-        self.ages += age
-        if duration <= BOUNDS[0]:
-            self.brief += 1
-            self.seconds += duration
-        else:
-            self._durations.observe(duration)
-
-
 class RouteStats:
-    """One route's requests. `requests` is keyed (method, status, source); methods outside the standard ones are
-    `_OTHER`. What memory answers is counted in tallies first: who reads gets the sum.
+    """One route's requests.
+
+    `requests` counts those that are over, keyed (method, status, source); methods outside the standard ones are
+    `_OTHER`. `durations` is how long they took, `served_age` how old the answers from the cache were, both in seconds.
+    `cache_results` is keyed by what the cache made of a request, in the words of Cache-Status.
     """
 
-    __slots__ = ("_cache_results", "_durations", "_requests", "_served_age", "_tallies", "in_flight", "name")
+    __slots__ = ("cache_results", "durations", "in_flight", "name", "requests", "served_age")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.in_flight = 0
-        self._requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)
-        self._durations = Histogram()
-        self._cache_results: Counts = defaultdict(int)
-        self._served_age = Histogram((1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0))
-        self._tallies: dict[tuple[str, int, str, str, int], Tally] = {}
-
-    @property
-    def requests(self) -> defaultdict[tuple[str, int, str], int]:
-        """Requests that are over, by method, status and source."""
-        self._sum_up()
-        return self._requests
-
-    @property
-    def durations(self) -> Histogram:
-        """How long they took, seconds."""
-        self._sum_up()
-        return self._durations
-
-    @property
-    def cache_results(self) -> Counts:
-        """What the cache made of them."""
-        self._sum_up()
-        return self._cache_results
-
-    @property
-    def served_age(self) -> Histogram:
-        """How old what it answered was, seconds."""
-        self._sum_up()
-        return self._served_age
+        self.requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)
+        self.durations = Histogram()
+        self.cache_results: Counts = defaultdict(int)
+        self.served_age = Histogram((1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0))
 
     def count(self, method: str, status: int, source: str, duration: float) -> None:
         """Count a request that is over; `duration` in seconds."""
-        self._requests[method if method in STANDARD_METHODS else OTHER_METHOD, status, source] += 1
-        self._durations.observe(duration)
+        self.requests[method if method in STANDARD_METHODS else OTHER_METHOD, status, source] += 1
+        self.durations.observe(duration)
 
     def count_result(self, result: str) -> None:
         """Count what the cache made of a request."""
-        self._cache_results[result] += 1
+        self.cache_results[result] += 1
 
     def count_hit(self, result: str, age: int) -> None:
         """The same for an answer from the cache, of that age in seconds."""
-        self._cache_results[result] += 1
-        self._served_age.observe(age)
-
-    def tally(self, method: str, status: int, source: str, result: str = "", age: int = 0) -> Tally:
-        """Where answers from memory like this one are to be counted, instead of with `count` and `count_hit`. `result`
-        is "" when the cache has no part in it.
-        """
-        method = method if method in STANDARD_METHODS else OTHER_METHOD
-        alike = (method, status, source, result, self._served_age.place(age))
-        tally = self._tallies.get(alike)
-        if tally is None:
-            tally = self._tallies[alike] = Tally(self._durations)
-        return tally
-
-    def _sum_up(self) -> None:
-        for (method, status, source, result, place), tally in self._tallies.items():
-            if tally.times:
-                self._requests[method, status, source] += tally.times
-                self._durations.counts[0] += tally.brief
-                self._durations.sum += tally.seconds
-                if result:
-                    self._cache_results[result] += tally.times
-                    self._served_age.counts[place] += tally.times
-                    self._served_age.sum += tally.ages
-                tally.clear()
+        self.cache_results[result] += 1
+        self.served_age.observe(age)
 
 
 class UpstreamStats:

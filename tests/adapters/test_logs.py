@@ -178,29 +178,6 @@ def test_a_full_batch_is_due_at_once() -> None:
     assert [delay for delay, _ in timers.waiting] == [FLUSH_INTERVAL]
 
 
-def test_a_repeated_line_is_the_line_of_the_whole_record() -> None:
-    sink = Batches()
-    log = access_log(sink, Timers())
-    again = log.repeated(RECORD)
-    for number in range(3):
-        again(0.5 + number, RECORD.bytes_sent, b'"\xff%d' % number, f"10.0.0.{number}")
-        log(RECORD._replace(duration=0.5 + number, request_id=b'"\xff%d' % number, client=f"10.0.0.{number}"))
-    log.flush()
-    written = b"".join(sink.batches).splitlines()
-    assert written[::2] == written[1::2]
-    assert len({*written}) == 3
-
-
-def test_repeated_lines_fill_a_batch_like_any_other() -> None:
-    sink, timers = Batches(), Timers()
-    again = access_log(sink, timers).repeated(RECORD)
-    for _ in range(BATCH_LINES):
-        again(0.5, 1024, b"id", "10.0.0.1")
-    assert [delay for delay, _ in timers.waiting] == [FLUSH_INTERVAL, 0]
-    timers.fire()
-    assert len(sink.lines) == BATCH_LINES
-
-
 def test_a_full_batch_is_about_64_kib() -> None:
     assert 48 * 1024 < len(line_of(RECORD)) * BATCH_LINES < 96 * 1024
 

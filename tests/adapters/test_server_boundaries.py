@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.pipeline.memo import Memo
 from tests.adapters.test_server_accepts import CASES
 from tests.adapters.test_server_framing import BAD_CHUNKS, REFUSED
 from tests.support.readers import cut, disputed_request, every_byte, read_requests
-
-if TYPE_CHECKING:
-    from sidecar.adapters.server.incoming import Incoming
 
 GOOD = [case.sent for case in CASES.values()]
 BAD = [sent for case in (*REFUSED, *BAD_CHUNKS) if isinstance(sent := case.values[0], bytes)]
@@ -63,11 +57,3 @@ def test_what_is_accepted_is_delimited_the_same_by_a_strict_parser(stream: bytes
 @given(st.binary(max_size=300), PLACES)
 def test_arbitrary_octets_are_refused_the_same_however_they_are_cut(data: bytes, places: list[int]) -> None:
     assert read_requests(cut(data, places)) == read_requests([data])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(streams(), PLACES), min_size=2, max_size=5))
-def test_what_was_read_before_changes_nothing(reads: list[tuple[bytes, list[int]]]) -> None:
-    memo: Memo[Incoming] = Memo()
-    for stream, places in [*reads, *reads, *reads]:
-        assert read_requests(cut(stream, places), memo) == read_requests([stream])

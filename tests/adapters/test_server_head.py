@@ -27,7 +27,6 @@ from sidecar.pipeline.errors import (
     ProxyError,
     VersionUnsupported,
 )
-from sidecar.pipeline.memo import Memo
 from tests.support.readers import LIMITS
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def head(*fields: tuple[bytes, bytes], method: str = "GET", minor: int = 1) -> R
 
 
 def read(start: bytes) -> Incoming:
-    reader = RequestReader(LIMITS, Memo())
+    reader = RequestReader(LIMITS)
     reader.feed(start + b"\r\nHost: a\r\n\r\n")
     (one,) = reader.arrived
     return one

@@ -6,7 +6,6 @@ import pytest
 
 from sidecar.adapters.server.request import RequestReader
 from sidecar.pipeline.errors import ClientGone
-from sidecar.pipeline.memo import Memo
 from tests.support.readers import LIMITS, cut, every_byte, read_requests
 
 GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n%b\r\n"
@@ -71,7 +70,7 @@ def test_empty_lines_are_read_at_once_and_count_as_head() -> None:
             feeds += 1
             return super()._read_head(data)
 
-    reader = Counting(LIMITS, Memo())
+    reader = Counting(LIMITS)
     reader.feed(b"\r\n" * LIMITS.head_size)
     assert feeds <= 2
     assert [one.error.status for one in reader.arrived if one.error] == [431]
@@ -86,7 +85,7 @@ UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: webso
     ids=["with the head", "after it", "both", "byte by byte"],
 )
 def test_what_follows_a_wish_to_switch_protocols_is_kept_in_order(pieces: list[bytes]) -> None:
-    reader = RequestReader(LIMITS, Memo())
+    reader = RequestReader(LIMITS)
     for piece in pieces:
         reader.feed(piece)
     assert (reader.switching, reader.early) == (True, b"early")
@@ -94,28 +93,15 @@ def test_what_follows_a_wish_to_switch_protocols_is_kept_in_order(pieces: list[b
 
 
 def test_after_a_refused_switch_what_followed_is_http() -> None:
-    reader = RequestReader(LIMITS, Memo())
+    reader = RequestReader(LIMITS)
     reader.feed(UPGRADE + GET % (b"next", b""))
     reader.resume()
     assert [one.head.target for one in reader.arrived if one.head] == [b"/ws", b"/next"]
     assert (reader.switching, reader.early, reader.ended) == (False, b"", False)
 
 
-def test_a_repeated_head_is_known_again_and_only_as_a_whole() -> None:
-    memo = RequestReader(LIMITS, Memo())._memo
-    first, second, third = [RequestReader(LIMITS, memo) for _ in range(3)]
-    data = GET % (b"again", b"")
-    for reader in (first, second, third):
-        reader.feed(data)
-    assert second.arrived[0].head is not first.arrived[0].head
-    assert third.arrived[0].head is second.arrived[0].head
-    second.feed(data[:9])
-    second.feed(data)
-    assert [one.error.status for one in second.arrived if one.error] == [400]
-
-
 def test_a_content_that_breaks_off_ends_with_the_reason() -> None:
-    reader = RequestReader(LIMITS, Memo())
+    reader = RequestReader(LIMITS)
     reader.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc")
     assert reader.counting
     gone = ClientGone()

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.pipeline.memo import Memo
 from tests.adapters.test_server_bodies import ANSWERS
 from tests.adapters.test_upstream_failures import MALFORMED, SPOILED_BODIES
 from tests.support.readers import cut, disputed_response, every_byte, read_response
-
-if TYPE_CHECKING:
-    from sidecar.adapters.upstream.response import Reading
 
 GOOD = [b"".join(step for step in answer.script if isinstance(step, bytes)) for answer in ANSWERS.values()]
 BAD = [
@@ -60,12 +54,3 @@ def test_every_case_fed_byte_by_byte_is_read_as_when_whole(data: bytes, method: 
 @given(streams(), METHODS)
 def test_what_is_accepted_is_delimited_the_same_by_a_strict_parser(stream: bytes, method: str) -> None:
     assert disputed_response(stream, method) is None
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(streams(), PLACES), min_size=2, max_size=5))
-def test_what_was_read_before_changes_nothing(reads: list[tuple[bytes, list[int]]]) -> None:
-    memo: Memo[Reading] = Memo()
-    for stream, places in [*reads, *reads, *reads]:
-        for method in ("GET", "HEAD"):
-            assert read_response(cut(stream, places), method, memo=memo) == read_response([stream], method)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from sidecar.adapters.upstream.response import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, MAX_TRAILERS, Framing, ResponseReader
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
-from sidecar.pipeline.memo import Memo
 from tests.support.readers import every_byte
-
-if TYPE_CHECKING:
-    from sidecar.adapters.upstream.response import Reading
 
 Fed = list[bytes]
 
@@ -22,7 +16,7 @@ def head(status: bytes = b"200 OK", *lines: bytes, version: bytes = b"1.1") -> b
 
 
 def reading(data: bytes, method: str = "GET", upgrade: bytes = b"", *, bytewise: bool = False) -> ResponseReader:
-    reader = ResponseReader(Memo())
+    reader = ResponseReader()
     reader.start(method, upgrade)
     for piece in every_byte(data) if bytewise else [data]:
         reader.feed(piece)
@@ -248,48 +242,3 @@ def test_a_defect_of_a_body_after_its_head_is_told_when_it_comes() -> None:
     with pytest.raises(ProtocolError):
         reader.feed(b"\r\n")
     assert not reader.complete
-
-
-# Memory
-
-
-def read_twice(data: bytes) -> Memo[Reading]:
-    """What is remembered of a response that came a second time."""
-    memo: Memo[Reading] = Memo()
-    for _ in range(2):
-        ResponseReader(memo).feed(data)
-    return memo
-
-
-def test_a_repeated_head_is_known_again_but_not_as_the_answer_to_head() -> None:
-    data = head(b"200 OK", LENGTH) + b"abc"
-    memo = read_twice(data)
-    again, other = ResponseReader(memo), ResponseReader(memo)
-    first = memo.get(head(b"200 OK", LENGTH))
-    assert first is not None
-    again.feed(data)
-    assert again.head is first[0]
-    assert (again.complete, again.keep_alive, b"".join(again.pieces)) == (True, True, b"abc")
-    other.start("HEAD")
-    other.feed(head(b"200 OK", LENGTH))
-    assert (other.framing, other.complete) == (Framing.NONE, True)
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [[CHUNKED], [b"Connection: close", LENGTH], [b"Keep-Alive: timeout=5", LENGTH], []],
-    ids=["chunked", "closing", "with a hint", "until close"],
-)
-def test_only_what_is_delimited_by_a_length_and_persists_is_remembered(lines: Fed) -> None:
-    data = head(b"200 OK", *lines)
-    assert read_twice(data).get(data) is None
-
-
-def test_a_reader_starts_each_response_anew() -> None:
-    reader = reading(head(b"103 Early Hints") + head(b"200 OK", CHUNKED) + b"1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n")
-    reader.start("GET")
-    assert (reader.head, reader.complete, reader.started, reader.length) == (None, False, False, None)
-    reader.feed(head(b"404 Not Found", LENGTH) + b"abc")
-    assert reader.head is not None
-    assert (reader.head.status, reader.complete, reader.trailers, reader.interims) == (404, True, [], [])
-    assert b"".join(reader.pieces) == b"abc"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.core.breaker import Circuit, Surroundings
-from sidecar.core.circuit.permit import Permit, Role
+from sidecar.core.circuit.permit import Permit, Refusal, Role
 from sidecar.core.config import BreakerMode
 from sidecar.core.explanation import OverrideMode, SavedCircuit, Transition
 from sidecar.core.outcome import Outcome
@@ -49,13 +49,13 @@ def test_reading_changes_nothing_and_consumes_no_permit(state: str) -> None:
     assert (bench.circuit.snapshot(now), bench.events, bench.circuit.counters.rejected) == before
 
 
-def test_a_refusal_on_the_synchronous_path_counts_and_acquires_nothing() -> None:
+def test_a_look_at_the_refusal_counts_and_acquires_nothing() -> None:
     bench = Bench()
-    assert bench.circuit.refuse(0.0, safe=True) is None
+    assert bench.circuit.refusal(0.0, safe=True) is None
     bench.trip(0.0)
-    assert bench.circuit.refuse(1.0, safe=True) == bench.circuit.refusal(1.0, safe=True)
+    assert bench.circuit.ask(1.0, safe=True) == bench.circuit.refusal(1.0, safe=True)
     assert bench.circuit.counters.rejected == 1
-    assert bench.circuit.refuse(OPEN_FOR, safe=True) is None
+    assert bench.circuit.refusal(OPEN_FOR, safe=True) is None
     assert bench.circuit.snapshot(OPEN_FOR).probes_in_flight == 0
 
 
@@ -85,7 +85,7 @@ STANDINGS: dict[str, tuple[dict[str, object], Callable[[Bench], None], float]] =
 
 
 @pytest.mark.parametrize(("changes", "prepare", "now"), STANDINGS.values(), ids=STANDINGS.keys())
-def test_whether_it_refuses_is_what_the_refusal_says_and_counts_the_same(
+def test_asking_refuses_what_the_look_says_and_counts_that(
     changes: dict[str, object], prepare: Callable[[Bench], None], now: float
 ) -> None:
     bench = Bench(**changes)
@@ -93,7 +93,7 @@ def test_whether_it_refuses_is_what_the_refusal_says_and_counts_the_same(
     certain = bench.circuit.refusal(now, safe=True) is not None
     before = bench.circuit.counters.rejected
 
-    assert bench.circuit.refuses(now, safe=True) is certain
+    assert isinstance(bench.circuit.ask(now, safe=True), Refusal) is certain
 
     assert bench.circuit.counters.rejected - before == certain
 

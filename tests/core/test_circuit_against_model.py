@@ -96,26 +96,12 @@ class CircuitAgainstModel(RuleBasedStateMachine):
                 self.requests.append((verdict, ticket))
 
     @rule(safe=st.booleans())
-    def a_stored_answer_would_stand_in(self, safe: bool) -> None:  # noqa: FBT001 - drawn by name
+    def somebody_looks_whether_it_refuses(self, safe: bool) -> None:  # noqa: FBT001 - drawn by name
         self.the_circuit_ticks()
-        refused = self.circuit.refusal(self.now, safe=safe) is not None
         rejected = self.circuit.counters.rejected
-        assert self.circuit.refuses(self.now, safe=safe) is refused
-        assert self.circuit.counters.rejected - rejected == refused
-        if refused:
-            assert self.model.ask(safe=safe) is None
-
-    @rule(safe=st.booleans())
-    def a_refusal_may_be_said_again(self, safe: bool) -> None:  # noqa: FBT001 - drawn by name
-        self.the_circuit_ticks()
-        said, now, rejected = self.said, self.now, self.circuit.counters.rejected
-        certain = self.circuit.refusal(now, safe=safe)
-        if said is not None and self.circuit.repeats(said, now, safe=safe):
-            assert (certain is said, self.circuit.counters.rejected) == (True, rejected + 1)
-            assert self.model.ask(safe=safe) is None
-        else:
-            assert self.circuit.counters.rejected == rejected
-        self.said = certain
+        certain = self.circuit.refusal(self.now, safe=safe)
+        assert self.circuit.refusal(self.now, safe=safe) == certain
+        assert self.circuit.counters.rejected == rejected
 
     @precondition(lambda self: self.requests)
     @rule(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import OverrideMode, Sample
+from sidecar.core.explanation import Sample
 from sidecar.core.http import Headers, RequestHead, ResponseHead
 from sidecar.pipeline.breaker_stage import BreakerStage
 from sidecar.pipeline.errors import (
@@ -63,12 +63,8 @@ class FakeUpstream:
         self.reached = 0
         self.hit = asyncio.Event()
         self.gate: asyncio.Event | None = None
-        self.at_hand: Response | None = None
 
-    def answer_now(self, request: Request) -> Response | None:  # noqa: ARG002 - the port's signature
-        return self.at_hand
-
-    async def answer(self, request: Request) -> Response:  # noqa: ARG002 - the port's signature
+    async def handle(self, request: Request) -> Response:  # noqa: ARG002 - the port's signature
         self.reached += 1
         self.hit.set()
         if self.gate is not None:
@@ -94,9 +90,7 @@ class Scene:
         return {outcome: count for outcome, count in self.bench.circuit.counters.calls.items() if count}
 
     async def ask(self, method: str = "GET", target: bytes = b"/items?key=1") -> Response:
-        made = request(method, target)
-        answer = self.stage.answer_now(made)
-        return answer if answer is not None else await self.stage.answer(made)
+        return await self.stage.handle(request(method, target))
 
     async def trip(self) -> None:
         """Fail until the circuit opens, then leave the upstream healthy."""
@@ -156,7 +150,7 @@ async def test_a_status_decides_the_outcome_when_the_body_has_arrived(
 async def test_what_is_raised_decides_the_outcome_and_is_passed_on(error: BaseException, outcome: str) -> None:
     scene = Scene(error)
     with pytest.raises(type(error)) as raised:
-        await scene.stage.answer(request())
+        await scene.stage.handle(request())
     assert raised.value is error
     assert scene.calls == {outcome: 1}
 
@@ -211,37 +205,20 @@ async def test_slow_is_measured_to_the_head() -> None:
     assert scene.calls == {"success": 1}
 
 
-async def test_an_answer_at_hand_never_meets_the_circuit() -> None:
-    scene = Scene(response())
-    scene.upstream.at_hand = response(500)
-    await scene.ask()
-    assert scene.calls == {}
-
-
 # Refusing
 
 
-async def test_an_open_circuit_refuses_before_any_task_and_says_why() -> None:
+async def test_an_open_circuit_refuses_and_says_why() -> None:
     scene = Scene(response())
     await scene.trip()
     scene.clock.now = 2.5
     with pytest.raises(CircuitOpen) as refused:
-        scene.stage.answer_now(request())
+        await scene.stage.handle(request())
     assert refused.value.detail == (
         "the circuit is open: 3 consecutive failures, failure_threshold is 3; ask again in 8 s"
     )
     assert refused.value.retry_after == 8.0
     assert (scene.upstream.reached, scene.bench.circuit.counters.rejected) == (0, 1)
-
-
-async def test_a_circuit_that_opens_between_the_look_and_the_task_refuses() -> None:
-    scene = Scene(response())
-    late = request()
-    assert scene.stage.answer_now(late) is None
-    scene.bench.circuit.override(OverrideMode.FORCED_OPEN, "", "", None, 0.0)
-    with pytest.raises(CircuitOpen, match="forced_open"):
-        await scene.stage.answer(late)
-    assert scene.upstream.reached == 0
 
 
 async def test_an_unsafe_method_leaves_the_probe_to_a_safe_one() -> None:
@@ -315,7 +292,7 @@ async def test_requests_that_hang_open_the_circuit_and_are_its_samples() -> None
     scene.upstream.gate = asyncio.Event()
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         for _ in range(3):
-            tasks.create_task(scene.stage.answer(request()))
+            tasks.create_task(scene.stage.handle(request()))
         await asyncio.sleep(0)
         scene.clock.now = 2.5
         scene.bench.circuit.tick(2.5)
@@ -347,14 +324,14 @@ async def test_a_thousand_requests_at_the_moment_of_expiry_are_as_many_hits_as_p
 
 
 async def cancel_before_it_starts(scene: Scene) -> None:
-    task = asyncio.ensure_future(scene.stage.answer(request()))
+    task = asyncio.ensure_future(scene.stage.handle(request()))
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 async def cancel_while_waiting_for_the_upstream(scene: Scene) -> None:
     scene.upstream.gate = asyncio.Event()
-    task = asyncio.ensure_future(scene.stage.answer(request()))
+    task = asyncio.ensure_future(scene.stage.handle(request()))
     scene.upstream.hit.clear()
     await scene.upstream.hit.wait()
     task.cancel()
@@ -364,21 +341,21 @@ async def cancel_while_waiting_for_the_upstream(scene: Scene) -> None:
 async def leave_while_the_body_streams(scene: Scene) -> None:
     body = FakeBody(None)
     scene.upstream.script = [response(200, body)]
-    await scene.stage.answer(request())
+    await scene.stage.handle(request())
     body.close()
 
 
 async def lose_the_upstream_while_the_body_streams(scene: Scene) -> None:
     body = FakeBody(None)
     scene.upstream.script = [response(200, body)]
-    await scene.stage.answer(request())
+    await scene.stage.handle(request())
     body.end_with(ConnectionLost())
 
 
 async def time_out_waiting_for_the_upstream(scene: Scene) -> None:
     scene.upstream.script = [FirstByteTimeout()]
     with pytest.raises(FirstByteTimeout):
-        await scene.stage.answer(request())
+        await scene.stage.handle(request())
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,12 @@ REFUSED = Reply(error=ConnectionRefused("nobody listens"))
 # Hits and misses
 
 
-async def test_a_fresh_answer_is_given_from_the_store_without_a_task() -> None:
+async def test_a_fresh_answer_is_given_from_the_store() -> None:
     world = World(Reply(fields=FRESH))
     first = await world.ask()
     assert first.cache_status == "sidecar; fwd=uri-miss; stored"
     world.clock.now += 7
-    response = world.stage.answer_now(world.request())
-    assert response is not None
+    response = await world.stage.handle(world.request())
     assert response.extra == b"Age: 7\r\nCache-Status: sidecar; hit; ttl=53\r\n"
     assert (response.source, world.asked) == (Source.CACHE, 1)
     assert (await receive(response)).body == b"content"
@@ -463,14 +462,13 @@ async def test_standing_in_never_renews_freshness() -> None:
     assert world.asked == 4
 
 
-async def test_an_open_circuit_is_answered_for_without_a_task() -> None:
+async def test_an_open_circuit_is_answered_for() -> None:
     world = World(Reply(fields=FRESH))
     await world.ask()
     world.clock.now += 100
     world.origin.open = True
     for fields in ({}, {"Cookie": "a=b"}, {"Range": "bytes=0-1"}, {"If-None-Match": '"v1"'}):
-        response = world.stage.answer_now(world.request(fields=fields))
-        assert response is not None
+        response = await world.stage.handle(world.request(fields=fields))
         assert response.extra == b"Age: 100\r\nCache-Status: sidecar; hit; ttl=-40; detail=circuit_open\r\n"
         assert response.source is Source.STALE
 
@@ -479,9 +477,9 @@ async def test_a_refusal_reaches_the_client_when_nothing_is_stored() -> None:
     world = World(Reply())
     world.origin.open = True
     with pytest.raises(CircuitOpen):
-        world.stage.answer_now(world.request())
+        await world.stage.handle(world.request())
     with pytest.raises(CircuitOpen):
-        world.stage.answer_now(world.request(method="POST"))
+        await world.stage.handle(world.request(method="POST"))
 
 
 STAND_INS: dict[str, tuple[str, StalePolicy, float, bool]] = {
@@ -579,8 +577,7 @@ async def test_a_stale_answer_is_served_at_once_and_refreshed_behind() -> None:
     await world.ask()
     world.clock.now += 100
     for _ in range(3):
-        response = world.stage.answer_now(world.request(fields={"Range": "bytes=0-1"}, method="HEAD"))
-        assert response is not None
+        response = await world.stage.handle(world.request(fields={"Range": "bytes=0-1"}, method="HEAD"))
         assert response.extra == b"Age: 100\r\nCache-Status: sidecar; hit; ttl=-40\r\n"
     await asyncio.sleep(0)
     gate.set()
@@ -648,28 +645,11 @@ async def test_in_half_open_a_stale_answer_that_may_not_stand_in_makes_its_reque
     assert (await world.ask()).word == "stale"
 
 
-async def test_what_the_inner_handler_has_at_hand_is_passed_on_and_not_stored() -> None:
-    world = World(Reply(fields=FRESH))
-    world.origin.at_hand = Reply(fields=FRESH, body=b"at hand", source=Source.FALLBACK)
+async def test_what_a_stage_within_answers_itself_is_passed_on_and_not_stored() -> None:
+    world = World(Reply(fields=FRESH, body=b"a fallback", source=Source.FALLBACK))
     assert (await world.ask()).cache_status == "sidecar; fwd=uri-miss"
     assert (await world.ask(method="POST")).cache_status == "sidecar; fwd=method"
-    assert (world.asked, world.store.all()) == (0, [])
-
-
-async def test_what_the_inner_handler_has_at_hand_is_no_refresh() -> None:
-    world = World(Reply(fields=FRESH), background_refresh=True)
-    await world.ask()
-    world.clock.now += 100
-    world.origin.at_hand = Reply(pieces=[b"at hand"])
-    assert (await world.ask()).body == b"content"
-    assert world.origin.bodies[0].ends == [BodyEnd.ABANDONED]
-    assert world.tasks[1:] == []
-
-
-async def test_a_request_may_be_answered_without_being_looked_at_before() -> None:
-    world = World(Reply(fields=FRESH))
-    assert (await receive(await world.stage.answer(world.request()))).word == "uri-miss"
-    assert (await receive(await world.stage.answer(world.request()))).hit
+    assert (world.asked, world.store.all()) == (2, [])
 
 
 async def test_in_half_open_a_request_without_a_stale_answer_is_the_probe() -> None:
@@ -847,5 +827,4 @@ async def test_an_upgrade_goes_past_the_store() -> None:
     await world.ask()
     request = world.request()
     request.upgrade = b"websocket"
-    assert world.stage.answer_now(request) is None
-    assert (await receive(await world.stage.answer(request))).cache_status == "sidecar; fwd=bypass"
+    assert (await receive(await world.stage.handle(request))).cache_status == "sidecar; fwd=bypass"

@@ -341,15 +341,6 @@ async def test_concurrent_revalidations_are_one() -> None:
     assert world.asked == 2
 
 
-async def test_a_request_that_looked_before_the_fetch_landed_gets_the_stored_answer() -> None:
-    world = World(Reply(fields=FRESH))
-    request = world.request()
-    assert world.stage.answer_now(request) is None
-    await world.ask()
-    assert (await receive(await world.stage.answer(request))).hit
-    assert world.asked == 1
-
-
 async def test_collapsing_can_be_switched_off() -> None:
     gate = asyncio.Event()
     world = World(Reply(fields=FRESH, gate=gate), collapse=False)

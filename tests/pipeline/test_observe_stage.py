@@ -26,22 +26,18 @@ CUT = ConnectionLost("the upstream closed the connection")
 class Scene:
     """The stage around a handler, and all that it told."""
 
-    def __init__(
-        self, outcome: Response | BaseException | None = None, *, at_hand: Response | BaseException | None = None
-    ) -> None:
+    def __init__(self, outcome: Response | BaseException | None = None) -> None:
         self.clock = ManualClock()
         self.stats = RouteStats("catalog")
         log = Records()
         self.records = log.all
-        self.inner = ScriptedHandler(outcome, at_hand=at_hand)
+        self.inner = ScriptedHandler(outcome)
         self.stage = ObserveStage(self.inner, Observer(self.stats, log, self.clock, "edge"))
 
     async def ask(self, asked: Request | None = None) -> Response:
         """As the server does it, a quarter of a second after the request came."""
         self.clock.now += 0.25
-        asked = asked or request()
-        answered = self.stage.answer_now(asked)
-        return answered if answered is not None else await self.stage.answer(asked)
+        return await self.stage.handle(asked or request())
 
     @property
     def record(self) -> ExchangeRecord:
@@ -60,10 +56,9 @@ class Scene:
 # Answers
 
 
-@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in a task"])
-async def test_a_whole_answer_is_over_when_it_is_given(*, at_once: bool) -> None:
+async def test_a_whole_answer_is_over_when_it_is_given() -> None:
     answer = response(204, b"content")
-    scene = Scene(at_hand=answer) if at_once else Scene(answer)
+    scene = Scene(answer)
     assert await scene.ask() is answer
     assert scene.counted(204, "upstream")
     assert scene.record == ExchangeRecord(
@@ -75,7 +70,7 @@ async def test_a_whole_answer_is_over_when_it_is_given(*, at_once: bool) -> None
 async def test_an_answer_counts_under_its_source_and_says_that_it_passed_here(source: Source) -> None:
     answer = response()
     answer.source, answer.extra = source, b"Age: 3\r\n"
-    scene = Scene(at_hand=answer)
+    scene = Scene(answer)
     await scene.ask()
     assert scene.counted(200, source.label)
     assert answer.extra == b"Age: 3\r\nVia: 1.1 edge\r\n"
@@ -92,12 +87,6 @@ async def test_an_answer_is_in_flight_while_it_is_waited_for() -> None:
     assert scene.counted(200, "upstream")
 
 
-async def test_none_of_what_cannot_be_answered_at_once_is_counted_yet() -> None:
-    scene = Scene(response())
-    assert scene.stage.answer_now(request()) is None
-    assert (scene.records, scene.stats.in_flight, dict(scene.stats.requests)) == ([], 0, {})
-
-
 async def test_a_method_of_ones_own_counts_as_other_and_is_logged_as_it_is() -> None:
     scene = Scene(response())
     await scene.ask(request(method="PURGE"))
@@ -107,15 +96,14 @@ async def test_a_method_of_ones_own_counts_as_other_and_is_logged_as_it_is() -> 
 
 async def test_nobody_needs_to_read_the_log() -> None:
     stats = RouteStats("catalog")
-    stage = ObserveStage(ScriptedHandler(at_hand=response()), Observer(stats, None, ManualClock(), "edge"))
-    stage.answer_now(request())
+    stage = ObserveStage(ScriptedHandler(response()), Observer(stats, None, ManualClock(), "edge"))
+    await stage.handle(request())
     assert dict(stats.requests) == {("GET", 200, "upstream"): 1}
 
 
 # Refusals and failures
 
 
-@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in a task"])
 @pytest.mark.parametrize(
     ("error", "status", "source"),
     [
@@ -125,8 +113,8 @@ async def test_nobody_needs_to_read_the_log() -> None:
     ],
     ids=["refused", "failed", "broken off"],
 )
-async def test_an_error_becomes_the_answer(error: ProxyError, status: int, source: str, *, at_once: bool) -> None:
-    scene = Scene(at_hand=error) if at_once else Scene(error)
+async def test_an_error_becomes_the_answer(error: ProxyError, status: int, source: str) -> None:
+    scene = Scene(error)
     answer = await scene.ask()
     assert (answer.head.status, answer.error) == (status, error)
     assert scene.counted(status, source)
@@ -141,12 +129,11 @@ async def test_an_answer_of_the_sidecars_own_did_not_come_this_way() -> None:
     assert sent_fields(answer).get(b"proxy-status") == b"edge; error=destination_unavailable"
 
 
-@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in a task"])
 async def test_a_defect_is_a_500_that_tells_nothing_and_a_traceback_in_the_log(
-    caplog: pytest.LogCaptureFixture, *, at_once: bool
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     defect = ZeroDivisionError("a secret")
-    scene = Scene(at_hand=defect) if at_once else Scene(defect)
+    scene = Scene(defect)
     with caplog.at_level(logging.ERROR):
         answer = await scene.ask()
     assert scene.counted(500, "error")
@@ -178,7 +165,7 @@ async def test_a_client_that_leaves_counts_without_a_log_too() -> None:
     stats = RouteStats("catalog")
     stage = ObserveStage(ScriptedHandler(asyncio.CancelledError()), Observer(stats, None, ManualClock(), "edge"))
     with pytest.raises(asyncio.CancelledError):
-        await stage.answer(request())
+        await stage.handle(request())
     assert (dict(stats.requests), stats.in_flight) == ({("GET", 499, "error"): 1}, 0)
 
 
@@ -190,13 +177,12 @@ async def test_a_client_that_leaves_counts_without_a_log_too() -> None:
     [(BodyEnd.COMPLETE, "", False), (CUT, "connection_terminated", True), (BodyEnd.ABANDONED, "client_gone", True)],
     ids=["complete", "cut", "abandoned"],
 )
-@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in a task"])
 async def test_a_streamed_answer_is_over_when_its_body_ends(
-    end: BodyEnd | ProxyError, reason: str, *, aborted: bool, at_once: bool
+    end: BodyEnd | ProxyError, reason: str, *, aborted: bool
 ) -> None:
     body = ToldBody()
     answer = response(206, body)
-    scene = Scene(at_hand=answer) if at_once else Scene(answer)
+    scene = Scene(answer)
     await scene.ask()
     assert (scene.stats.in_flight, scene.records) == (1, [])
     for piece in (b"abc", b"de"):

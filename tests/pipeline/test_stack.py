@@ -44,8 +44,7 @@ class Onion:
 
     async def ask(self) -> Answer:
         asked = request(started=self.clock.now)
-        response = self.stack.answer_now(asked)
-        return await receive(response if response is not None else await self.stack.answer(asked))
+        return await receive(await self.stack.handle(asked))
 
     async def ask_each(self, count: int) -> list[tuple[int, str]]:
         """Status and source of so many answers, one after another."""

@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from sidecar.pipeline.stats import BOUNDS, Histogram, ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 ANSWERS = [
     ("GET", 200, "cache", "hit", 7, 0.001),
@@ -52,38 +47,6 @@ def test_histograms_of_two_routes_share_nothing() -> None:
     one.served_age.observe(1.0)
     one.requests["GET", 200, "upstream"] += 1
     assert sum(other.durations.counts) == sum(other.served_age.counts) == len(other.requests) == 0
-
-
-def counted(stats: RouteStats) -> list[object]:
-    ages, durations = stats.served_age, stats.durations
-    counts = [*ages.counts, ages.sum, *durations.counts, round(durations.sum, 9)]
-    return [dict(stats.requests), dict(stats.cache_results), counts]
-
-
-def tally_all(stats: RouteStats, answers: Iterable[tuple[str, int, str, str, int, float]]) -> None:
-    for method, status, source, result, age, duration in answers:
-        stats.tally(method, status, source, result, age).add(duration, age)
-
-
-def test_what_is_tallied_reads_like_what_is_counted_one_by_one() -> None:
-    plain, tallied = RouteStats("one"), RouteStats("other")
-    for method, status, source, result, age, duration in ANSWERS:
-        plain.count(method, status, source, duration)
-        plain.count_hit(result, age)
-    tally_all(tallied, ANSWERS)
-    assert counted(tallied) == counted(plain)
-    assert counted(tallied) == counted(plain)
-    tally_all(plain, ANSWERS)
-    tally_all(tallied, ANSWERS)
-    assert counted(tallied) == counted(plain)
-
-
-def test_answers_that_are_counted_alike_share_a_tally() -> None:
-    stats = RouteStats("one")
-    one = stats.tally("GET", 200, "cache", "hit", 6)
-    assert one is stats.tally("GET", 200, "cache", "hit", 15)
-    assert one is not stats.tally("GET", 200, "cache", "hit", 16)
-    assert one is not stats.tally("GET", 200, "stale", "hit-stale", 6)
 
 
 def test_a_method_outside_the_standard_ones_is_counted_as_another() -> None:

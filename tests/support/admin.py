@@ -36,7 +36,6 @@ class PurgeableStore:
 
     def __init__(self) -> None:
         self.stats = StoreStats()
-        self.changes = 0
         self.purges: list[dict[str, str | bytes | None]] = []
         self.held: list[RouteEntries] = []
 

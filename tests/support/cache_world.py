@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sidecar.core.cache_status import Forward
+from sidecar.core.circuit.permit import Refusal
 from sidecar.core.config import (
     BreakerSettings,
     CacheSettings,
@@ -16,6 +17,7 @@ from sidecar.core.config import (
     RouteConfig,
     UpstreamConfig,
 )
+from sidecar.core.explanation import State
 from sidecar.core.forwarding import end_to_end
 from sidecar.core.http import Headers, RequestHead, ResponseHead
 from sidecar.core.http_date import format_http_date
@@ -29,7 +31,6 @@ from tests.support.fake_store import FakeStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-    from sidecar.core.circuit.permit import Refusal
     from sidecar.pipeline.exchange import End
 
 START = 1_000_000_000.0
@@ -112,25 +113,16 @@ class Origin:
     requests: list[Request] = field(default_factory=list)
     bodies: list[ScriptedBody] = field(default_factory=list)
     cancelled: int = 0
-    at_hand: Reply | None = None
     open: bool = False
     is_probing: bool = False
 
     def probing(self, now: float) -> bool:  # noqa: ARG002 - scripted
         return self.is_probing
 
-    def refuses(self, now: float, *, safe: bool) -> bool:  # noqa: ARG002 - scripted
-        return self.open
+    def refusal(self, now: float, *, safe: bool) -> Refusal | None:  # noqa: ARG002 - scripted
+        return Refusal(State.OPEN, "the circuit is open", 3.0) if self.open else None
 
-    def repeats(self, refusal: Refusal, now: float, *, safe: bool) -> bool:  # noqa: ARG002 - scripted
-        return False
-
-    def answer_now(self, request: Request) -> Response | None:
-        if self.open:
-            raise CircuitOpen("the circuit is open", retry_after=3.0)
-        return None if self.at_hand is None else self._response(self.at_hand, request)
-
-    async def answer(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         if self.open:
             raise CircuitOpen("the circuit is open", retry_after=3.0)
         self.requests.append(request)
@@ -242,9 +234,8 @@ class World:
         return request
 
     async def send(self, request: Request) -> Response:
-        """As the server does it: at once if possible, else in a task."""
-        response = self.stage.answer_now(request)
-        return response if response is not None else await self.stage.answer(request)
+        """As the server does it."""
+        return await self.stage.handle(request)
 
     async def ask(self, target: str = "/a", fields: Fields = (), *, method: str = "GET", body: bytes = b"") -> Answer:
         """The whole exchange; raises ProxyError when there is no answer."""

@@ -19,7 +19,6 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.stats = StoreStats()
-        self.changes = 0
         self.entries: dict[bytes, list[StoredResponse]] = {}
         self.forgotten: list[Callable[[StoredResponse], bool]] = []
 
@@ -34,7 +33,6 @@ class FakeStore:
             return False
         others = [one for one in self.entries.get(stored.key, ()) if one.selecting != stored.selecting]
         self.entries[stored.key] = [stored, *others]
-        self.changes += 1
         return True
 
     def invalidate(self, key: bytes) -> int:
@@ -65,7 +63,6 @@ class FakeStore:
 
     def _forget(self, covers: Callable[[StoredResponse], bool]) -> int:
         self.forgotten.append(covers)
-        self.changes += 1
         before = len(self.all())
         self.entries = {
             key: [stored for stored in variants if not covers(stored)] for key, variants in self.entries.items()

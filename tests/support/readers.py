@@ -11,14 +11,11 @@ from sidecar.adapters.server.request import RequestReader
 from sidecar.adapters.upstream.response import ResponseReader
 from sidecar.core.config import ClientLimits
 from sidecar.pipeline.errors import ClientGone, ProxyError
-from sidecar.pipeline.memo import Memo
 from tests.support.messages import Malformed, take_request, take_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sidecar.adapters.server.incoming import Incoming
-    from sidecar.adapters.upstream.response import Reading
     from tests.support.messages import Field
 
 LIMITS = ClientLimits(head_size=2048, header_count=20, target_size=256, body_size=10_000)
@@ -58,9 +55,9 @@ def every_byte(data: bytes) -> list[bytes]:
     return [data[at : at + 1] for at in range(len(data))]
 
 
-def read_requests(pieces: Sequence[bytes], memo: Memo[Incoming] | None = None) -> list[ReadRequest]:
-    """Feed the pieces as a connection would that answers nothing. `memo`: what was read before; nothing by default."""
-    reader = RequestReader(LIMITS, memo if memo is not None else Memo())
+def read_requests(pieces: Sequence[bytes]) -> list[ReadRequest]:
+    """Feed the pieces as a connection would that answers nothing."""
+    reader = RequestReader(LIMITS)
     for piece in pieces:
         reader.feed(piece)
         if reader.switching:
@@ -87,11 +84,9 @@ def _refusal(error: ProxyError | None, headless: bool) -> int:  # noqa: FBT001 -
     return 400 if headless and error.status == 501 else error.status
 
 
-def read_response(
-    pieces: Sequence[bytes], method: str = "GET", *, closed: bool = False, memo: Memo[Reading] | None = None
-) -> ReadResponse:
+def read_response(pieces: Sequence[bytes], method: str = "GET", *, closed: bool = False) -> ReadResponse:
     """Feed the pieces as one exchange would; `closed`: the upstream ends the connection after them."""
-    reader = ResponseReader(memo if memo is not None else Memo())
+    reader = ResponseReader()
     reader.start(method)
     error = ""
     try:

@@ -10,7 +10,7 @@ from sidecar.pipeline.exchange import Body, Request, Response
 
 if TYPE_CHECKING:
     from sidecar.pipeline.exchange import End
-    from sidecar.pipeline.record import ExchangeRecord, RepeatedLine
+    from sidecar.pipeline.record import ExchangeRecord
 
 WALL = 784_111_777.0
 
@@ -78,44 +78,23 @@ class Records:
     def __call__(self, record: ExchangeRecord) -> None:
         self.all.append(record)
 
-    def repeated(self, record: ExchangeRecord) -> RepeatedLine:
-        def note(duration: float, sent: int, request_id: bytes, client: str) -> None:
-            self(record._replace(duration=duration, bytes_sent=sent, request_id=request_id, client=client))
-
-        return note
-
 
 class ScriptedHandler:
-    """Answers, or raises, what it was given: `at_hand` at once, `outcome` in a task, behind the `gate` if any."""
+    """Answers with its `outcome`, or raises it, once the `gate` is open if there is one."""
 
-    def __init__(
-        self, outcome: Response | BaseException | None = None, *, at_hand: Response | BaseException | None = None
-    ) -> None:
+    def __init__(self, outcome: Response | BaseException | None = None) -> None:
         self.outcome = outcome
-        self.at_hand = at_hand
         self.asked: list[Request] = []
-        self.recalled: list[RequestHead] = []
-        self.remembers: Response | None = None
         self.gate: asyncio.Event | None = None
 
-    def answer_now(self, request: Request) -> Response | None:
+    async def handle(self, request: Request) -> Response:
         self.asked.append(request)
-        if isinstance(self.at_hand, BaseException):
-            raise self.at_hand
-        return self.at_hand
-
-    async def answer(self, request: Request) -> Response:  # noqa: ARG002 - the port's signature
         if self.gate is not None:
             await self.gate.wait()
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         assert self.outcome is not None
         return self.outcome
-
-    def recall(self, head: RequestHead, *_: object) -> Response | None:
-        """What it `remembers`, which is nothing as a rule."""
-        self.recalled.append(head)
-        return self.remembers
 
 
 def request(

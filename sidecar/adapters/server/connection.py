@@ -1,7 +1,7 @@
 """One client connection: requests in, answers out in the same order, one at a time, and what a client may keep waiting.
 
-The common request costs no task when it can be answered from memory, one task otherwise. A response body that is all
-there leaves in one write.
+A connection has one task, which awaits the handler for each request in turn. A response body that is all there leaves
+in one write.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         super().__init__(context)
         self.client = ""
         self.closing = False
-        self._reader = RequestReader(context.limits, context.memo)
+        self._reader = RequestReader(context.limits)
         self._queue: deque[Incoming] = deque()
         self._exchange: Exchange | None = None
         self._tunnel: StreamBody | None = None
@@ -109,8 +109,6 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
-        if self._repeated(data):
-            return
         if self._tunnel is not None:
             self.active()
             self._tunnel.feed(data)
@@ -186,37 +184,6 @@ class ClientConnection(asyncio.Protocol, Patience):
             self.transport.close()
 
     # Reading
-
-    def _repeated(self, data: bytes) -> bool:
-        """Take a request that was read before, to the letter or but for its identifiers, without reading it again;
-        whether it was one.
-        """
-        if self._awaits is not NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
-            return False
-        context, alike = self.context, None
-        incoming = context.known(data)
-        if incoming is None:
-            alike = context.alike(data)
-            if alike is None:
-                return False
-            incoming = alike.known.request
-        now = context.monotonic()
-        request_id = (incoming.request_id if alike is None else alike.request_id) or context.request_id()
-        octets = None if incoming.ready is None else incoming.ready.again(now, request_id, self.client)
-        if octets is None:
-            octets = context.recall(incoming, now, request_id, self.client)
-        if octets is not None:
-            self.transport.write(octets)
-            if now >= self._rested_until:
-                self._rest(now)
-            return True
-        head = incoming.head if alike is None else alike.head()
-        if head is None:
-            return False
-        self._begin(Exchange(self, incoming, head, now, request_id))
-        if self._exchange is None:
-            self._go_on_waiting()
-        return True
 
     def _read(self, data: bytes) -> None:
         reader, queue = self._reader, self._queue
@@ -299,10 +266,8 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        if exchange.begin():
-            self._ended(exchange)
-        else:
-            self._hand_to_worker(exchange)
+        exchange.begin()
+        self._hand_to_worker(exchange)
 
     def _hand_to_worker(self, exchange: Exchange) -> None:
         """A connection has one task for all its requests, from the first that needs one: a task each is dear."""

@@ -9,27 +9,17 @@ from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING
 
-from sidecar.adapters.server import response as wire
-from sidecar.adapters.server.likeness import Alike, Likeness
-from sidecar.pipeline.exchange import Response
-from sidecar.pipeline.memo import Memo
 from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sidecar.adapters.server.connection import ClientConnection
-    from sidecar.adapters.server.incoming import Incoming
     from sidecar.core.config import ClientLimits
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request
-    from sidecar.pipeline.ports import Clock, Front, Spawn
+    from sidecar.pipeline.ports import Clock, Handler, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import ListenerStats
-
-LARGEST_READY = 8 * 1024
-"""Octets of an answer that is kept beside the request it answers; of larger ones the writing is what costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +48,11 @@ class ServerContext:
         "_date_second",
         "_ids",
         "_run",
-        "alike",
         "clock",
         "draining",
         "empty",
         "handler",
-        "known",
         "limits",
-        "memo",
         "monotonic",
         "spawn",
         "start",
@@ -75,15 +62,10 @@ class ServerContext:
     )
 
     def __init__(
-        self, handler: Front, limits: ClientLimits, stats: ListenerStats, around: Surroundings, via: str
+        self, handler: Handler, limits: ClientLimits, stats: ListenerStats, around: Surroundings, via: str
     ) -> None:
         self.handler = handler
         self.limits = limits
-        self.memo: Memo[Incoming] = Memo()
-        self.known: Callable[[bytes], Incoming | None] = _unknown
-        """The request that exactly these octets are, if that is known and nothing speaks against another after it."""
-        self.alike: Callable[[bytes], Alike | None] = _unknown
-        """The same for what is only known but for its identifiers; with the same promise."""
         self.stats = stats
         self.clock = around.clock
         self.monotonic = around.clock.monotonic
@@ -103,36 +85,10 @@ class ServerContext:
         self._ids = count(1)
         self._date = b""
         self._date_second = -1
-        self.forget(frozenset())
-
-    def forget(self, read: frozenset[bytes]) -> None:
-        """Nothing is known of requests any more: other routes answer them. `read`: see `Likeness`."""
-        self.memo.clear()
-        if not self.draining and self.limits.requests_per_connection is None:
-            self.known = self.memo.get
-            self.alike = Likeness(self.limits, read).find
 
     def drain(self) -> None:
         """From now on each answer is its connection's last."""
         self.draining = True
-        self.known = self.alike = _unknown
-
-    def recall(self, incoming: Incoming, now: float, request_id: bytes, client: str) -> bytes | None:
-        """What memory answers to a request that was read before, if anything; counted and logged. Kept beside the
-        request for the next that is the same.
-        """
-        incoming.ready = None
-        assert incoming.head is not None
-        answer = self.handler.recall(incoming.head, now, request_id, client)
-        if answer is None:
-            return None
-        if isinstance(answer, Response):
-            assert isinstance(answer.body, bytes)
-            return wire.encode_head(answer, self.date_line()) + answer.body
-        octets = answer.give(now, request_id, client)
-        if len(octets) <= LARGEST_READY:
-            incoming.ready = answer
-        return octets
 
     def request_id(self) -> bytes:
         """A new one: unique in this process, and random enough across processes."""
@@ -210,7 +166,3 @@ class ServerContext:
                 connection.reset()
                 return True
         return False
-
-
-def _unknown(octets: bytes) -> None:
-    """In the place of `Memo.get` when nothing is to be known."""

@@ -48,7 +48,7 @@ class Connection(Valve, Protocol):
 
 
 class Exchange:
-    """A request and its answer. `begin` answers at once where it can; where it cannot, `serve` has to run as a task."""
+    """A request and its answer: `begin`, then `serve`, in the task of its connection."""
 
     __slots__ = ("_connection", "_continue_timer", "_final", "_head", "body", "incoming", "request")
 
@@ -65,17 +65,11 @@ class Exchange:
         self.request = request = Request(head, content, request_id=request_id, started=now, client=connection.client)
         request.upgrade = incoming.upgrade
 
-    def begin(self) -> bool:
-        """Answer now, if that takes no waiting; whether it did."""
-        context = self._connection.context
-        response = context.handler.answer_now(self.request)
-        if response is not None:
-            self._answer(response)
-            return True
+    def begin(self) -> None:
+        """Prepare for what may come before the answer: interim responses, and a client that waits for 100."""
         self.request.on_interim = self._send_interim
         if self.incoming.expects_continue and not self.incoming.pieces:
             self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
-        return False
 
     def end(self) -> None:
         """The client is gone: nothing of this exchange goes on."""
@@ -120,7 +114,7 @@ class Exchange:
         """Answer, whatever it takes. Raises nothing: what goes wrong ends the connection."""
         connection = self._connection
         try:
-            response = await connection.context.handler.answer(self.request)
+            response = await connection.context.handler.handle(self.request)
             body = response.body
             if isinstance(body, bytes):
                 self._answer(response)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.ready_answer import Ready
     from sidecar.pipeline.streams import StreamBody
 
 
@@ -16,11 +15,10 @@ class Incoming:
 
     `length`: declared octets of content, 0 for none, None when chunked. `error`: why it can be no request, or why its
     content broke off. `upgrade`: the protocol to ask the upstream for, or b"". `request_id`: the client's own, or b"".
-    `ready`: what memory answered last, for as long as it may be the answer again.
     """
 
     __slots__ = (
-        "body", "complete", "error", "expects_continue", "head", "keep_alive", "length", "pieces", "ready",
+        "body", "complete", "error", "expects_continue", "head", "keep_alive", "length", "pieces",
         "request_id", "upgrade",
     )  # fmt: skip
 
@@ -35,20 +33,6 @@ class Incoming:
         self.upgrade = b""
         self.error: ProxyError | None = None
         self.request_id = b"" if head is None else head.headers.index.get(b"x-request-id", b"")
-        self.ready: Ready | None = None
-
-    @classmethod
-    def whole(cls, head: RequestHead) -> Incoming:
-        """A plain request without content. It never changes, so it may be had again by whoever sends the same."""
-        request = cls(head, keep_alive=True)
-        request.complete = True
-        return request
-
-    @property
-    def plain(self) -> bool:
-        """Whether there is nothing to it but its head, and another request may follow as a matter of course."""
-        persists = self.head is not None and self.head.minor_version == 1 and self.keep_alive
-        return persists and self.complete and self.length == 0 and not self.upgrade
 
     def feed(self, piece: bytes) -> None:
         """Content has come."""

@@ -34,7 +34,6 @@ from sidecar.pipeline.errors import (
 if TYPE_CHECKING:
     from sidecar.core.config import ClientLimits
     from sidecar.core.http import Field
-    from sidecar.pipeline.memo import Memo
 
 MAX_TRAILERS = 64
 LONGEST_METHOD = 32
@@ -51,7 +50,7 @@ _CHUNKED_STATE = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\
 
 
 class RequestReader:
-    """Reads the requests of one connection, one after another. `memo` knows heads that were read before.
+    """Reads the requests of one connection, one after another.
 
     `arrived`: requests whose head is complete, oldest first; the owner takes them out. `partial`: some of the next head
     is here. `ended`: no further request will be read. `switching`: the last request asks to switch protocols, and what
@@ -59,14 +58,13 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body_size", "_chunk_octets", "_chunks", "_current", "_fields", "_limits", "_memo", "_muted", "_parser",
+        "_body_size", "_chunk_octets", "_chunks", "_current", "_fields", "_limits", "_muted", "_parser",
         "_raw", "_remaining", "_target", "_trailers", "_unknown_method", "arrived", "early", "ended", "partial",
         "switching",
     )  # fmt: skip
 
-    def __init__(self, limits: ClientLimits, memo: Memo[Incoming]) -> None:
+    def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
-        self._memo = memo
         self._current: Incoming | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._muted = False
@@ -89,13 +87,6 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read on. Never raises: what is wrong arrives as an `Incoming` with an error, after what was right."""
-        if not self.partial and self._current is None and not self.ended:
-            known = self._memo.get(data)
-            if known is not None:
-                self.arrived.append(known)
-                return
-        repeatable = not self._raw and self._current is None
-        octets = data
         while data and not self.ended:
             if self._remaining >= 0:
                 data = self._count_down(data)
@@ -105,12 +96,6 @@ class RequestReader:
                 data = self._read_chunks(data)
         if self.switching:
             self.early += data
-        if repeatable and len(self.arrived) == 1 and not self.partial:
-            self._remember(octets, self.arrived[0])
-
-    def _remember(self, octets: bytes, request: Incoming) -> None:
-        if request.plain and request.head is not None and self._memo.recurs(octets):
-            self._memo.add(octets, Incoming.whole(request.head))
 
     def resume(self) -> None:
         """The switch of protocols was refused: what followed is ordinary HTTP after all."""

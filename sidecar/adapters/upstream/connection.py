@@ -28,12 +28,10 @@ from sidecar.pipeline.streams import StreamBody
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.adapters.upstream.response import Reading
     from sidecar.core.config import Timeouts
     from sidecar.core.http import ResponseHead
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.exchange import Request
-    from sidecar.pipeline.memo import Memo
     from sidecar.pipeline.ports import Clock, Spawn
 
 Answer: TypeAlias = "tuple[ResponseHead, bytes | Body]"
@@ -49,7 +47,6 @@ class Owner(Protocol):
     clock: Clock
     wheel: DeadlineWheel
     spawn: Spawn
-    memo: Memo[Reading]
 
     def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """The connection carries no exchange any more. Called once per exchange."""
@@ -97,7 +94,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self._owner = owner
         # Asking for the running loop is a system call each time (CPython's guard against forks).
         self._loop = asyncio.get_running_loop()
-        self._reader = ResponseReader(owner.memo)
+        self._reader = ResponseReader()
         self._waiter: asyncio.Future[Answer] | None = None
         self._body: StreamBody | None = None
         self._pump: asyncio.Task[None] | None = None

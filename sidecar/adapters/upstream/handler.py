@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connection import StaleConnection
 from sidecar.adapters.upstream.endpoints import EndpointSet
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from sidecar.adapters.upstream.connection import Answer, UpstreamConnection
     from sidecar.adapters.upstream.endpoints import NamedEndpoint
     from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
-    from sidecar.core.config import Rewrite, Timeouts, UpstreamConfig
+    from sidecar.core.config import Timeouts, UpstreamConfig
     from sidecar.core.forwarding import RequestForwarder
-    from sidecar.core.http import RequestHead
     from sidecar.pipeline.exchange import Request
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -61,20 +60,6 @@ class Upstream:
         self.endpoints.close()
 
 
-class Onward(NamedTuple):
-    """What all requests with one head have in common when `maker` sends them to `endpoint` under `rewrite`.
-
-    `lines`: the request line and the fields as far as they do not depend on the single request. `is_plain`: all that
-    is missing is the request's id.
-    """
-
-    maker: UpstreamHandler
-    endpoint: NamedEndpoint
-    rewrite: Rewrite
-    lines: bytes
-    is_plain: bool
-
-
 class UpstreamHandler:
     """A `Handler` for one route."""
 
@@ -89,11 +74,7 @@ class UpstreamHandler:
         self._host_line = b"" if host is None else b"Host: %b\r\n" % host.encode()
         self._preserve_host = upstream.config.preserve_host and host is None
 
-    def answer_now(self, request: Request) -> Response | None:  # noqa: ARG002 - the port's signature
-        """An upstream never answers at once."""
-        return None
-
-    async def answer(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         """The upstream's answer. Raises ProxyError.
 
         Nothing is sent twice but an idempotent request without content whose kept-alive connection died before the
@@ -151,27 +132,16 @@ class UpstreamHandler:
                 endpoint, pool = self._upstream.endpoints.prefer(others)
 
     def _head(self, request: Request, endpoint: NamedEndpoint) -> bytes:
-        """The serialized request head; what all requests with the same head have in common is kept on it."""
-        head, rewrite = request.head, request.rewrite
-        onward = head.onward
-        if type(onward) is not Onward or onward.maker is not self:
-            onward = self._make_onward(head, rewrite, endpoint)
-        _, its_endpoint, its_rewrite, lines, is_plain = onward
-        if its_endpoint is not endpoint or its_rewrite is not rewrite:
-            _, _, _, lines, is_plain = self._make_onward(head, rewrite, endpoint)
-        if is_plain:
-            return b"%bX-Request-Id: %b\r\n\r\n" % (lines, request.request_id)
-        return b"%b%b\r\n" % (lines, self._hop_lines(request))
-
-    def _make_onward(self, head: RequestHead, rewrite: Rewrite, endpoint: NamedEndpoint) -> Onward:
+        """The serialized request head for `endpoint`."""
+        head = request.head
         host_line = b"Host: %b\r\n" % head.authority if self._preserve_host else self._host_line or endpoint.host_line
-        target = rewrite_target(head.target, rewrite)
+        target = rewrite_target(head.target, request.rewrite)
         if endpoint.base_path and target != b"*":
             target = endpoint.base_path + target
         lines = self._forwarder.lines(head, target, host_line)
-        is_plain = not self._forwarder.tells_client and OF_THIS_HOP.isdisjoint(head.headers.index)
-        head.onward = onward = Onward(self, endpoint, rewrite, lines, is_plain)
-        return onward
+        if not self._forwarder.tells_client and OF_THIS_HOP.isdisjoint(head.headers.index):
+            return b"%bX-Request-Id: %b\r\n\r\n" % (lines, request.request_id)
+        return b"%b%b\r\n" % (lines, self._hop_lines(request))
 
     def _hop_lines(self, request: Request) -> bytes:
         """The fields that this hop adds: request id, framing, upgrade, trailers, who the client is."""

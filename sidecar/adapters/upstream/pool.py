@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.upstream.connection import UpstreamConnection
 from sidecar.adapters.upstream.failure import connect_failure
 from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
-from sidecar.pipeline.memo import Memo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ssl import SSLContext
 
-    from sidecar.adapters.upstream.response import Reading
     from sidecar.core.config import PoolSettings
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.ports import Clock, Spawn
@@ -77,7 +75,6 @@ class EndpointPool:
         "clock",
         "cools_until",
         "in_flight",
-        "memo",
         "spawn",
         "target",
         "wheel",
@@ -88,7 +85,6 @@ class EndpointPool:
         self.clock = around.clock
         self.wheel = around.wheel
         self.spawn = around.spawn
-        self.memo: Memo[Reading] = Memo()
         self._stats = around.stats
         self._settings = around.settings
         self._max_age = around.settings.max_age

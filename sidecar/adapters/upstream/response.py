@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import httptools
 
@@ -19,7 +19,6 @@ from sidecar.pipeline.errors import ConnectionLost, ProtocolError
 
 if TYPE_CHECKING:
     from sidecar.core.http import Field
-    from sidecar.pipeline.memo import Memo
 
 MAX_HEAD = 128 * 1024
 MAX_FIELDS = 500
@@ -45,10 +44,6 @@ class Framing(Enum):
     SWITCHED = 4
 
 
-Reading: TypeAlias = "tuple[ResponseHead, int]"
-"""A head and the length of the body that follows, of a response after which the connection persists."""
-
-
 class ResponseReader:
     """Reads one response at a time; `start` prepares for the next.
 
@@ -64,9 +59,7 @@ class ResponseReader:
         "_fields",
         "_interim",
         "_interim_count",
-        "_memo",
         "_method",
-        "_parsed",
         "_parser",
         "_raw",
         "_reason",
@@ -86,16 +79,12 @@ class ResponseReader:
         "trailers",
     )
 
-    def __init__(self, memo: Memo[Reading]) -> None:
-        self._memo = memo
+    def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = None
-        self._clear()
         self.start("GET")
 
     def start(self, method: str, upgrade: bytes = b"") -> None:
         """Expect the response to a `method` request; a 101 only to what the Upgrade value `upgrade` names."""
-        if self._parsed:
-            self._clear()
         self._method = method
         self._upgrade = list_members(upgrade) if upgrade else ()
         self._remaining = -1
@@ -103,10 +92,6 @@ class ResponseReader:
         self.length: int | None = None
         self.pieces: list[bytes] = []
         self.complete = self.excess = self.started = False
-
-    def _clear(self) -> None:
-        """Forget what only parsing sets; a head from memory sets none of it."""
-        self._parsed = False
         self._raw = self._reason = self.switched = b""
         self._fields: list[Field] = []
         self._chunk_octets = self._body_size = self._chunks = self._interim_count = 0
@@ -127,7 +112,7 @@ class ResponseReader:
                 self.excess = True
                 return
             if self.head is None:
-                data = self._recall(data) if not self._raw else self._read_head(data)
+                data = self._read_head(data)
             else:
                 self._read_content(data)
                 return
@@ -144,26 +129,8 @@ class ResponseReader:
         """Nothing more will be fed: parser and reader hold each other no longer."""
         self._parser = None
 
-    def _recall(self, data: bytes) -> bytes:
-        """Take the head from memory, if one with exactly these octets was read before; what follows it."""
-        end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
-        reading = self._memo.get(data[:end])
-        if reading is None or self._method == "HEAD":
-            return self._read_head(data)
-        self.head, self.length = reading
-        self.framing = Framing.LENGTH
-        self.keep_alive = True
-        rest = data[end:]
-        if rest and len(rest) == self.length:
-            self.pieces.append(rest)
-            self.complete = True
-            return b""
-        self._begin_content(self.length)
-        return rest
-
     def _read_head(self, data: bytes) -> bytes:
         """Give llhttp no more than this head, so that it is known where each message begins and ends."""
-        self._parsed = True
         before = len(self._raw)
         raw = self._raw + data if before else data
         if not raw.startswith(STATUS_LINE[: len(raw)]):
@@ -178,7 +145,6 @@ class ResponseReader:
             if end >= 0:
                 self._raw = b""
             return data[cut:]
-        self._remember(self._raw)
         if self.framing is Framing.SWITCHED:
             self.switched = data[cut:]
             return b""
@@ -191,13 +157,6 @@ class ResponseReader:
         if length == 0:
             self._remaining = -1
             self.complete = True
-
-    def _remember(self, raw: bytes) -> None:
-        plain = self.framing is Framing.LENGTH and self.keep_alive and self.keep_alive_hint is None
-        if plain and self._memo.recurs(raw):
-            assert self.head is not None
-            assert self.length is not None
-            self._memo.add(raw, (self.head, self.length))
 
     def _count_down(self, data: bytes) -> None:
         """A length-delimited body needs no parser: counting is four times cheaper."""

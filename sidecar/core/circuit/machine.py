@@ -126,11 +126,6 @@ class Machine:
             self._said = now, self.open_until - math.ceil(left) + 1
         return self._refusal
 
-    def repeats(self, refusal: Refusal, now: float) -> bool:
-        """Whether `refusal` is what `while_open` would say again, if it is open."""
-        since, until = self._said
-        return self._refusal is refusal and since <= now < until
-
     def ask(self, now: float, *, safe: bool, describe: Describe | None) -> Permit | Refusal:
         """Admit or refuse; `describe` makes a sample of a request that is slow while in flight."""
         refusal = self.refusal(now, safe=safe)
