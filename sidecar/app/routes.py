@@ -13,6 +13,7 @@ from sidecar.core.breaker import Surroundings as CircuitSurroundings
 from sidecar.core.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
 from sidecar.pipeline.stack import build_stack
+from sidecar.pipeline.stage import RouteParts
 from sidecar.pipeline.stats import RouteStats, UpstreamStats
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sidecar.core.explanation import Transition
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.ports import Clock, Handler, Spawn
-    from sidecar.pipeline.stack import Parts
+    from sidecar.pipeline.stage import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class RouteSet:
             # What its stages know goes on too: which misses are under way, and what is not worth waiting for.
             return self.stacks[name]
         innermost = UpstreamHandler(upstream, self._forwarder, route.timeouts, route.rewrite.host)
-        return build_stack(route, innermost, self.circuits[name], self.stats[name], self._parts)
+        return build_stack(innermost, RouteParts(route, self.circuits[name], self.stats[name], self._parts))
 
 
 def _connects_alike(one: UpstreamConfig, other: UpstreamConfig) -> bool:

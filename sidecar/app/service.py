@@ -24,7 +24,7 @@ from sidecar.core.report import Moment, rfc3339
 from sidecar.core.settings.config_change import Verdict, in_force, judge
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.gateway import Gateway
-from sidecar.pipeline.stack import Parts
+from sidecar.pipeline.stage import Parts
 from sidecar.pipeline.stats import ListenerStats, ProcessStats
 from sidecar.pipeline.tasks import Tasks
 

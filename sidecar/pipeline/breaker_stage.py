@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.core.http import ResponseHead
     from sidecar.pipeline.exchange import End, Request, Response
     from sidecar.pipeline.ports import Clock, Handler
+    from sidecar.pipeline.stage import RouteParts
 
 SWITCHING_PROTOCOLS = 101
 EVENT_STREAM = b"text/event-stream"
@@ -119,3 +120,8 @@ def _is_endless(head: ResponseHead) -> bool:
 def _circuit_open(refusal: Refusal) -> CircuitOpen:
     after = refusal.retry_after
     return CircuitOpen(f"{refusal.why}; ask again in {after} s", retry_after=float(after))
+
+
+def around(inner: Handler, parts: RouteParts) -> BreakerStage:
+    """The circuit of the route around `inner`."""
+    return BreakerStage(inner, parts.circuit, parts.shared.clock)

@@ -31,6 +31,7 @@ from sidecar.core.vary import select
 from sidecar.pipeline.cache_answers import SHAPING, CacheAnswers
 from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip
 from sidecar.pipeline.cache_refresh import CacheRefresh
+from sidecar.pipeline.cached_route import Surroundings, cached_route
 from sidecar.pipeline.collapse import Collapser, leads
 from sidecar.pipeline.collect import Collector
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
@@ -39,9 +40,10 @@ from sidecar.pipeline.invalidation import invalidate_changed
 
 if TYPE_CHECKING:
     from sidecar.core.cache_key import KeySpace
-    from sidecar.pipeline.cached_route import CachedRoute, Surroundings
+    from sidecar.pipeline.cached_route import CachedRoute
     from sidecar.pipeline.exchange import Request
     from sidecar.pipeline.ports import CacheStore, Handler
+    from sidecar.pipeline.stage import RouteParts
 
 NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"cookie", b"pragma"}
 """Request fields with which a fresh answer may not do, besides those that keep a request away from the store."""
@@ -243,3 +245,12 @@ def _detail(error: ProxyError) -> str:
     if isinstance(error, CircuitOpen):
         return CIRCUIT_OPEN
     return UPSTREAM_TIMEOUT if isinstance(error, UpstreamTimeout) else UPSTREAM_ERROR
+
+
+def around(inner: Handler, parts: RouteParts) -> Handler:
+    """The cache of the route around `inner`, unless the route has none."""
+    shared, route = parts.shared, parts.route
+    if route.cache.mode is CacheMode.OFF:
+        return inner
+    surroundings = Surroundings(shared.clock, shared.spawn, parts.circuit, parts.stats)
+    return CacheStage(inner, shared.store, cached_route(route, shared.proxy), surroundings)

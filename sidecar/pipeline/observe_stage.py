@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.exchange import End, Response
     from sidecar.pipeline.ports import Clock, Handler
     from sidecar.pipeline.record import AccessLog
+    from sidecar.pipeline.stage import RouteParts
     from sidecar.pipeline.stats import RouteStats
 
 log = logging.getLogger(__name__)
@@ -155,3 +156,9 @@ class _Ending:
 
 def _reason(end: End) -> ProxyError:
     return end if isinstance(end, ProxyError) else ClientGone("the client left before the end of the answer")
+
+
+def around(inner: Handler, parts: RouteParts) -> ObserveStage:
+    """The outermost stage around `inner`."""
+    shared = parts.shared
+    return ObserveStage(inner, Observer(parts.stats, shared.access_log, shared.clock, shared.proxy.via))

@@ -10,7 +10,8 @@ import pytest
 from sidecar.core.config import BreakerMode, BreakerSettings, CacheMode, CacheSettings, ProxySettings
 from sidecar.core.explanation import OverrideMode
 from sidecar.pipeline.errors import ConnectionRefused
-from sidecar.pipeline.stack import Parts, build_stack
+from sidecar.pipeline.stack import build_stack
+from sidecar.pipeline.stage import Parts, RouteParts
 from sidecar.pipeline.stats import RouteStats
 from tests.support.cache_world import Origin, Reply, WorldClock, receive
 from tests.support.circuits import Bench
@@ -40,7 +41,7 @@ class Onion:
         self.records = log.all
         parts = Parts(ProxySettings(via="edge"), self.clock, self._spawn, self.store, log)
         config = route("catalog", cache=CacheSettings(cache), breaker=BreakerSettings(mode))
-        self.stack = build_stack(config, self.origin, self.bench.circuit, self.stats, parts)
+        self.stack = build_stack(self.origin, RouteParts(config, self.bench.circuit, self.stats, parts))
 
     async def ask(self) -> Answer:
         asked = request(started=self.clock.now)
