@@ -7,10 +7,12 @@ by case, so that neighbouring figures met the same noise. Everything stays on lo
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import platform
 import signal
 import sys
+import sysconfig
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -26,6 +28,7 @@ from tests.benchmarks.origin import Origin
 from tests.benchmarks.peers import LAUNCHERS, Peer, Site, start_peer
 from tests.benchmarks.processes import Cores, Processes
 from tests.benchmarks.report import Results, read_json, table, verdicts, write_json
+from tests.support.call_count import WORK, Calls, calls_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MICRO = ("bench_breaker", "bench_store")
@@ -43,12 +46,18 @@ def main() -> int:
     try:
         results = run(options.peers, Plan(options.only, options.seconds, options.rounds))
         micro = run_micro() if options.micro else {}
+        calls = count_calls(options.only)
     except KeyboardInterrupt:
         return INTERRUPTED
     baseline = read_json(options.baseline) if options.baseline else None
-    goals = verdicts(results, micro=micro, baseline=baseline)
-    print("", table(results, micro), "", "Goals", *goals, sep="\n")
+    totals = {name: counted.total for name, counted in calls.items()}
+    goals = verdicts(results, micro=micro, calls=totals, baseline=baseline)
+    print("", facts.interpreter, table(results, micro, totals), sep="\n")
+    for name, counted in calls.items():
+        print(f"{name}: {counted.total:.1f} Python calls in {counted.modules} modules per request")
+    print("", "Goals", *goals, sep="\n")
     more = {"machine": asdict(facts), "seconds": options.seconds, "rounds": options.rounds, "micro": micro}
+    more["calls"] = totals
     write_json(options.json, results, goals, more)
     print(f"\nwritten to {options.json}")
     return 0
@@ -121,7 +130,7 @@ class Bench:
         for number, case, peer in product(range(1, self._plan.rounds + 1), wanted, self._peers):
             if sample := self._load(case, peer, self._plan.seconds):
                 self.results.samples.append(sample)
-                print(f"{number}  {case.name:<17} {peer.name:<8} {sample.cpu:8.1f} µs {sample.rate:8.0f}/s", flush=True)
+                print(f"{number}  {case.name:<18} {peer.name:<8} {sample.cpu:8.1f} µs {sample.rate:8.0f}/s", flush=True)
 
     def _load(self, case: Case, peer: Peer, seconds: int) -> Sample | None:
         return measure(case, peer, core=self._core, seconds=seconds, folder=self._folder)
@@ -150,9 +159,22 @@ def run_micro() -> dict[str, float]:
     return figures
 
 
+def count_calls(cases: list[str]) -> dict[str, Calls]:
+    """The Python calls of one request of each case of real traffic, by case."""
+    return {name: asyncio.run(calls_of(work)) for name, work in WORK.items() if name in cases}
+
+
+def is_optimized() -> bool:
+    """Whether this Python was compiled with profile-guided optimization, as distributions do and version managers, as
+    a rule, do not.
+    """
+    built = f"{sysconfig.get_config_var('CONFIG_ARGS')} {sysconfig.get_config_var('PY_CORE_CFLAGS')}"
+    return "--enable-optimizations" in built or "-fprofile-use" in built
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the figures were measured on."""
+    """What the figures were measured on. `optimized`: the Python was compiled with profile-guided optimization."""
 
     at: str
     kernel: str
@@ -160,6 +182,13 @@ class Machine:
     cores: int
     load_average: float
     python: str
+    optimized: bool
+
+    @property
+    def interpreter(self) -> str:
+        """What is to be known of the Python before its figures are compared."""
+        how = "with" if self.optimized else "WITHOUT (it takes a quarter more CPU than one with)"
+        return f"Python {self.python}, compiled {how} profile-guided optimization"
 
 
 def machine() -> Machine:
@@ -171,6 +200,7 @@ def machine() -> Machine:
         cores=os.cpu_count() or 1,
         load_average=os.getloadavg()[0],
         python=platform.python_version(),
+        optimized=is_optimized(),
     )
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.load import ask_and_check, get, hanging_requests, run_wrk
-from tests.benchmarks.origin import SIZES
+from tests.benchmarks.load import RealTraffic, ask_and_check, get, hanging_requests, run_wrk
+from tests.benchmarks.origin import SIZES, STORED_URLS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +24,8 @@ WARM_UP_SECONDS = 1
 @dataclass(frozen=True, slots=True)
 class Case:
     """One kind of request. `of_circuit`: only a proxy that has an open circuit can answer it; `refused`: a refusal is
-    the right answer; `hanging`: so many clients meanwhile hold half a request's head; `varied`: each request has a
-    trace id of its own, so that nothing known of the one before helps.
+    the right answer; `hanging`: so many clients meanwhile hold half a request's head; `traffic`: what is asked for
+    below `path` instead of `path` over and over.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Case:
     of_circuit: bool = False
     refused: bool = False
     hanging: int = 0
-    varied: bool = False
+    traffic: RealTraffic | None = None
 
     def port(self, peer: Peer) -> int | None:
         """Where to ask this peer for it; None when it cannot answer this case."""
@@ -45,14 +45,19 @@ class Case:
 
 
 CASES = (
-    Case("proxied-1k", "/no-store/1k"),
-    Case("proxied-1k-varied", "/no-store/1k", varied=True),
-    Case("cached-1k", "/fresh/1k", cached=True),
-    Case("cached-1k-varied", "/fresh/1k", cached=True, varied=True),
-    Case("proxied-100k", "/no-store/100k"),
-    Case("proxied-10m", "/no-store/10m"),
-    Case("refused", "/doomed/no-store/1k", of_circuit=True, refused=True),
-    Case("stale-1k", "/doomed/brief/1k", of_circuit=True),
+    # What decides: requests as real clients send them, and answers of which no two are the same.
+    Case("real-get", "/private/items/", traffic=RealTraffic("get", 20_000)),
+    Case("real-post", "/private/orders/", traffic=RealTraffic("post", 20_000)),
+    Case("real-hits", "/public/items/", cached=True, traffic=RealTraffic("hits", STORED_URLS)),
+    Case("real-refused", "/doomed/private/items/", of_circuit=True, refused=True, traffic=RealTraffic("get", 20_000)),
+    Case("real-stale", "/doomed/brief-public/items/", of_circuit=True, traffic=RealTraffic("hits", STORED_URLS)),
+    # The same octets over and over, which no real client sends: for comparison, and for what size and number cost.
+    Case("repeated-1k", "/no-store/1k"),
+    Case("repeated-hit-1k", "/fresh/1k", cached=True),
+    Case("repeated-100k", "/no-store/100k"),
+    Case("repeated-10m", "/no-store/10m"),
+    Case("repeated-refused", "/doomed/no-store/1k", of_circuit=True, refused=True),
+    Case("repeated-stale-1k", "/doomed/brief/1k", of_circuit=True),
     Case("slowloris-500", "/no-store/1k", of_circuit=True, hanging=500),
     Case("connections-1000", "/no-store/1k", connections=CROWD),
 )
@@ -99,7 +104,7 @@ def measure(case: Case, peer: Peer, *, core: int, seconds: int, folder: Path) ->
             seconds=seconds,
             connections=case.connections,
             folder=folder,
-            varied=case.varied,
+            traffic=case.traffic,
         )
         cpu = peer.process.cpu_seconds() - before
     memory = peer.process.memory()

@@ -9,6 +9,9 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tests.benchmarks.origin import STORED_URLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,12 +27,40 @@ done = function(summary, latency, requests)
     e.connect + e.read + e.write + e.timeout, e.status))
 end
 """
-VARY_SCRIPT = """
-local asked = 0
-request = function()
-  asked = asked + 1
-  return wrk.format(nil, nil, {["Traceparent"] = string.format("00-%032x-%016x-01", asked, asked)})
+REAL_SCRIPT = """
+local kind = "{kind}"
+local with_credentials = kind ~= "hits"
+local method, content = "GET", nil
+if kind == "post" then method, content = "POST", '{{"order": "' .. string.rep("9", 980) .. '"}}' end
+local hex, asked = {{}}, 0
+
+function init(_)
+  for i = 1, 4096 do
+    local digits = {{}}
+    for j = 1, 16 do digits[j] = string.format("%x", math.random(0, 15)) end
+    hex[i] = table.concat(digits)
+  end
 end
+
+local function some(step) return hex[(asked * step) % 4096 + 1] end
+
+function request()
+  asked = asked + 1
+  local item = math.random(0, {urls} - 1)
+  local headers = {{
+    ["User-Agent"] = "python-httpx/0.28.1", ["Accept"] = "application/json", ["Accept-Encoding"] = "gzip, deflate, br",
+    ["traceparent"] = "00-" .. some(1) .. some(7) .. "-" .. some(13) .. "-01",
+    ["x-request-id"] = some(3) .. "-" .. asked, ["x-tenant"] = "t" .. item % 50,
+  }}
+  if with_credentials then
+    headers["Authorization"] = "Bearer eyJhbGciOiJSUzI1NiJ9." .. string.rep(hex[item % 4096 + 1], 20)
+  end
+  if content then headers["Content-Type"] = "application/json" end
+  return wrk.format(method, "{path}" .. item .. "?lang=en&page=" .. item % 7, headers, content)
+end
+"""
+"""What real clients send: a URL, credentials, a trace id, a request id of its own in each request. `tests/support`'s
+real_traffic.py sends the same where calls are counted.
 """
 READ_SIZE = 1 << 20
 
@@ -46,10 +77,28 @@ class LoadResult:
     refused: int
 
 
-def run_wrk(url: str, *, core: int, seconds: int, connections: int, folder: Path, varied: bool = False) -> LoadResult:
-    """Load `url` over keep-alive connections from one thread on `core`. `varied`: no two requests are the same."""
+@dataclass(frozen=True, slots=True)
+class RealTraffic:
+    """Requests of which no two are the same, for `urls` URLs. `kind`: `get` and `post` carry credentials, `hits` do
+    not, so that they may be answered from a cache.
+    """
+
+    kind: str
+    urls: int
+
+
+def run_wrk(
+    url: str, *, core: int, seconds: int, connections: int, folder: Path, traffic: RealTraffic | None = None
+) -> LoadResult:
+    """Load `url` over keep-alive connections from one thread on `core`: the same request over and over, or, below it,
+    real `traffic`.
+    """
     script = folder / "load.lua"
-    script.write_text(REPORT_SCRIPT + (VARY_SCRIPT if varied else ""), "ascii")
+    real = ""
+    if traffic is not None:
+        path = urlsplit(url).path
+        real = REAL_SCRIPT.format(kind=traffic.kind, urls=traffic.urls, path=path)
+    script.write_text(REPORT_SCRIPT + real, "ascii")
     argv = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", WRK_TIMEOUT]
     done = subprocess.run(
         [*argv, "-s", str(script), url], check=True, capture_output=True, text=True, timeout=seconds + 30
@@ -118,6 +167,16 @@ def get(port: int, path: str) -> tuple[int, int]:
             while reader.readline() not in (b"\r\n", b""):
                 pass
             return status, _drain(reader.readinto)
+
+
+def fetch_stored(port: int, path: str) -> None:
+    """Fetch once each of the URLs that the real traffic for caches asks for below `path`."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, connection.makefile("rb") as reader:
+        for item in range(STORED_URLS):
+            lines = f"GET {path}{item}?lang=en&page={item % 7} HTTP/1.1\r\nHost: bench\r\n"
+            connection.sendall(f"{lines}Accept-Encoding: gzip, deflate, br\r\n\r\n".encode("ascii"))
+            head = b"".join(iter(reader.readline, b"\r\n"))
+            reader.read(_content_length(head))
 
 
 def _drain(read_into: Callable[[bytearray], int]) -> int:

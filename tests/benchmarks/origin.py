@@ -1,7 +1,9 @@
 """The origin of every benchmark: nginx with one worker, answering from the page cache over keep-alive connections.
 
 `/no-store/*` must be fetched each time, `/fresh/*` may be kept for an hour, `/brief/*` for one second; each holds the
-bodies `1k`, `100k`, `10m` and (sparse) `1g`. `/echo?text` answers about 1 KB that begins with the text.
+bodies `1k`, `100k`, `10m` and (sparse) `1g`. `/echo?text` answers about 1 KB that begins with the text. Below
+`/private/` everything is 1 KB of JSON that must not be stored and carries the request's own id; below `/public/` it may
+be stored for an hour and below `/brief-public/` for a second, for each Accept-Encoding.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from tests.benchmarks.processes import PinnedProcess, Processes
 
 SIZES = {"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20, "1g": 1 << 30}
+STORED_URLS = 1000
+"""How many URLs the loads ask for that caches answer."""
 AS_ROOT = "user root;" if os.geteuid() == 0 else ""
 
 NGINX_TOP = f"""\
@@ -49,6 +53,18 @@ http {{
     location /no-store/ {{ alias {folder}/files/; add_header Cache-Control no-store; }}
     location /fresh/ {{ alias {folder}/files/; add_header Cache-Control max-age=3600; }}
     location /brief/ {{ alias {folder}/files/; add_header Cache-Control max-age=1; }}
+    location /private/ {{
+      default_type application/json; add_header Cache-Control no-store; add_header X-Request-Id $http_x_request_id;
+      return 200 '["{padding}"]';
+    }}
+    location /public/ {{
+      default_type application/json; add_header Cache-Control max-age=3600; add_header Vary Accept-Encoding;
+      add_header ETag '"abc"'; return 200 '["{padding}"]';
+    }}
+    location /brief-public/ {{
+      default_type application/json; add_header Cache-Control max-age=1; add_header Vary Accept-Encoding;
+      add_header ETag '"abc"'; return 200 '["{padding}"]';
+    }}
     location = /echo {{ add_header Cache-Control no-store; return 200 "$args {padding}"; }}
   }}
 }}

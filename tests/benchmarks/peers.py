@@ -1,8 +1,8 @@
 """The proxies that are compared, each configured for the same work on one core: keep-alive on both sides, one worker.
 
-nginx, HAProxy and Envoy write no access log; the sidecar does, to a file, and has its breaker, counters and cache
-lookup on, as it would be deployed. Envoy has outlier detection on. Each peer has one listener that proxies and one that
-also caches (the sidecar does both on one).
+All write a JSON access log to a file. The sidecar has its breaker, counters and cache lookup on, as it would be
+deployed, Envoy its outlier detection. Each peer has one listener that proxies and one that also caches (the sidecar does
+both on one).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.load import get
+from tests.benchmarks.load import fetch_stored, get
 from tests.benchmarks.origin import NGINX_HTTP, Origin, start_nginx
 from tests.benchmarks.processes import free_port
 
@@ -54,6 +54,10 @@ class Site:
 NGINX = """\
 http {{
 {http}
+  log_format json escape=json '{{"time":"$time_iso8601","method":"$request_method","target":"$request_uri",'
+    '"status":$status,"bytes_sent":$body_bytes_sent,"duration":$request_time,"request_id":"$http_x_request_id",'
+    '"client":"$remote_addr","cache":"$upstream_cache_status"}}';
+  access_log {folder}/access.log json buffer=64k flush=1s;
   proxy_cache_path {folder}/cache keys_zone=bench:1m max_size=64m;
   proxy_http_version 1.1;
   proxy_set_header Connection "";
@@ -68,7 +72,10 @@ HAPROXY = """\
 global
   nbthread 1
   maxconn 4096
+  log stdout format raw local0
 defaults
+  log global
+  log-format '{{"time":"%tr","method":"%HM","target":"%HU","status":%ST,"bytes_sent":%B,"ms":%Ta,"client":"%ci"}}'
   mode http
   timeout connect 5s
   timeout client 60s
@@ -115,6 +122,21 @@ ENVOY_LISTENER = """\
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: bench
+          access_log:
+          - name: envoy.access_loggers.file
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+              path: {log}
+              log_format:
+                json_format:
+                  time: "%START_TIME%"
+                  method: "%REQ(:METHOD)%"
+                  target: "%REQ(:PATH)%"
+                  status: "%RESPONSE_CODE%"
+                  bytes_sent: "%BYTES_SENT%"
+                  duration_ms: "%DURATION%"
+                  request_id: "%REQ(X-REQUEST-ID)%"
+                  client: "%DOWNSTREAM_REMOTE_ADDRESS%"
           route_config:
             virtual_hosts:
             - {{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: origin}}}}]}}
@@ -167,8 +189,9 @@ def _start_haproxy(site: Site) -> Peer:
 
 def _start_envoy(site: Site) -> Peer:
     proxy, cache = free_port(), free_port()
-    listeners = ENVOY_LISTENER.format(port=proxy, filters="")
-    listeners += ENVOY_LISTENER.format(port=cache, filters=ENVOY_CACHE_FILTER)
+    log = site.folder / "access.log"
+    listeners = ENVOY_LISTENER.format(port=proxy, filters="", log=log)
+    listeners += ENVOY_LISTENER.format(port=cache, filters=ENVOY_CACHE_FILTER, log=log)
     path = site.folder / "envoy.yaml"
     path.write_text(ENVOY.format(listeners=listeners, origin=site.origin.port), "utf-8")
     options = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
@@ -189,6 +212,7 @@ def start_sidecar(site: Site, interpreter: Sequence[str | Path] = (sys.executabl
     process = site.start([*interpreter, "-m", "sidecar", "run", "-c", config])
     process.wait_listening(proxy)
     get(proxy, "/doomed/brief/1k")
+    fetch_stored(proxy, "/doomed/brief-public/items/")
     doomed.process.stop()
     _trip_the_doomed_circuit(proxy)
     return Peer("sidecar", process, proxy, proxy, has_circuit=True)

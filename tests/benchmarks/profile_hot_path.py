@@ -45,7 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = "py-spy" if _py_spy() else "cprofile"
     add = parser.add_argument
-    add("--case", choices=[case.name for case in CASES], default="proxied-1k", help="the load (default: proxied-1k)")
+    add("--case", choices=[case.name for case in CASES], default="real-get", help="the load (default: real-get)")
     add("--seconds", type=int, default=5, help="how long (default: 5)")
     add("--profiler", choices=PROFILERS, default=default, help=f"default here: {default}")
     add("--top", type=int, default=40, help="how many functions (default: 40)")

@@ -27,8 +27,9 @@ COLUMNS = (
     "PSS",
     "core",
     "errors",
+    "calls",
 )
-ROW = "{:<18} {:<8} {:>10} {:>7} {:>7} {:>10} {:>8} {:>8} {:>6} {:>6} {:>5} {:>6}"
+ROW = "{:<18} {:<8} {:>10} {:>7} {:>7} {:>10} {:>8} {:>8} {:>6} {:>6} {:>5} {:>6} {:>6}"
 
 
 OFTEN_USED = ("1000000 entries: get often used µs", "10 entries: get often used µs")
@@ -51,6 +52,14 @@ class Results:
         pairs = zip(self.of(case, peer), self.of(to_case, to_peer), strict=False)
         ratios = [one.cpu / other.cpu for one, other in pairs if other.cpu]
         return median(ratios) if ratios else None
+
+    def against(self, case: str, peer: str) -> float | None:
+        """The sidecar's CPU per request, relative to a peer's on the same work."""
+        return self.ratio(case, "sidecar", case, peer)
+
+    def within(self, case: str, other: str) -> float | None:
+        """The sidecar's CPU per request, relative to its own on other work."""
+        return self.ratio(case, "sidecar", other, "sidecar")
 
     def typical(self, case: str, peer: str, field: str) -> float | None:
         """The median of one figure over the rounds."""
@@ -90,21 +99,26 @@ class Verdict:
 
 
 def verdicts(
-    results: Results, *, micro: Mapping[str, float] = NOTHING, baseline: Results | None = None
+    results: Results,
+    *,
+    micro: Mapping[str, float] = NOTHING,
+    calls: Mapping[str, float] = NOTHING,
+    baseline: Results | None = None,
 ) -> list[Verdict]:
-    """The product's goals, in the order of the cases."""
+    """The product's goals, in the order of the cases. `calls`: Python calls per request, by case."""
+    against = results.against
     return [
-        Verdict("proxied 1 KB, CPU against Envoy", results.ratio("proxied-1k", "sidecar", "proxied-1k", "envoy"), 0.8),
-        Verdict(
-            "the same, the product's own goal", results.ratio("proxied-1k", "sidecar", "proxied-1k", "envoy"), 0.65
-        ),
-        Verdict(
-            "fresh cached 1 KB, CPU against nginx", results.ratio("cached-1k", "sidecar", "cached-1k", "nginx"), 0.7
-        ),
-        Verdict("100 KB, CPU against Envoy", results.ratio("proxied-100k", "sidecar", "proxied-100k", "envoy"), 1.0),
-        Verdict("10 MB, CPU against Envoy", results.ratio("proxied-10m", "sidecar", "proxied-10m", "envoy"), 1.0),
-        Verdict("refusal, CPU against proxied", results.ratio("refused", "sidecar", "proxied-1k", "sidecar"), 0.5),
-        Verdict("stale hit, CPU against fresh", results.ratio("stale-1k", "sidecar", "cached-1k", "sidecar"), 1.2),
+        Verdict("real GET, CPU against Envoy", against("real-get", "envoy"), 0.65),
+        Verdict("real POST, CPU against Envoy", against("real-post", "envoy"), 0.65),
+        Verdict("real hits, CPU against nginx", against("real-hits", "nginx"), 1.9),
+        Verdict("real stale answers, CPU against real hits", results.within("real-stale", "real-hits"), 1.2),
+        Verdict("real refusals, CPU against real GET", results.within("real-refused", "real-get"), 0.4),
+        Verdict("Python calls of a real GET", calls.get("real-get"), 80, "calls"),
+        Verdict("Python calls of a real hit", calls.get("real-hits"), 50, "calls"),
+        Verdict("repeated GET, CPU against Envoy", against("repeated-1k", "envoy"), 0.65),
+        Verdict("repeated hit, CPU against nginx", against("repeated-hit-1k", "nginx"), 1.9),
+        Verdict("100 KB, CPU against Envoy", against("repeated-100k", "envoy"), 1.0),
+        Verdict("10 MB, CPU against Envoy", against("repeated-10m", "envoy"), 1.0),
         Verdict("p99 during 500 half requests, against without", _slowloris(results), 2.0),
         Verdict("resident after small bodies, against Envoy", _quotient(results.first_rss, "sidecar", "envoy"), 0.75),
         Verdict("resident after all sizes, against Envoy", _quotient(results.loaded_rss, "sidecar", "envoy"), 0.75),
@@ -127,15 +141,15 @@ def _against(baseline: Results | None, results: Results) -> list[Verdict]:
         return []
 
     def relative(of: Results) -> float | None:
-        return of.ratio("proxied-1k", "sidecar", "proxied-1k", "envoy")
+        return of.against("real-get", "envoy")
 
     now, then = relative(results), relative(baseline)
     change = now / then if now and then else None
-    return [Verdict("proxied 1 KB relative to Envoy, against the baseline", change, 1.03)]
+    return [Verdict("real GET relative to Envoy, against the baseline", change, 1.03)]
 
 
 def _slowloris(results: Results) -> float | None:
-    return _quotient(lambda case: results.typical(case, "sidecar", "p99"), "slowloris-500", "proxied-1k")
+    return _quotient(lambda case: results.typical(case, "sidecar", "p99"), "slowloris-500", "repeated-1k")
 
 
 def _quotient(figure: Callable[[str], float | None], one: str, other: str) -> float | None:
@@ -154,16 +168,18 @@ def _errors(results: Results, peer: str) -> float | None:
     return sum(errors) if errors else None
 
 
-def table(results: Results, micro: Mapping[str, float] = NOTHING) -> str:
-    """One line per case and peer, medians over the rounds; then the checks, and the microbenchmarks' figures."""
+def table(results: Results, micro: Mapping[str, float] = NOTHING, calls: Mapping[str, float] = NOTHING) -> str:
+    """One line per case and peer, medians over the rounds; then the checks, and the microbenchmarks' figures. `calls`:
+    Python calls of the sidecar per request, by case.
+    """
     peers = list(dict.fromkeys(sample.peer for sample in results.samples))
-    rows = [_row(results, case.name, peer) for case in CASES for peer in peers if results.of(case.name, peer)]
+    rows = [_row(results, case.name, peer, calls) for case in CASES for peer in peers if results.of(case.name, peer)]
     checks = [f"{check.name:<17} {check.peer:<8} {check.figure:>10.1f} {check.unit}" for check in results.checks]
     small = [f"{name:<36} {figure:>10.2f}" for name, figure in micro.items()]
     return "\n".join([ROW.format(*COLUMNS), *rows, *checks, *small])
 
 
-def _row(results: Results, case: str, peer: str) -> str:
+def _row(results: Results, case: str, peer: str, calls: Mapping[str, float]) -> str:
     typical = {field.name: results.typical(case, peer, field.name) or 0 for field in fields(Sample)[2:]}
     ratios = (results.ratio(case, peer, case, other) for other in ("envoy", "nginx"))
     return ROW.format(
@@ -174,6 +190,7 @@ def _row(results: Results, case: str, peer: str) -> str:
         *(f"{typical[name]:.0f}" for name in ("rate", "p50", "p99", "rss", "pss")),
         f"{typical['core']:.0%}",
         sum(sample.errors for sample in results.of(case, peer)),
+        f"{calls[case]:.0f}" if peer == "sidecar" and case in calls else "–",
     )
 
 

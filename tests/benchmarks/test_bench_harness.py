@@ -78,7 +78,7 @@ def test_cpu_per_request_is_what_the_kernel_charged_for_the_requests_that_wrk_co
     origin_alone: Peer, tmp_path: Path
 ) -> None:
     before = origin_alone.process.cpu_seconds()
-    sample = measure(CASE["proxied-1k"], origin_alone, core=CORES.load, seconds=1, folder=tmp_path)
+    sample = measure(CASE["repeated-1k"], origin_alone, core=CORES.load, seconds=1, folder=tmp_path)
     charged = origin_alone.process.cpu_seconds() - before
     assert sample is not None
     assert sample.errors == 0
@@ -98,7 +98,7 @@ def test_an_answer_with_the_wrong_status_is_an_error(
 
 
 def test_a_case_that_needs_a_circuit_is_not_put_on_a_proxy_without_one(origin_alone: Peer, tmp_path: Path) -> None:
-    assert measure(CASE["refused"], origin_alone, core=CORES.load, seconds=1, folder=tmp_path) is None
+    assert measure(CASE["repeated-refused"], origin_alone, core=CORES.load, seconds=1, folder=tmp_path) is None
 
 
 def test_every_client_of_a_crowd_gets_its_own_answer(origin_alone: Peer) -> None:
@@ -124,21 +124,19 @@ def sample(case: str, peer: str, cpu: float, rss: float = 20.0) -> Sample:
 
 def three_rounds() -> Results:
     pairs = [(30.0, 60.0), (90.0, 100.0), (33.0, 60.0)]
-    samples = [
-        (sample("proxied-1k", "sidecar", one), sample("proxied-1k", "envoy", other, 60.0)) for one, other in pairs
-    ]
+    samples = [(sample("real-get", "sidecar", one), sample("real-get", "envoy", other, 60.0)) for one, other in pairs]
     return Results((one for pair in samples for one in pair), [Check("crowd-1000 lost", "sidecar", 3, "answers")])
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
-    assert three_rounds().ratio("proxied-1k", "sidecar", "proxied-1k", "envoy") == pytest.approx(0.55)
+    assert three_rounds().ratio("real-get", "sidecar", "real-get", "envoy") == pytest.approx(0.55)
 
 
 def test_goals_are_met_or_missed_or_were_not_measured() -> None:
     micro = {"ask+settle µs, count 10": 1.0, "ask+settle µs, time 10s": 1.5, "refusal µs": 9.0}
     micro |= {"1000000 entries: get often used µs": 0.3, "10 entries: get often used µs": 0.2}
     lines = {verdict.what: str(verdict).split() for verdict in verdicts(three_rounds(), micro=micro)}
-    assert lines["proxied 1 KB, CPU against Envoy"][:2] == ["met", "0.55"]
+    assert lines["real GET, CPU against Envoy"][:2] == ["met", "0.55"]
     assert lines["resident after all sizes, against Envoy"][:2] == ["met", "0.33"]
     assert lines["1000 connections, lost answers"][:2] == ["MISSED", "3.00"]
     assert lines["ask and settle in a closed circuit, dearest window"][:2] == ["met", "1.50"]
@@ -149,8 +147,8 @@ def test_goals_are_met_or_missed_or_were_not_measured() -> None:
 def test_the_table_has_a_line_for_each_case_and_peer_each_check_and_each_small_figure() -> None:
     header, sidecar, envoy, check, small = table(three_rounds(), {"refusal µs": 1.5}).splitlines()
     assert header.split()[:4] == ["case", "peer", "µs/request", "×envoy"]
-    assert sidecar.split()[:5] == ["proxied-1k", "sidecar", "33.0", "0.55", "–"]
-    assert envoy.split()[:5] == ["proxied-1k", "envoy", "60.0", "1.00", "–"]
+    assert sidecar.split()[:5] == ["real-get", "sidecar", "33.0", "0.55", "–"]
+    assert envoy.split()[:5] == ["real-get", "envoy", "60.0", "1.00", "–"]
     assert small.split() == ["refusal", "µs", "1.50"]
     assert check.split() == ["crowd-1000", "lost", "sidecar", "3.0", "answers"]
 
@@ -162,15 +160,15 @@ def test_a_written_record_reads_back_and_serves_as_a_baseline(tmp_path: Path) ->
     assert baseline.samples == three_rounds().samples
     assert baseline.checks == three_rounds().checks
     last = verdicts(three_rounds(), baseline=baseline)[-1]
-    assert last == Verdict("proxied 1 KB relative to Envoy, against the baseline", 1.0, 1.03)
+    assert last == Verdict("real GET relative to Envoy, against the baseline", 1.0, 1.03)
 
 
 def test_the_command_prints_a_table_and_writes_a_record(tmp_path: Path) -> None:
     record = tmp_path / "run.json"
-    options = ["--seconds", "1", "--rounds", "1", "--peers", "nginx", "--only", "cached-1k", "--no-micro"]
+    options = ["--seconds", "1", "--rounds", "1", "--peers", "nginx", "--only", "repeated-hit-1k", "--no-micro"]
     script = Path(__file__).with_name("bench.py")
     done = subprocess.run(
         [sys.executable, script, *options, "--json", record], check=True, capture_output=True, text=True, timeout=50
     )
-    assert [(one.case, one.peer, one.errors) for one in read_json(record).samples] == [("cached-1k", "nginx", 0)]
-    assert "fresh cached 1 KB, CPU against nginx" in done.stdout
+    assert [(one.case, one.peer, one.errors) for one in read_json(record).samples] == [("repeated-hit-1k", "nginx", 0)]
+    assert "repeated hit, CPU against nginx" in done.stdout
