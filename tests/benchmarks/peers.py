@@ -1,8 +1,8 @@
 """The proxies that are compared, each configured for the same work on one core: keep-alive on both sides, one worker.
 
 All write a JSON access log to a file. The sidecar has its breaker, counters and cache lookup on, as it would be
-deployed, Envoy its outlier detection. Each peer has one listener that proxies and one that also caches (the sidecar does
-both on one).
+deployed, Envoy its outlier detection. Each peer has one listener that proxies and one that also caches (the sidecar
+does both on one).
 """
 
 from __future__ import annotations
