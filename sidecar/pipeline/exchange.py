@@ -8,6 +8,7 @@ every path.
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sidecar.core.config import Rewrite
@@ -50,6 +51,7 @@ class BodyEnd(Enum):
 End: TypeAlias = "BodyEnd | ProxyError"
 EndListener: TypeAlias = "Callable[[End], None]"
 PieceListener: TypeAlias = "Callable[[bytes], None]"
+SentListener: TypeAlias = "Callable[[float], None]"
 
 
 class Sink(Protocol):
@@ -155,6 +157,10 @@ class Request:
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
     client; None where nobody wants them. The gateway sets `route_name`, `rewrite` and `handler`; `lookup` is the cache
     stage's own: what `answer_now` found out, kept for `answer`.
+
+    `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
+    the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
+    which the client was waited for meanwhile. `on_sent` is told when the last octet was sent and no answer is there.
     """
 
     __slots__ = (
@@ -164,9 +170,11 @@ class Request:
         "head",
         "lookup",
         "on_interim",
+        "on_sent",
         "request_id",
         "rewrite",
         "route_name",
+        "sent_at",
         "started",
         "upgrade",
     )
@@ -185,6 +193,14 @@ class Request:
         self.handler: Handler | None = None
         self.upgrade = b""
         self.on_interim: Callable[[ResponseHead], None] | None = None
+        self.sent_at = inf
+        self.on_sent: SentListener | None = None
+
+    def sent(self, now: float) -> None:
+        """All of it is with the upstream."""
+        self.sent_at = now
+        if self.on_sent is not None:
+            self.on_sent(now)
 
 
 class Response:
