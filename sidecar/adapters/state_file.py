@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sidecar.core.explanation import (
     Cause,
+    LastProbe,
     Override,
     OverrideMode,
     Sample,
@@ -22,6 +23,7 @@ from sidecar.core.explanation import (
     Trip,
     WindowView,
 )
+from sidecar.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from sidecar.pipeline.ports import Clock
 
 VERSION = 1
+"""Says what the keys mean. A key that may be missing can be added within a version: an older sidecar passes it over, so
+that going back to one loses no open circuit.
+"""
 log = logging.getLogger(__name__)
 
 
@@ -89,10 +94,23 @@ def _circuit_out(saved: SavedCircuit, shift: float) -> dict[str, Any]:
     if saved.open_until is not None:
         content["open_until"] = saved.open_until + shift
     if saved.trip is not None:
-        content["trip"] = {**asdict(saved.trip), "cause": saved.trip.cause.value, "at": saved.trip.at + shift}
+        content["trip"] = _trip_out(saved.trip, shift)
     if saved.override is not None:
         content["override"] = _override_out(saved.override, shift)
+    if saved.last_trip is not None:
+        content["last_trip"] = _trip_out(saved.last_trip, shift)
+    if saved.last_probe is not None:
+        content["last_probe"] = _probe_out(saved.last_probe, shift)
     return content
+
+
+def _trip_out(trip: Trip, shift: float) -> dict[str, Any]:
+    return {**asdict(trip), "cause": trip.cause.value, "at": trip.at + shift}
+
+
+def _probe_out(probe: LastProbe, shift: float) -> dict[str, Any]:
+    outcome = None if probe.outcome is None else probe.outcome.value
+    return {**asdict(probe), "outcome": outcome, "at": probe.at + shift}
 
 
 def _override_out(override: Override, shift: float) -> dict[str, Any]:
@@ -123,11 +141,15 @@ def _circuit_in(content: dict[str, Any], shift: float) -> SavedCircuit:
     until = content.get("open_until")
     trip = content.get("trip")
     override = content.get("override")
+    last_trip = content.get("last_trip")
+    last_probe = content.get("last_probe")
     return SavedCircuit(
         open_until=None if until is None else _number(until) - shift,
         reopenings=_count(content["reopenings"]),
         trip=None if trip is None else _trip_in(trip, shift),
         override=None if override is None else _override_in(override, shift),
+        last_trip=None if last_trip is None else _trip_in(last_trip, shift),
+        last_probe=None if last_probe is None else _probe_in(last_probe, shift),
     )
 
 
@@ -142,6 +164,15 @@ def _trip_in(content: dict[str, Any], shift: float) -> Trip:
         window,
         samples,
         None if ref is None else _text(ref),
+    )
+
+
+def _probe_in(content: dict[str, Any], shift: float) -> LastProbe:
+    outcome, sample = content["outcome"], content["sample"]
+    return LastProbe(
+        _number(content["at"]) - shift,
+        None if outcome is None else Outcome(outcome),
+        None if sample is None else _sample_in(sample),
     )
 
 

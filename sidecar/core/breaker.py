@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.counters import Counters
+from sidecar.core.circuit.in_flight import InFlight
 from sidecar.core.circuit.machine import LONG_AGO, Machine, Move
 from sidecar.core.circuit.override import OverrideLayer, ended_in_words, refusal, set_in_words
-from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role
+from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role, Verdict
 from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
 from sidecar.core.explanation import (
     Cause,
@@ -49,6 +50,8 @@ class Circuit:
     """One route's circuit. Every method takes `now`, monotonic seconds, and never waits."""
 
     __slots__ = (
+        "_flowing",
+        "_look_at",
         "_machine",
         "_off",
         "_overrides",
@@ -74,6 +77,10 @@ class Circuit:
         self._overrides = OverrideLayer()
         self._machine = Machine(settings, refs, now, random=surroundings.random, moved=self._moved)
         self._slow_after = settings.slow_after
+        self._flowing = InFlight()
+        """Requests whose answer's body is under way, since its head."""
+        self._look_at = LONG_AGO
+        """Before this, time alone has changed nothing since the last look."""
         self._plain = self._off = False
         self._refresh()
 
@@ -95,20 +102,17 @@ class Circuit:
     @property
     def needs_tick(self) -> bool:
         """Whether time alone may change something that somebody should hear of."""
-        return self._machine.in_flight is not None or self._overrides.current is not None
+        return self.watches_slow or self._overrides.current is not None or bool(self._flowing or self._machine.probes)
 
-    def ask(self, now: float, *, safe: bool, describe: Describe | None = None) -> Permit | Refusal:
-        """Admit a request, with a permit to be settled once, or refuse it. `safe`: its method asks for no change.
-
-        `describe` makes the request's sample should it be slow while in flight; needed only if `watches_slow`.
-        """
+    def ask(self, now: float, *, safe: bool) -> Permit | Refusal:
+        """Admit a request, with a permit to be settled once, or refuse it. `safe`: its method asks for no change."""
         machine = self._machine
-        if machine.in_flight is not None:
-            machine.watch(now)
+        if now >= self._look_at:
+            self._catch_up(now)
         if self._plain:
             if safe:
                 machine.last_safe = now
-            return machine.admit(now, describe)
+            return machine.admit(now)
         if self._off:
             return Permit(Role.WAVED, NO_GENERATION, now)
         self._expire(now)
@@ -119,9 +123,9 @@ class Circuit:
             return certain
         if self.settings.mode is BreakerMode.OFF:
             return Permit(Role.WAVED, NO_GENERATION, now)
-        verdict = machine.ask(now, safe=safe, describe=describe)
+        answer = machine.ask(now, safe=safe)
         self._refresh()
-        return self._against(verdict, now) if isinstance(verdict, Refusal) else verdict
+        return self._against(answer, now) if isinstance(answer, Refusal) else answer
 
     def refusal(self, now: float, *, safe: bool) -> Refusal | None:
         """What `ask` would certainly refuse at `now`; changes nothing and counts nothing."""
@@ -142,9 +146,28 @@ class Circuit:
             return False
         return self._machine.probing(now)
 
-    def answered(self, permit: Permit, now: float) -> None:
-        """The head of a response whose body is still to come arrived: slow or not is decided here."""
-        self._machine.answered(permit, now)
+    def sent(self, permit: Permit, now: float, describe: Describe | None = None) -> None:
+        """The request was sent whole, and the upstream's time begins. Need not be told unless `watches_slow`, where
+        `permit.sent_at` is set before the permit is answered or settled.
+
+        `describe` makes the request's sample should it be slow while in flight.
+        """
+        permit.sent_at = now
+        self._machine.sent(permit, now, describe)
+
+    def answered(self, permit: Permit, now: float, verdict: Verdict) -> None:
+        """The head of a response whose body is still to come arrived: slow or not is decided here.
+
+        It is settled when the body ends, or as `verdict` says when the body outlasts `probe_timeout`: a probe's from
+        its start on, so that no circuit waits longer for it, another's from its head on.
+        """
+        permit.slow = now - permit.sent_at > self._slow_after
+        if now >= self._look_at:
+            self._catch_up(now)
+        if self._machine.in_flight is not None:
+            self._machine.in_flight.discard(permit)
+        permit.verdict = verdict
+        self._flowing.add(permit, now)
 
     def settle(
         self,
@@ -156,22 +179,32 @@ class Circuit:
         retry_after: float | None = None,
     ) -> None:
         """End a permit. `describe` makes the sample of a failing or slow request, `retry_after` is the upstream's
-        wish in seconds. Raises RuntimeError when the permit was settled before.
+        wish in seconds. Changes nothing when the body outlasted `probe_timeout`: that was the verdict. Raises
+        RuntimeError when the permit was settled before.
         """
+        machine = self._machine
+        if machine.in_flight is not None:
+            machine.in_flight.discard(permit)
+        if now >= self._look_at:
+            self._catch_up(now)
         if permit.settled:
-            raise RuntimeError(f"circuit {self.name}: a permit was settled twice")
+            if not permit.outlasted:
+                raise RuntimeError(f"circuit {self.name}: a permit was settled twice")
+            permit.outlasted = False
+            return
         permit.settled = True
+        if permit.verdict is not None:
+            self._flowing.discard(permit)
         slow = permit.slow
         if slow is None:
-            slow = now - permit.started > self._slow_after
+            slow = now - permit.sent_at > self._slow_after
         self.counters.settled(permit, outcome, slow=slow)
-        self._machine.settle(permit, outcome, now, slow=slow, describe=describe, retry_after=retry_after)
+        machine.settle(permit, outcome, now, slow=slow, describe=describe, retry_after=retry_after)
 
     def tick(self, now: float) -> None:
-        """Let time do what no request has: end an override, count requests that hang, give up probes."""
+        """Let time do what no request has: end an override, count requests that hang, end probes and long bodies."""
         self._expire(now)
-        self._machine.watch(now)
-        self._machine.probes.reclaim(now, self.settings.probe_timeout)
+        self._catch_up(now)
 
     def override(self, mode: OverrideMode, reason: str, actor: str, ttl: float | None, now: float) -> Override:
         """Force the circuit for `ttl` seconds (None: until removed), in place of an earlier override."""
@@ -196,6 +229,7 @@ class Circuit:
         """Go on under changed settings; state and timers stay, and what fits of the window (breaker.md 25)."""
         self._machine.reconfigure(settings, refs, now)
         self._slow_after = settings.slow_after
+        self._look_at = LONG_AGO
         if settings.mode is BreakerMode.OFF and self.state is not State.CLOSED:
             self._machine.reset(now, "breaker.mode is off", Cause.SWITCHED_OFF)
         self._refresh()
@@ -215,6 +249,8 @@ class Circuit:
             retry_after=None if certain is None else certain.retry_after,
             window=machine.tally.view(now),
             trip=machine.trip,
+            last_trip=machine.last_trip,
+            last_probe=machine.last_probe,
             probes_in_flight=machine.probes.in_flight(now, machine.settings.probe_timeout),
             probe_successes=machine.probes.successes,
             reopenings=machine.reopenings,
@@ -225,20 +261,47 @@ class Circuit:
     def export(self, now: float) -> SavedCircuit | None:
         """What a new process should know; None when it need not know anything. Changes nothing."""
         machine, override = self._machine, self._overrides.live(now)
+        told = machine.last_trip, machine.last_probe
         if machine.state is not State.CLOSED:
-            return SavedCircuit(machine.open_until, machine.reopenings, machine.trip, override)
-        return None if override is None else SavedCircuit(override=override)
+            return SavedCircuit(machine.open_until, machine.reopenings, machine.trip, override, *told)
+        return None if override is None and told == (None, None) else SavedCircuit(None, 0, None, override, *told)
 
     def restore(self, saved: SavedCircuit, now: float) -> None:
         """Go on where an earlier process ended; what ended meanwhile is not taken up."""
+        machine = self._machine
+        machine.last_trip, machine.last_probe = saved.last_trip, saved.last_probe
         if saved.open_until is not None and self.settings.mode is not BreakerMode.OFF:
-            self._machine.reopen(saved.trip, saved.open_until, saved.reopenings, now)
+            machine.reopen(saved.open_until, saved, now)
         if saved.override is not None and not saved.override.ended(now):
             before = self._overrides.standing(self.state)
             self._overrides.current = saved.override
             self._tell(before, Cause.RESTORED, set_in_words(saved.override), now)
 
-    def _against(self, verdict: Refusal, now: float) -> Permit | Refusal:
+    def _catch_up(self, now: float) -> None:
+        """Do what time has brought about: requests that hang are slow, bodies that flow on are settled by their heads,
+        and probes that are overdue end, as such a body or as nothing.
+        """
+        machine, timeout = self._machine, self.settings.probe_timeout
+        # What is settled in here does not begin anew.
+        self._look_at = now + timeout
+        machine.watch(now)
+        while (first := self._flowing.first()) is not None and now >= first[1] + timeout:
+            self._outlasts(first[0], now)
+        while (probe := machine.probes.overdue(now, timeout)) is not None:
+            if probe.verdict is None:
+                machine.give_up(probe, now)
+            else:
+                self._outlasts(probe, now)
+        self._look_at = min(machine.next_look(now), self._flowing.longest(now) + timeout)
+
+    def _outlasts(self, permit: Permit, now: float) -> None:
+        """Settle a request whose body is not waited for any longer."""
+        verdict = permit.verdict
+        assert verdict is not None
+        self.settle(permit, verdict.outcome, now, describe=verdict.describe, retry_after=verdict.retry_after)
+        permit.outlasted = True
+
+    def _against(self, refused: Refusal, now: float) -> Permit | Refusal:
         """What becomes of a request that the machine refuses, where something above it has another say."""
         if self._overrides.observes(now, self.settings.mode):
             self.counters.would_refuse += 1
@@ -246,7 +309,7 @@ class Circuit:
         if self._overrides.live(now) is not None:
             return Permit(Role.WAVED, NO_GENERATION, now)
         self.counters.rejected += 1
-        return verdict
+        return refused
 
     def _expire(self, now: float) -> None:
         current = self._overrides.current

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from sidecar.core.config import BreakerMode
+    from sidecar.core.outcome import Outcome
 
 SAMPLES_KEPT = 10
 
@@ -105,8 +106,9 @@ class WindowView:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """Why a circuit opened last: the sentence with the numbers that crossed, what the window held then, and up to
-    ten samples, oldest first. `config_ref` is `file:line` of the setting, None when no file names it.
+    """Why a circuit left closed: the sentence with the numbers that crossed, what the window held then, and up to
+    ten samples, oldest first. `config_ref` is `file:line` of the setting, None when no file names it. A failed probe
+    is no trip: it prolongs what one began.
     """
 
     cause: Cause
@@ -115,6 +117,17 @@ class Trip:
     window: WindowView
     samples: tuple[Sample, ...] = ()
     config_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastProbe:
+    """What a half-open circuit learned last from a probe, and when. `outcome` None: nothing by `probe_timeout`.
+    `sample` is the request, where one was made of it.
+    """
+
+    at: float
+    outcome: Outcome | None = None
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +175,8 @@ class SavedCircuit:
     reopenings: int = 0
     trip: Trip | None = None
     override: Override | None = None
+    last_trip: Trip | None = None
+    last_probe: LastProbe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +204,7 @@ class CircuitSnapshot:
 
     `effective_state` is the override's word when one forces; observing, by mode or by override, is effectively
     closed. `next_probe_at` (monotonic) and `retry_after` (seconds, what a refused client is told) are None while
-    requests pass.
+    requests pass. `trip` is why it is not closed, `last_trip` what it recovered from last.
     """
 
     name: str
@@ -202,6 +217,8 @@ class CircuitSnapshot:
     retry_after: float | None
     window: WindowView
     trip: Trip | None
+    last_trip: Trip | None
+    last_probe: LastProbe | None
     probes_in_flight: int
     probe_successes: int
     reopenings: int

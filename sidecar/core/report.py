@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from sidecar.core.explanation import CircuitSnapshot, Override, Sample, Transition, Trip, WindowView
+    from sidecar.core.explanation import (
+        CircuitSnapshot,
+        LastProbe,
+        Override,
+        Sample,
+        Transition,
+        Trip,
+        WindowView,
+    )
 
 Json: TypeAlias = "dict[str, object]"
 
@@ -94,6 +102,8 @@ def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> 
         "retry_after": snapshot.retry_after,
         "window": window_report(snapshot.window),
         "trip": None if snapshot.trip is None else trip_report(snapshot.trip, moment),
+        "last_trip": None if snapshot.last_trip is None else trip_report(snapshot.last_trip, moment),
+        "last_probe": None if snapshot.last_probe is None else probe_report(snapshot.last_probe, moment),
         "probes_in_flight": snapshot.probes_in_flight,
         "probe_successes": snapshot.probe_successes,
         "reopenings": snapshot.reopenings,
@@ -119,7 +129,7 @@ def override_report(override: Override, moment: Moment) -> Json:
 
 
 def trip_report(trip: Trip, moment: Moment) -> Json:
-    """Why a circuit opened last."""
+    """Why a circuit left closed."""
     return {
         "cause": trip.cause.value,
         "at": moment.date(trip.at),
@@ -127,6 +137,22 @@ def trip_report(trip: Trip, moment: Moment) -> Json:
         "window": window_report(trip.window),
         "samples": [sample_report(sample) for sample in trip.samples],
         "config_ref": trip.config_ref,
+    }
+
+
+def probe_report(probe: LastProbe, moment: Moment) -> Json:
+    """What the last probe met. One that brought nothing by `probe_timeout` has that for an error."""
+    sample = probe.sample
+    given_up = probe.outcome is None
+    return {
+        "at": moment.date(probe.at),
+        "outcome": "given_up" if probe.outcome is None else probe.outcome.value,
+        "status": None if sample is None else sample.status,
+        "error": "probe_timeout" if given_up else None if sample is None else sample.error,
+        "request_id": None if sample is None else sample.request_id,
+        "method": None if sample is None else sample.method,
+        "path": None if sample is None else sample.path,
+        "duration_ms": None if sample is None else round(sample.duration * 1000, 3),
     }
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.backoff import parse_retry_after
-from sidecar.core.circuit.permit import Refusal
+from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
 from sidecar.core.explanation import Sample
 from sidecar.core.http import SAFE_METHODS
 from sidecar.core.outcome import Outcome, of_status
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from sidecar.pipeline.stage import RouteParts
 
 SWITCHING_PROTOCOLS = 101
-EVENT_STREAM = b"text/event-stream"
-ASKS_TO_WAIT = frozenset({429, 503})
-"""Statuses whose Retry-After is about the upstream's health (RFC 9110 §15.6.4, RFC 6585 §4)."""
+ASKS_TO_WAIT = frozenset({Outcome.FAILURE, Outcome.THROTTLED})
+"""What an answer must count as for its Retry-After to be about the upstream's health (breaker.md 16)."""
+_PROBE = Role.PROBE
 _SUCCESS = Outcome.SUCCESS
 LONGEST_PATH = 200
 """Octets of a path in a sample."""
 
 
 class BreakerStage:
-    """A permit is settled when the response body ends, on every path; an endless body settles at its head."""
+    """A permit is settled when the response body ends, on every path, or while it still flows, when the circuit waits
+    for it no longer. A switched protocol has no end that would tell anything, so it settles at its head.
+    """
 
     __slots__ = ("_circuit", "_clock", "_inner", "_monotonic")
 
@@ -45,14 +47,15 @@ class BreakerStage:
     async def handle(self, request: Request) -> Response:
         """The upstream's answer. Raises CircuitOpen, or what the inner handler raises."""
         circuit = self._circuit
-        now = self._monotonic()
-        describe = partial(self._sample, request, now, None, None) if circuit.watches_slow else None
-        permit = circuit.ask(now, safe=request.head.method in SAFE_METHODS, describe=describe)
+        permit = circuit.ask(self._monotonic(), safe=request.head.method in SAFE_METHODS)
         if isinstance(permit, Refusal):
             raise _circuit_open(permit)
+        if circuit.watches_slow:
+            request.on_sent = partial(self._sent, request, permit)
         try:
             response = await self._inner.handle(request)
         except ProxyError as error:
+            permit.sent_at = request.sent_at
             self._settle_error(request, permit, error)
             raise
         except asyncio.CancelledError:
@@ -61,38 +64,49 @@ class BreakerStage:
         except BaseException:
             circuit.settle(permit, Outcome.NOT_SENT, self._monotonic())
             raise
+        finally:
+            request.on_sent = None
+        permit.sent_at = request.sent_at
+        verdict = self._verdict(request, permit, response.head)
         body = response.body
-        if isinstance(body, bytes) or _is_endless(response.head):
-            self._settle_status(request, permit, response.head)
+        if isinstance(body, bytes) or response.head.status == SWITCHING_PROTOCOLS:
+            self._settle(permit, verdict)
         else:
-            circuit.answered(permit, self._monotonic())
-            body.on_end(partial(self._body_ended, request, permit, response.head))
+            circuit.answered(permit, self._monotonic(), verdict)
+            body.on_end(partial(self._body_ended, request, permit, verdict))
         return response
 
-    def _body_ended(self, request: Request, permit: Permit, head: ResponseHead, end: End) -> None:
+    def _sent(self, request: Request, permit: Permit, at: float) -> None:
+        self._circuit.sent(permit, at, partial(self._sample, request, permit.started, None, None))
+
+    def _body_ended(self, request: Request, permit: Permit, verdict: Verdict, end: End) -> None:
         if isinstance(end, ProxyError):
-            self._settle_error(request, permit, end)
+            self._settle_error(request, permit, end, verdict.retry_after)
         elif end is BodyEnd.COMPLETE:
-            self._settle_status(request, permit, head)
+            self._settle(permit, verdict)
         else:
             self._circuit.settle(permit, Outcome.CANCELLED, self._monotonic())
 
-    def _settle_status(self, request: Request, permit: Permit, head: ResponseHead) -> None:
+    def _verdict(self, request: Request, permit: Permit, head: ResponseHead) -> Verdict:
+        """What the answer counts as once its body is there."""
         circuit = self._circuit
         outcome = of_status(head.status, circuit.settings)
-        if outcome is _SUCCESS and not circuit.watches_slow:
-            circuit.settle(permit, outcome, self._monotonic())
-            return
+        if outcome is _SUCCESS and permit.role is not _PROBE and not circuit.watches_slow:
+            return HEALTHY
         describe = partial(self._sample, request, permit.started, head.status, None)
-        circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=self._asked_to_wait(head))
+        return Verdict(outcome, describe, self._asked_to_wait(head) if outcome in ASKS_TO_WAIT else None)
 
-    def _settle_error(self, request: Request, permit: Permit, error: ProxyError) -> None:
+    def _settle(self, permit: Permit, verdict: Verdict) -> None:
+        outcome, describe, retry_after = verdict
+        self._circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)
+
+    def _settle_error(
+        self, request: Request, permit: Permit, error: ProxyError, retry_after: float | None = None
+    ) -> None:
         describe = partial(self._sample, request, permit.started, None, error.reason)
-        self._circuit.settle(permit, error.outcome, self._monotonic(), describe=describe)
+        self._circuit.settle(permit, error.outcome, self._monotonic(), describe=describe, retry_after=retry_after)
 
     def _asked_to_wait(self, head: ResponseHead) -> float | None:
-        if head.status not in ASKS_TO_WAIT:
-            return None
         value = head.headers.get(b"retry-after")
         return None if value is None else parse_retry_after(value, self._clock.wall())
 
@@ -107,14 +121,6 @@ class BreakerStage:
             error=error,
             duration=self._monotonic() - started,
         )
-
-
-def _is_endless(head: ResponseHead) -> bool:
-    """Whether waiting for the body's end would be waiting for ever: an upgrade, or server-sent events."""
-    if head.status == SWITCHING_PROTOCOLS:
-        return True
-    content_type = head.headers.get(b"content-type")
-    return content_type is not None and content_type.partition(b";")[0].strip(b" \t").lower() == EVENT_STREAM
 
 
 def _circuit_open(refusal: Refusal) -> CircuitOpen:

@@ -8,6 +8,7 @@ every path.
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sidecar.core.config import Rewrite
@@ -49,6 +50,7 @@ class BodyEnd(Enum):
 End: TypeAlias = "BodyEnd | ProxyError"
 EndListener: TypeAlias = "Callable[[End], None]"
 PieceListener: TypeAlias = "Callable[[bytes], None]"
+SentListener: TypeAlias = "Callable[[float], None]"
 
 
 class Sink(Protocol):
@@ -153,6 +155,10 @@ class Request:
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
     client; None where nobody wants them. The gateway sets `route_name` and `rewrite`.
+
+    `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
+    the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
+    which the client was waited for meanwhile. `on_sent` is told when the last octet was sent and no answer is there.
     """
 
     __slots__ = (
@@ -160,9 +166,11 @@ class Request:
         "client",
         "head",
         "on_interim",
+        "on_sent",
         "request_id",
         "rewrite",
         "route_name",
+        "sent_at",
         "started",
         "upgrade",
     )
@@ -179,6 +187,14 @@ class Request:
         self.rewrite = NO_REWRITE
         self.upgrade = b""
         self.on_interim: Callable[[ResponseHead], None] | None = None
+        self.sent_at = inf
+        self.on_sent: SentListener | None = None
+
+    def sent(self, now: float) -> None:
+        """All of it is with the upstream."""
+        self.sent_at = now
+        if self.on_sent is not None:
+            self.on_sent(now)
 
 
 class Response:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.adapters.state_file import load, save
-from sidecar.core.explanation import Cause, Override, OverrideMode, Sample, SavedCircuit, Trip, WindowView
+from sidecar.core.explanation import Cause, LastProbe, Override, OverrideMode, Sample, SavedCircuit, Trip, WindowView
+from sidecar.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,9 @@ SAVED = {
     "forced": SavedCircuit(override=OVERRIDE),
     "for ever": SavedCircuit(override=Override(OverrideMode.OBSERVE, "", "", 99.0, None)),
     "both": SavedCircuit(120.0, 0, None, OVERRIDE),
+    "recovered": SavedCircuit(last_trip=TRIP, last_probe=LastProbe(98.0, Outcome.SUCCESS, TRIP.samples[0])),
+    "probed": SavedCircuit(120.0, 3, TRIP, None, TRIP, LastProbe(98.0, Outcome.FAILURE, TRIP.samples[1])),
+    "given up": SavedCircuit(120.0, 3, TRIP, last_probe=LastProbe(98.0)),
 }
 
 
@@ -68,6 +72,21 @@ def test_times_move_to_the_new_process_s_clock(path: Path) -> None:
     assert [override.set_at, override.expires_at] == pytest.approx([-13.0, 22.0])
     assert trip.at == pytest.approx(-18.0)
     assert trip.samples == TRIP.samples
+    last_trip, last_probe = loaded["probed"].last_trip, loaded["probed"].last_probe
+    assert last_trip is not None
+    assert last_probe is not None
+    assert [last_trip.at, last_probe.at] == pytest.approx([-18.0, -10.0])
+
+
+def test_a_file_from_before_last_trips_and_probes_were_kept_is_loaded(path: Path) -> None:
+    trip = (
+        '{"cause": "failure_threshold", "at": 1763999990.0, "detail": "why", "window": {"requests": 3, "failures": 3, '
+        '"slow": 0, "consecutive_failures": 3}, "samples": [], "config_ref": null}'
+    )
+    circuit = f'{{"reopenings": 1, "open_until": 1764000020.0, "trip": {trip}}}'
+    path.write_text(f'{{"version": 1, "circuits": {{"a": {circuit}}}}}')
+    expected = Trip(Cause.FAILURE_THRESHOLD, 90.0, "why", WindowView(3, 3, 0, 3))
+    assert load(path, FakeClock(100.0, WALL)) == {"a": SavedCircuit(120.0, 1, expected)}
 
 
 def test_an_override_that_expired_while_nobody_ran_is_over(path: Path) -> None:
@@ -123,12 +142,14 @@ def content(**circuit: Any) -> str:
         content(override={"mode": "maybe", "reason": "", "actor": "", "set_at": 1, "expires_at": None}).encode(),
         content(override={"mode": "observe", "reason": 1, "actor": "", "set_at": 1, "expires_at": None}).encode(),
         content(trip={"cause": "failure_rate"}).encode(),
+        content(last_trip={"cause": "failure_rate"}).encode(),
+        content(last_probe={"at": 1, "outcome": "maybe", "sample": None}).encode(),
     ],
     ids=[
         "empty", "cut", "a list", "null", "no version", "not UTF-8", "nested deep", "a newer version",
         "circuits no map", "circuit no map", "negative count", "boolean count", "text for a time",
         "boolean time", "not a number", "infinite", "override without fields", "unknown mode", "reason no text",
-        "trip without fields",
+        "trip without fields", "last trip without fields", "a probe's unknown outcome",
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_set_aside_with_a_warning(

@@ -19,9 +19,9 @@ from sidecar.core.explanation import OverrideMode
 from sidecar.pipeline.tasks import Tasks
 from tests.support.circuits import Bench
 from tests.support.configured import loaded_from, written
-from tests.support.origin import AGAIN, READ, READ_HEAD, RESET, RawOrigin
+from tests.support.origin import AGAIN, READ, READ_HEAD, RESET, WELL_BEHAVED, RawOrigin
 from tests.support.stored_entries import entry
-from tests.support.wire import eventually, turns
+from tests.support.wire import PATIENCE, eventually, turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,6 +87,25 @@ async def test_an_open_circuit_and_its_reason_survive(
     assert len(origin.requests) == 1
     event = (await second.call("GET", "/v1/events"))[1]["events"][0]
     assert event["details"]["cause"] == "restored"
+
+
+async def test_what_it_recovered_from_survives(start_origin: StartOrigin, configure: Configure, state: Path) -> None:
+    origin = await start_origin((READ_HEAD, RESET), WELL_BEHAVED)
+    breaker = {"failure_threshold": 1, "open_duration": "50ms", "backoff": {"jitter": 0}, "success_threshold": 1}
+    first = await configure(shop(origin, state, breaker=breaker))
+    assert (await first.get("/shop/")).status == 502
+    async with asyncio.timeout(PATIENCE):
+        while (await first.get("/shop/")).status != 200:
+            pass
+    before = (await first.call("GET", "/v1/circuits/shop"))[1]
+    await first.stop()
+
+    second = await configure(shop(origin, state, breaker=breaker))
+
+    after = (await second.call("GET", "/v1/circuits/shop"))[1]
+    assert (after["state"], after["trip"]) == ("closed", None)
+    assert after["last_trip"]["detail"] == before["last_trip"]["detail"]
+    assert (after["last_probe"]["outcome"], after["last_probe"]["status"]) == ("success", 200)
 
 
 async def test_an_override_is_on_disk_soon_and_gone_when_it_is_removed(

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.core.breaker import Circuit, Surroundings
-from sidecar.core.circuit.permit import Permit, Refusal, Role
+from sidecar.core.circuit.permit import Permit, Refusal, Role, Verdict
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import OverrideMode, SavedCircuit, Transition
+from sidecar.core.explanation import LastProbe, OverrideMode, SavedCircuit, Transition
 from sidecar.core.outcome import Outcome
-from tests.support.circuits import OPEN_FOR, SETTINGS, Bench
+from tests.support.circuits import OPEN_FOR, SETTINGS, Bench, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-S, F, CANCELLED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED
+S, F, CANCELLED, NOT_SENT = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED, Outcome.NOT_SENT
 FORCED_OPEN, FORCED_CLOSED, OBSERVE = OverrideMode.FORCED_OPEN, OverrideMode.FORCED_CLOSED, OverrideMode.OBSERVE
 
 
@@ -28,15 +28,17 @@ def force(bench: Bench, mode: OverrideMode, now: float, ttl: float | None = 60.0
 # 21: reading
 
 
-@pytest.mark.parametrize("state", ["closed", "open", "due", "half_open", "forced_open"])
+@pytest.mark.parametrize("state", ["closed", "open", "due", "half_open", "flowing", "forced_open"])
 def test_reading_changes_nothing_and_consumes_no_permit(state: str) -> None:
     bench = Bench()
     now = 1.0
     if state != "closed":
         bench.trip(0.0)
-    if state == "half_open":
-        bench.admit(OPEN_FOR)
-    if state in ("due", "half_open"):
+    if state in ("half_open", "flowing"):
+        probe = bench.admit(OPEN_FOR)
+        if state == "flowing":
+            bench.head(probe, OPEN_FOR)
+    if state in ("due", "half_open", "flowing"):
         now = OPEN_FOR + 1.0
     if state == "forced_open":
         force(bench, FORCED_OPEN, 0.0)
@@ -183,7 +185,14 @@ def test_only_what_time_alone_may_change_needs_ticks() -> None:
     needed.append(bench.circuit.needs_tick)
     bench.circuit.tick(60.0)
     needed.append(bench.circuit.needs_tick)
-    assert needed == [False, True, False]
+    bench.head(bench.admit(60.0), 60.0)
+    needed.append(bench.circuit.needs_tick)
+    bench.circuit.tick(65.0)
+    needed.append(bench.circuit.needs_tick)
+    assert needed == [False, True, False, True, False]
+    probing = Bench()
+    probing.half_open()
+    assert probing.circuit.needs_tick
     assert Bench(slow_rate=0.5).circuit.needs_tick
 
 
@@ -288,6 +297,84 @@ def test_a_trip_is_explained_with_numbers_samples_next_probe_and_where_the_setti
     assert (trip.detail, trip.samples, trip.config_ref) == (event.detail, event.samples, event.config_ref)
 
 
+TRIP = "3 consecutive failures, failure_threshold is 3"
+PROBE_FAILED = "the last probe failed: GET /items answered 503"
+
+
+def test_failed_probes_do_not_hide_why_it_is_open() -> None:
+    bench = Bench()
+    bench.trip(0.0)
+    before = bench.circuit.snapshot(1.0)
+    assert before.trip is not None
+    assert (before.trip.window.requests, before.last_probe, before.last_trip) == (3, None, None)
+    assert bench.refused(1.0).why == f"the circuit is open: {TRIP}"
+    now = 0.0
+    for _ in range(3):
+        now = bench.circuit.snapshot(now).next_probe_at or 0.0
+        bench.call(F, now)
+        after = bench.circuit.snapshot(now)
+        assert (after.trip, after.last_trip) == (before.trip, None)
+        assert after.last_probe == LastProbe(now, F, sample(now))
+        assert bench.refused(now).why == f"the circuit is open: {TRIP}; {PROBE_FAILED}"
+    assert bench.events[-1].detail == "a probe failed: GET /items answered 503"
+
+
+@pytest.mark.parametrize("by", ["probes", "reset", "switched off"])
+def test_a_trip_is_kept_until_it_is_closed_again_and_as_the_last_one_after_that(by: str) -> None:
+    bench = Bench(success_threshold=2)
+    probe = bench.half_open()
+    bench.end(probe, S, OPEN_FOR)
+    trip = bench.circuit.snapshot(OPEN_FOR).trip
+    assert trip is not None
+    match by:
+        case "probes":
+            bench.call(S, OPEN_FOR + 1.0)
+        case "reset":
+            bench.circuit.reset(OPEN_FOR + 1.0)
+        case _:
+            bench.circuit.reconfigure(replace(SETTINGS, mode=BreakerMode.OFF), {}, OPEN_FOR + 1.0)
+            bench.circuit.reconfigure(SETTINGS, {}, OPEN_FOR + 1.0)
+    closed = bench.circuit.snapshot(OPEN_FOR + 1.0)
+    assert (closed.state.value, closed.trip, closed.last_trip) == ("closed", None, trip)
+    bench.trip(50.0)
+    again = bench.circuit.snapshot(50.0)
+    assert again.trip is not None
+    assert (again.trip.at, again.last_trip) == (50.0, trip)
+    assert bench.refused(50.0).why == f"the circuit is open: {TRIP}"
+    bench.circuit.reset(51.0)
+    assert bench.circuit.snapshot(51.0).last_trip == again.trip
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [*[(end, True) for end in (S, F, Outcome.THROTTLED, Outcome.IGNORED)], (CANCELLED, False), (NOT_SENT, False)],
+    ids=lambda value: value.value if isinstance(value, Outcome) else str(value),
+)
+def test_the_last_probe_is_one_that_met_the_upstream(
+    end: Outcome,
+    told: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    bench = Bench(success_threshold=9)
+    bench.end(bench.half_open(), end, 11.0)
+    expected = LastProbe(11.0, end, sample(11.0)) if told else None
+    assert bench.circuit.snapshot(11.0).last_probe == expected
+
+
+def test_a_probe_that_brought_nothing_in_time_is_the_last_one() -> None:
+    bench = Bench()
+    probe = bench.half_open()
+    bench.circuit.tick(OPEN_FOR + 5.0)
+    bench.end(probe, F, OPEN_FOR + 6.0)
+    assert bench.circuit.snapshot(OPEN_FOR + 6.0).last_probe == LastProbe(OPEN_FOR + 5.0)
+
+
+def test_a_probe_whose_body_flows_on_is_the_last_one() -> None:
+    bench = Bench()
+    bench.head(bench.half_open(), OPEN_FOR, Verdict(S, lambda: sample(1.0)))
+    bench.circuit.tick(OPEN_FOR + 5.0)
+    assert bench.circuit.snapshot(OPEN_FOR + 5.0).last_probe == LastProbe(OPEN_FOR + 5.0, S, sample(1.0))
+
+
 @pytest.mark.parametrize(
     ("refs", "expected"),
     [
@@ -344,10 +431,35 @@ def test_an_open_circuit_goes_on_after_a_restart() -> None:
     assert saved is not None
     after = Bench(11.0)
     after.circuit.restore(saved, 11.0)
-    assert after.refused(11.0).why == "the circuit is open: a probe failed: GET /items answered 503"
+    assert after.refused(11.0).why == before.refused(11.0).why
     assert after.steps == [("closed", "open", "restored")]
     after.call(F, 30.0)
     assert after.circuit.snapshot(30.0).next_probe_at == 70.0
+
+
+def test_what_it_tells_of_trips_and_probes_survives_a_restart() -> None:
+    before = Bench()
+    before.end(before.half_open(), S, 10.0)
+    closed = before.circuit.export(11.0)
+    before.trip(12.0)
+    opened = before.circuit.export(13.0)
+    for saved, at in ((closed, 11.0), (opened, 13.0)):
+        assert saved is not None
+        after = Bench(at)
+        after.circuit.restore(saved, at)
+        told = after.circuit.snapshot(at)
+        assert (told.trip, told.last_trip, told.last_probe) == (saved.trip, saved.last_trip, saved.last_probe)
+        assert told.last_trip is not None
+        assert told.last_probe is not None
+        assert after.circuit.export(at) == saved
+
+
+def test_after_a_restart_without_a_reason_failed_probes_still_tell_what_they_met() -> None:
+    bench = Bench()
+    bench.circuit.restore(SavedCircuit(open_until=5.0), 0.0)
+    bench.call(F, 5.0)
+    assert bench.circuit.snapshot(5.0).trip is None
+    assert bench.refused(5.0).why == f"the circuit is open: no reason recorded; {PROBE_FAILED}"
 
 
 def test_growth_goes_on_when_a_circuit_trips_soon_after_a_restored_period() -> None:

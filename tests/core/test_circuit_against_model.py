@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from sidecar.core.breaker import Circuit, Surroundings
-from sidecar.core.circuit.permit import Permit, Refusal
+from sidecar.core.circuit.permit import HEALTHY, Permit, Refusal, Verdict
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow, TimeWindow
 from sidecar.core.explanation import OverrideMode, Transition
 from sidecar.core.outcome import Outcome
@@ -61,9 +61,11 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         self.model = NaiveCircuit(BASE, self.now, since=self.now, open_until=self.now)
         self.requests: list[tuple[Permit, Ticket]] = []
         self.said: Refusal | None = None
+        self.bodies_are_endless = False
 
-    @initialize(variant=st.sampled_from(VARIANTS))
-    def it_starts_with_some_settings(self, variant: BreakerSettings) -> None:
+    @initialize(variant=st.sampled_from(VARIANTS), endless=st.booleans())
+    def it_starts_with_some_settings(self, variant: BreakerSettings, endless: bool) -> None:  # noqa: FBT001 - drawn by name
+        self.bodies_are_endless = endless
         self.circuit.reconfigure(variant, {}, self.now)
         self.model.reconfigure(variant)
 
@@ -95,6 +97,21 @@ class CircuitAgainstModel(RuleBasedStateMachine):
                 assert verdict.role.value == ticket.role
                 self.requests.append((verdict, ticket))
 
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def a_request_is_sent_whole(self, data: st.DataObject) -> None:
+        permit, ticket = data.draw(st.sampled_from(self.requests))
+        if permit.slow is None:
+            self.circuit.sent(permit, self.now)
+            self.model.sent(ticket)
+
+    @rule()
+    def all_requests_are_sent_whole(self) -> None:
+        for permit, ticket in self.requests:
+            if permit.slow is None:
+                self.circuit.sent(permit, self.now)
+                self.model.sent(ticket)
+
     @rule(safe=st.booleans())
     def somebody_looks_whether_it_refuses(self, safe: bool) -> None:  # noqa: FBT001 - drawn by name
         self.the_circuit_ticks()
@@ -115,12 +132,16 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         self.model.settle(ticket, outcome.value, retry_after)
 
     @precondition(lambda self: self.requests)
-    @rule(data=st.data())
-    def a_head_arrives(self, data: st.DataObject) -> None:
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from([Outcome.SUCCESS, Outcome.SUCCESS, *Outcome]),
+        retry_after=st.sampled_from([None, 20.0]),
+    )
+    def a_head_arrives(self, data: st.DataObject, outcome: Outcome, retry_after: float | None) -> None:
         permit, ticket = data.draw(st.sampled_from(self.requests))
         if permit.slow is None:
-            self.circuit.answered(permit, self.now)
-            self.model.answered(ticket)
+            self.circuit.answered(permit, self.now, Verdict(outcome, None, retry_after))
+            self.model.answered(ticket, outcome.value, retry_after)
 
     @rule(outcome=st.sampled_from([Outcome.SUCCESS, Outcome.FAILURE]))
     def all_requests_end(self, outcome: Outcome) -> None:
@@ -133,8 +154,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
     def the_circuit_ticks(self) -> None:
         self.circuit.tick(self.now)
         self.model.expire()
-        self.model.watch()
-        self.model.reclaim()
+        self.model.catch_up()
 
     @rule(act=ACTS, ttl=st.sampled_from([1.0, 20.0]))
     def an_operator_acts(self, act: OverrideMode | str | BreakerSettings, ttl: float) -> None:
@@ -165,6 +185,10 @@ class CircuitAgainstModel(RuleBasedStateMachine):
             assert snapshot.next_probe_at == self.model.open_until
 
     @invariant()
+    def each_request_is_counted_once_it_is_settled(self) -> None:
+        assert [permit.settled for permit, _ in self.requests] == [ticket.settled for _, ticket in self.requests]
+
+    @invariant()
     def no_total_is_negative_or_larger_than_the_whole(self) -> None:
         window = self.circuit.snapshot(self.now).window
         assert 0 <= window.failures <= window.requests
@@ -177,16 +201,24 @@ class CircuitAgainstModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: with a healthy upstream and requests arriving, it is closed within the bound."""
         self.circuit.release_override(self.now)
+        for permit, _ in self.requests:
+            if permit.verdict is not None:
+                # A bad head from before is not the healthy upstream's.
+                self.circuit.settle(permit, Outcome.CANCELLED, self.now)
         limits = self.circuit.settings
         snapshot = self.circuit.snapshot(self.now)
         left = max((snapshot.next_probe_at or self.now) - self.now, 0.0)
-        deadline = self.now + left + limits.probe_timeout + limits.success_threshold * REQUEST_TIME
+        rounds = limits.success_threshold if self.bodies_are_endless else 1
+        deadline = self.now + left + (1 + rounds) * limits.probe_timeout + limits.success_threshold * REQUEST_TIME
         while self.circuit.state.value != "closed":
             assert self.now <= deadline, "the circuit is wedged"
             verdict = self.circuit.ask(self.now, safe=True)
             self.now += REQUEST_TIME
             if isinstance(verdict, Permit):
-                self.circuit.settle(verdict, Outcome.SUCCESS, self.now)
+                if self.bodies_are_endless:
+                    self.circuit.answered(verdict, self.now, HEALTHY)
+                else:
+                    self.circuit.settle(verdict, Outcome.SUCCESS, self.now)
 
 
 def test_no_interleaving_differs_from_the_naive_model() -> None:

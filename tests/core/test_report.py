@@ -6,6 +6,7 @@ from sidecar.core.config import BreakerMode
 from sidecar.core.explanation import (
     Cause,
     CircuitSnapshot,
+    LastProbe,
     Override,
     OverrideMode,
     Sample,
@@ -15,7 +16,8 @@ from sidecar.core.explanation import (
     WindowView,
     WouldHave,
 )
-from sidecar.core.report import Moment, circuit_report, rfc3339, sentence, transition_report
+from sidecar.core.outcome import Outcome
+from sidecar.core.report import Moment, circuit_report, rfc3339, sentence, transition_report, trip_report
 
 MOMENT = Moment(monotonic=1000.0, wall=1_764_000_000.0)
 SAMPLE = Sample(1_763_999_989.25, "id-1", "GET", "/items?q=1", 503, None, 0.0421239)
@@ -100,7 +102,9 @@ def test_a_sentence_says_when_nothing_is_refused_by_it() -> None:
     assert transition_report(observed, MOMENT)["next_probe_at"] is None
 
 
-def snapshot(override: Override | None, trip: Trip | None) -> CircuitSnapshot:
+def snapshot(
+    override: Override | None, trip: Trip | None, last_trip: Trip | None = None, last_probe: LastProbe | None = None
+) -> CircuitSnapshot:
     return CircuitSnapshot(
         name="catalog",
         mode=BreakerMode.ENFORCE,
@@ -112,6 +116,8 @@ def snapshot(override: Override | None, trip: Trip | None) -> CircuitSnapshot:
         retry_after=5.0,
         window=WINDOW,
         trip=trip,
+        last_trip=last_trip,
+        last_probe=last_probe,
         probes_in_flight=0,
         probe_successes=1,
         reopenings=2,
@@ -143,6 +149,8 @@ def test_an_open_circuit_is_shown_as_the_contract_has_it() -> None:
             "samples": [SAMPLE_REPORT],
             "config_ref": "sidecar.yaml:11",
         },
+        "last_trip": None,
+        "last_probe": None,
         "probes_in_flight": 0,
         "probe_successes": 1,
         "reopenings": 2,
@@ -155,6 +163,35 @@ def test_an_open_circuit_is_shown_as_the_contract_has_it() -> None:
         "config_ref": "sidecar.yaml:10",
     }
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_trip_it_recovered_from_is_shown_like_the_one_it_is_in() -> None:
+    trip = Trip(Cause.FAILURE_RATE, 990.0, "75% of 8 requests failed", WINDOW, (SAMPLE,), "sidecar.yaml:11")
+    shown = [circuit_report(snapshot(None, *trips), "shop", MOMENT) for trips in ((trip, None), (None, trip))]
+    assert [(report["trip"], report["last_trip"]) for report in shown] == [
+        (trip_report(trip, MOMENT), None),
+        (None, trip_report(trip, MOMENT)),
+    ]
+
+
+NO_REQUEST = {"status": None, "error": None, "request_id": None, "method": None, "path": None, "duration_ms": None}
+
+
+@pytest.mark.parametrize(
+    ("probe", "shown"),
+    [
+        (
+            LastProbe(990.0, Outcome.FAILURE, SAMPLE),
+            {"outcome": "failure", **{key: value for key, value in SAMPLE_REPORT.items() if key != "at"}},
+        ),
+        (LastProbe(990.0, Outcome.SUCCESS), {"outcome": "success", **NO_REQUEST}),
+        (LastProbe(990.0), {"outcome": "given_up", **NO_REQUEST, "error": "probe_timeout"}),
+    ],
+    ids=["with its request", "without", "given up"],
+)
+def test_the_last_probe_tells_when_it_was_and_what_it_met(probe: LastProbe, shown: dict[str, object]) -> None:
+    report = circuit_report(snapshot(None, None, None, probe), "shop", MOMENT)["last_probe"]
+    assert report == {"at": "2025-11-24T15:59:50.000Z", **shown}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -28,9 +28,6 @@ from sidecar.pipeline.errors import (
 )
 from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response
 from tests.support.circuits import SETTINGS, Bench
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 WALL = 784_111_777.0
 
@@ -58,14 +55,16 @@ class FakeBody(Body):
 class FakeUpstream:
     """Answers from a script; counts what reaches it."""
 
-    def __init__(self, *script: Response | BaseException) -> None:
+    def __init__(self, clock: FakeClock, *script: Response | BaseException) -> None:
+        self.clock = clock
         self.script = list(script)
         self.reached = 0
         self.hit = asyncio.Event()
         self.gate: asyncio.Event | None = None
 
-    async def handle(self, request: Request) -> Response:  # noqa: ARG002 - the port's signature
+    async def handle(self, request: Request) -> Response:
         self.reached += 1
+        request.sent(self.clock.now)
         self.hit.set()
         if self.gate is not None:
             await self.gate.wait()
@@ -81,7 +80,7 @@ class Scene:
     def __init__(self, *script: Response | BaseException, **changes: object) -> None:
         self.clock = FakeClock()
         self.bench = Bench(**changes)
-        self.upstream = FakeUpstream(*script)
+        self.upstream = FakeUpstream(self.clock, *script)
         self.stage = BreakerStage(self.upstream, self.bench.circuit, self.clock)
 
     @property
@@ -178,22 +177,91 @@ async def test_a_body_that_does_not_end_well_is_one_outcome(
     assert scene.calls == {outcome: 1}
 
 
-@pytest.mark.parametrize(
-    "made",
-    [
-        lambda body: response(101, body),
-        lambda body: response(200, body, content_type="text/event-stream"),
-        lambda body: response(200, body, content_type="Text/Event-Stream; charset=utf-8"),
-    ],
-    ids=["upgrade", "server-sent events", "with parameters"],
-)
-async def test_an_endless_body_settles_at_its_head(made: Callable[[Body], Response]) -> None:
+async def test_a_switched_protocol_settles_at_its_head() -> None:
     body = FakeBody(None)
-    scene = Scene(made(body))
+    scene = Scene(response(101, body))
     await scene.ask()
     assert scene.calls == {"success": 1}
     body.end_with(ConnectionLost())
     assert scene.calls == {"success": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(200, "success"), (503, "failure"), (429, "throttled"), (418, "ignored")]
+)
+@pytest.mark.parametrize(
+    "media_type", ["text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace", "video/mp4"]
+)
+@pytest.mark.parametrize(
+    "end", [ConnectionLost(), BodyEnd.COMPLETE, BodyEnd.ABANDONED], ids=["cut", "complete", "abandoned"]
+)
+async def test_a_body_that_flows_on_settles_by_its_head_after_probe_timeout(
+    status: int, outcome: str, media_type: str, end: BodyEnd | ProxyError
+) -> None:
+    body = FakeBody(None)
+    scene = Scene(response(status, body, content_type=media_type), ignore=frozenset({418}))
+    await scene.ask()
+    scene.clock.now = 4.9
+    scene.bench.circuit.tick(4.9)
+    assert scene.calls == {}
+    scene.clock.now = 5.0
+    scene.bench.circuit.tick(5.0)
+    assert scene.calls == {outcome: 1}
+    body.end_with(end)
+    assert scene.calls == {outcome: 1}
+
+
+@pytest.mark.parametrize("media_type", ["text/event-stream", "application/x-ndjson"])
+async def test_a_body_that_is_cut_before_that_is_a_failure_whatever_its_type(media_type: str) -> None:
+    body = FakeBody(None)
+    scene = Scene(response(200, body, content_type=media_type))
+    await scene.trip()
+    scene.clock.now = 10.0
+    await scene.ask()
+    scene.clock.now = 14.9
+    body.end_with(ConnectionLost())
+    assert scene.bench.steps[-1] == ("half_open", "open", "probe_failed")
+
+
+async def test_endless_answers_close_the_circuit_and_the_last_probe_is_told() -> None:
+    scene = Scene(success_threshold=2)
+    scene.upstream.script = [response(200, FakeBody(None)) for _ in range(9)]
+    await scene.trip()
+    for probe in range(2):
+        scene.clock.now = 10.0 + 5.0 * probe
+        await scene.ask()
+        with pytest.raises(CircuitOpen, match="under way"):
+            await scene.ask()
+    scene.clock.now = 20.0
+    await scene.ask()
+    assert scene.bench.state == "closed"
+    last = scene.bench.circuit.snapshot(20.0).last_probe
+    assert last is not None
+    assert last.sample == Sample(WALL + 20.0, "r-1", "GET", "/items", 200, None, 5.0)
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["only counted", "may open it"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_slow_is_measured_from_when_the_request_was_sent(
+    watched: bool,  # noqa: FBT001 - a column of the table
+    streamed: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    body = FakeBody(None)
+    scene = Scene(response(200, body if streamed else b"x"), slow_rate=0.5 if watched else None, slow_after=1.0)
+
+    async def after_an_upload(request: Request) -> Response:
+        scene.clock.now += 60.0
+        request.sent(scene.clock.now)
+        scene.clock.now += next(takes)
+        return scene.upstream.script[0]  # type: ignore[return-value]  # there are only responses
+
+    scene.upstream.handle = after_an_upload  # type: ignore[method-assign]  # its upload is what this is about
+    takes = iter((1.0, 1.5))
+    await scene.ask("POST")
+    await scene.ask("POST")
+    if streamed:
+        body.end_with(BodyEnd.COMPLETE)
+    assert scene.calls == {"success": 2, "slow": 1}
 
 
 async def test_slow_is_measured_to_the_head() -> None:
@@ -252,16 +320,41 @@ async def test_a_breaker_that_is_off_passes_everything() -> None:
         (503, "3", 10.0),
         (503, "-40", 10.0),
         (503, "9" * 400, 100.0),
-        (500, "40", 10.0),
+        (500, "40", 40.0),
+        (502, "40", 40.0),
+        (504, "Sun, 06 Nov 1994 08:50:17 GMT", 40.0),
+        (404, "40", 40.0),
+        (301, "40", 40.0),
     ],
-    ids=["seconds", "date", "shorter", "negative", "huge", "of a status that does not ask"],
-)
-async def test_retry_after_of_the_tripping_answer_lengthens_the_open_period(
-    status: int, value: str, period: float
+    ids=[
+        "seconds", "date", "shorter", "negative", "huge", "500", "502", "504 with a date", "404 in failures",
+        "301 in failures",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("end", [None, BodyEnd.COMPLETE, ConnectionLost()], ids=["whole", "streamed", "cut"])
+async def test_retry_after_of_a_failing_status_lengthens_the_open_period(
+    status: int, value: str, period: float, end: BodyEnd | ProxyError | None
 ) -> None:
-    scene = Scene(response(status, retry_after=value), failure_threshold=1)
+    failures = SETTINGS.failures | {301, 404}
+    body = b"" if end is None else FakeBody(None)
+    scene = Scene(response(status, body, retry_after=value), failure_threshold=1, failures=failures)
     await scene.ask()
+    if isinstance(body, FakeBody) and end is not None:
+        body.end_with(end)
     assert scene.bench.circuit.snapshot(0.0).next_probe_at == period
+    scene.upstream.script = [response(status, retry_after="90")]
+    scene.clock.now = period
+    await scene.ask()
+    assert scene.bench.steps[-1] == ("half_open", "open", "probe_failed")
+    assert scene.bench.circuit.snapshot(period).next_probe_at == period + 90.0
+
+
+async def test_retry_after_of_a_success_that_lifts_the_window_to_its_minimum_is_not_asked_for_patience() -> None:
+    scene = Scene(failure_threshold=None, failure_rate=0.5, minimum_requests=2)
+    scene.upstream.script = [response(500), response(202, retry_after="90")]
+    await scene.ask()
+    await scene.ask()
+    assert scene.bench.circuit.snapshot(0.0).next_probe_at == 10.0
 
 
 async def test_a_throttled_probe_holds_the_next_one_off() -> None:
@@ -380,7 +473,8 @@ async def test_no_permit_stays_out_however_a_request_ends(end: Any, probing: boo
     assert snapshot.probes_in_flight == 0
     in_flight = scene.bench.circuit._machine.in_flight
     assert in_flight is not None
-    assert not in_flight.permits
+    assert not in_flight
+    assert not scene.bench.circuit._flowing
 
 
 async def test_after_a_reload_statuses_count_by_the_new_lists() -> None:

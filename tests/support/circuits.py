@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sidecar.core.breaker import Circuit, Surroundings
-from sidecar.core.circuit.permit import Permit, Refusal
+from sidecar.core.circuit.permit import HEALTHY, Permit, Refusal, Verdict
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow
 from sidecar.core.explanation import Sample, Transition
 from sidecar.core.outcome import Outcome
@@ -46,17 +46,24 @@ class Bench:
         return [(event.source.value, event.target.value, event.cause.value) for event in self.events]
 
     def admit(self, now: float, *, safe: bool = True) -> Permit:
-        verdict = self.circuit.ask(now, safe=safe, describe=lambda: sample(now))
+        """A permit whose request is sent at once."""
+        verdict = self.circuit.ask(now, safe=safe)
         assert isinstance(verdict, Permit), verdict
+        self.circuit.sent(verdict, now, lambda: sample(now))
         return verdict
 
     def refused(self, now: float, *, safe: bool = True) -> Refusal:
-        """The refusal, which the pure look must have foretold, unless a hanging request opened the circuit only now."""
+        """The refusal, which the pure look must have foretold, unless time opened the circuit only now."""
         foretold = self.circuit.refusal(now, safe=safe)
         verdict = self.circuit.ask(now, safe=safe)
         assert isinstance(verdict, Refusal), verdict
         assert foretold == verdict or self.circuit.watches_slow
         return verdict
+
+    def head(self, permit: Permit, now: float, verdict: Verdict = HEALTHY) -> Permit:
+        """The head of its answer arrives; the body flows on."""
+        self.circuit.answered(permit, now, verdict)
+        return permit
 
     def end(self, permit: Permit, outcome: Outcome, now: float, retry_after: float | None = None) -> None:
         self.circuit.settle(permit, outcome, now, describe=lambda: sample(now), retry_after=retry_after)

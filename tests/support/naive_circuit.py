@@ -25,8 +25,12 @@ class Ticket:
     role: str
     generation: int
     started: float
+    sent: float = float("inf")
     slow: bool | None = None
     counted: Call | None = None
+    head: tuple[float, str, float | None] | None = None
+    """When the head of an answer with a body came, what it says, and the Retry-After."""
+    settled: bool = False
 
 
 @dataclass
@@ -45,6 +49,7 @@ class NaiveCircuit:
     last_safe: float = float("-inf")
     calls: list[Call] = field(default_factory=list)
     watched: list[Ticket] = field(default_factory=list)
+    flowing: list[Ticket] = field(default_factory=list)
     probes: list[Ticket] = field(default_factory=list)
     steps: list[tuple[str, str, str]] = field(default_factory=list)
     override: tuple[str, float] | None = None
@@ -95,7 +100,7 @@ class NaiveCircuit:
 
     def ask(self, *, safe: bool) -> Ticket | None:
         """A ticket, or None for a refusal."""
-        self.watch()
+        self.catch_up()
         self.expire()
         refused = self.would_refuse(safe=safe)
         if safe:
@@ -106,40 +111,71 @@ class NaiveCircuit:
             role = {"forced_closed": "waved", "observe": "observed"}.get(self.forced() or "")
             return None if role is None else Ticket(role, 0, self.now)
         if self.state == "closed":
-            ticket = Ticket("normal", self.generation, self.now)
-            if self.settings.slow_rate is not None:
-                self.watched.append(ticket)
-            return ticket
+            return Ticket("normal", self.generation, self.now)
         if self.state == "open":
             self._move("half_open", "open_duration_elapsed")
-        self.reclaim()
         self.probes.append(Ticket("probe", self.generation, self.now))
         return self.probes[-1]
 
-    def reclaim(self) -> None:
-        self.probes = [probe for probe in self.probes if self.now < probe.started + self.settings.probe_timeout]
-
     # Learning
+
+    def catch_up(self) -> None:
+        """What time alone brings about."""
+        self.watch()
+        limit = self.settings.probe_timeout
+        for ticket in list(self.flowing):
+            assert ticket.head is not None
+            if self.now >= ticket.head[0] + limit and not ticket.settled:
+                self._outlasts(ticket)
+        for probe in list(self.probes):
+            if probe not in self.probes or self.now < probe.started + limit:
+                continue
+            if probe.head is None:
+                self.probes.remove(probe)
+            else:
+                self._outlasts(probe)
+
+    def _outlasts(self, ticket: Ticket) -> None:
+        assert ticket.head is not None
+        _, outcome, retry_after = ticket.head
+        self._end(ticket, outcome, retry_after)
+
+    def sent(self, ticket: Ticket) -> None:
+        ticket.sent = self.now
+        if ticket in self.watched:
+            self.watched.remove(ticket)
+        hangs = ticket.role == "normal" and ticket.generation == self.generation and ticket.counted is None
+        if self.settings.slow_rate is not None and hangs:
+            self.watched.append(ticket)
 
     def watch(self) -> None:
         if self.settings.slow_rate is None:
             self.watched = []
         for ticket in list(self.watched):
-            if ticket in self.watched and self.now - ticket.started > self.settings.slow_after:
+            if ticket in self.watched and self.now - ticket.sent > self.settings.slow_after:
                 self.watched.remove(ticket)
                 ticket.counted = self._add(failed=False, slow=True)
                 self._judge(None)
 
-    def answered(self, ticket: Ticket) -> None:
-        ticket.slow = self.now - ticket.started > self.settings.slow_after
-        self.watch()
+    def answered(self, ticket: Ticket, outcome: str, retry_after: float | None) -> None:
+        ticket.slow = self.now - ticket.sent > self.settings.slow_after
+        self.catch_up()
         if ticket in self.watched:
             self.watched.remove(ticket)
+        ticket.head = self.now, outcome, retry_after
+        self.flowing.append(ticket)
 
     def settle(self, ticket: Ticket, outcome: str, retry_after: float | None) -> None:
         if ticket in self.watched:
             self.watched.remove(ticket)
-        self.watch()
+        self.catch_up()
+        if not ticket.settled:
+            self._end(ticket, outcome, retry_after)
+
+    def _end(self, ticket: Ticket, outcome: str, retry_after: float | None) -> None:
+        ticket.settled = True
+        if ticket in self.flowing:
+            self.flowing.remove(ticket)
         if ticket.generation != self.generation:
             return
         if ticket.role == "probe":
@@ -149,7 +185,7 @@ class NaiveCircuit:
             self._judge(retry_after)
 
     def _count(self, ticket: Ticket, outcome: str) -> None:
-        slow = ticket.slow if ticket.slow is not None else self.now - ticket.started > self.settings.slow_after
+        slow = ticket.slow if ticket.slow is not None else self.now - ticket.sent > self.settings.slow_after
         failed = outcome != "success"
         if ticket.counted is None:
             self._add(failed=failed, slow=slow and outcome != "throttled")

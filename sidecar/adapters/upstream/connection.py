@@ -65,6 +65,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
     """An `asyncio.Protocol` that carries one exchange at a time. Times are monotonic seconds."""
 
     __slots__ = (
+        "_asked_client_at",
         "_body",
         "_drained",
         "_idle",
@@ -73,11 +74,13 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         "_owner",
         "_pump",
         "_reader",
+        "_sending",
         "_sent",
         "_timeout",
         "_timeout_after",
         "_total",
         "_total_deadline",
+        "_upstream_since",
         "_waiter",
         "closed",
         "exchanges",
@@ -101,6 +104,11 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self._drained: asyncio.Future[None] | None = None
         self._interim: Callable[[ResponseHead], None] | None = None
         self._sent = True
+        self._sending: Request | None = None
+        """The request while its body is being sent and no answer is there."""
+        self._upstream_since = inf
+        """When its first octet was sent, plus the time for which the client was waited for since."""
+        self._asked_client_at = inf
         self._idle = self._total = self._total_deadline = inf
         self._timeout: type[UpstreamTimeout] = IdleTimeout
         self._timeout_after = inf
@@ -126,11 +134,12 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         if isinstance(body, bytes):
             self.transport.write(head + body if body else head)
             self._sent = True
-            self._wait(timeouts.first_byte, FirstByteTimeout)
+            request.sent(self._wait(timeouts.first_byte, FirstByteTimeout))
         else:
             self.transport.write(head)
             self._sent = False
-            self._wait(inf, IdleTimeout)
+            self._sending = request
+            self._upstream_since = self._wait(inf, IdleTimeout)
             self._pump = self._owner.spawn(self._send_body(body, timeouts.first_byte), name="request body")
         return waiter
 
@@ -172,8 +181,9 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def _request_sent(self, first_byte: float) -> None:
         self._sent = True
-        if self._reader.head is None:
-            self._wait(first_byte, FirstByteTimeout)
+        request, self._sending = self._sending, None
+        if request is not None:
+            request.sent(self._wait(first_byte, FirstByteTimeout))
 
     async def _send_body(self, body: Body, first_byte: float) -> None:
         try:
@@ -189,7 +199,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     async def _send_pieces(self, body: Body) -> None:
         chunked = body.length is None
-        while piece := await body.read():
+        while piece := await self._from_client(body):
             if chunked:
                 self.transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
             else:
@@ -201,6 +211,15 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         if chunked:
             self.transport.write(b"0\r\n\r\n")
 
+    async def _from_client(self, body: Body) -> bytes:
+        """The next piece. The time until it comes is the client's, not the upstream's."""
+        monotonic = self._owner.clock.monotonic
+        self._asked_client_at = asked_at = monotonic()
+        piece = await body.read()
+        self._upstream_since += monotonic() - asked_at
+        self._asked_client_at = inf
+        return piece
+
     async def _drain(self, drained: asyncio.Future[None]) -> None:
         if self._reader.head is None:
             self._wait(self._idle, IdleTimeout)
@@ -208,14 +227,16 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         if self._reader.head is None:
             self._wait(inf, IdleTimeout)
 
-    def _wait(self, seconds: float, timeout: type[UpstreamTimeout]) -> None:
-        """From now on the exchange may stand still for `seconds`, within its total."""
-        deadline = self._owner.clock.monotonic() + seconds
+    def _wait(self, seconds: float, timeout: type[UpstreamTimeout]) -> float:
+        """From now on, which is returned, the exchange may stand still for `seconds`, within its total."""
+        now = self._owner.clock.monotonic()
+        deadline = now + seconds
         if deadline > self._total_deadline:
             deadline, timeout, seconds = self._total_deadline, TotalTimeout, self._total
         self._timeout = timeout
         self._timeout_after = seconds
         self._owner.wheel.set(self, deadline)
+        return now
 
     # What the transport calls
 
@@ -298,6 +319,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             self._fail(ConnectionLost("given up"))
             return
         self._waiter = None
+        if self._sending is not None:
+            self._answered_early(self._sending)
         if reader.complete and not reader.trailers and reader.framing is not Framing.SWITCHED:
             # An idle connection does not hold the last body.
             pieces, reader.pieces = reader.pieces, []
@@ -309,6 +332,12 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             self._body = body = StreamBody(reader.length, self)
             waiter.set_result((head, body))
             self._pass_on(body, reader)
+
+    def _answered_early(self, request: Request) -> None:
+        """The answer comes before the request was sent whole: its time began with the request's first octet."""
+        self._sending = None
+        waits_for_client = max(0.0, self._owner.clock.monotonic() - self._asked_client_at)
+        request.sent_at = self._upstream_since + waits_for_client
 
     def _pass_on(self, body: StreamBody, reader: ResponseReader) -> None:
         pieces = reader.pieces
@@ -347,6 +376,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         # Whoever is told holds the error; its traceback would hold what was read, and whom it is told.
         error.__traceback__ = None
         self._stop_sending()
+        self._sending = None
         self._interim = None
         waiter, self._waiter = self._waiter, None
         body, self._body = self._body, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connection import StaleConnection
@@ -86,6 +87,7 @@ class UpstreamHandler:
         fresh = False
         while True:
             started = monotonic()
+            request.sent_at = inf
             connection: UpstreamConnection | None = None
             answer: asyncio.Future[Answer] | None = None
             try:

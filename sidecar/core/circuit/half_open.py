@@ -24,6 +24,9 @@ class Probes:
         self.successes = 0
         self.held_until = 0.0
 
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
     def clear(self) -> None:
         """Start a new half-open period."""
         self._in_flight.clear()
@@ -31,7 +34,7 @@ class Probes:
         self.held_until = 0.0
 
     def free(self, now: float, settings: BreakerSettings) -> bool:
-        """Whether a permit is left, or would be once the overdue are reclaimed; changes nothing."""
+        """Whether a permit is left, or would be once the overdue have ended; changes nothing."""
         if len(self._in_flight) < max(1, settings.half_open_probes):
             return True
         return now >= next(iter(self._in_flight)).started + settings.probe_timeout
@@ -53,13 +56,15 @@ class Probes:
         del self._in_flight[permit]
         return True
 
-    def reclaim(self, now: float, timeout: float) -> None:
-        """Give up the probes without a verdict for `timeout` seconds; what they still bring is dropped."""
-        while self._in_flight:
-            oldest = next(iter(self._in_flight))
-            if now < oldest.started + timeout:
-                return
-            del self._in_flight[oldest]
+    def overdue(self, now: float, timeout: float) -> Permit | None:
+        """The oldest, if it is without a verdict for `timeout` seconds."""
+        oldest = next(iter(self._in_flight), None)
+        return oldest if oldest is not None and now >= oldest.started + timeout else None
+
+    def longest(self, now: float) -> float:
+        """When the oldest started; `now` when there is none."""
+        oldest = next(iter(self._in_flight), None)
+        return now if oldest is None else oldest.started
 
     def in_flight(self, now: float, timeout: float) -> int:
         """How many are not overdue at `now`; changes nothing."""

@@ -20,13 +20,14 @@ from sidecar.core.circuit.in_flight import InFlight
 from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role
 from sidecar.core.circuit.ramp import Ramp
 from sidecar.core.circuit.tally import Crossing, Tally
-from sidecar.core.explanation import SETTINGS, Cause, Sample, State, Trip, WindowView, span
+from sidecar.core.explanation import SETTINGS, Cause, LastProbe, SavedCircuit, State, Trip, WindowView, span
 from sidecar.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.core.config import BreakerSettings
+    from sidecar.core.explanation import Sample
 
     Moved: TypeAlias = Callable[["Move", float], None]
 
@@ -34,10 +35,13 @@ LONG_AGO = float("-inf")
 FIRST_GENERATION = 1
 _CLOSED = State.CLOSED
 _OPEN = State.OPEN
+_HALF_OPEN = State.HALF_OPEN
 _NORMAL = Role.NORMAL
 _SUCCESS = Outcome.SUCCESS
 _FAILURE = Outcome.FAILURE
 _THROTTLED = Outcome.THROTTLED
+SAY_NOTHING = frozenset({Outcome.CANCELLED, Outcome.NOT_SENT})
+"""Ends of a probe that tell nothing of the upstream."""
 NOTHING = WindowView()
 
 
@@ -56,12 +60,14 @@ class Move:
 class Machine:
     """State, generation, tally and probes of one circuit. `moved` hears of each move and must not raise.
 
-    `last_safe` is when the latest request with a safe method arrived. All times are monotonic seconds.
+    `last_safe` is when the latest request with a safe method arrived. `trip` is why it left closed, until it is closed
+    again; `last_trip` the trip that it recovered from. All times are monotonic seconds.
     """
 
     __slots__ = (
-        "_moved", "_period", "_ramp", "_random", "_refusal", "_said", "generation", "in_flight", "last_safe",
-        "open_until", "probes", "refs", "reopenings", "settings", "since", "state", "tally", "trip",
+        "_moved", "_period", "_ramp", "_random", "_refusal", "_said", "generation", "in_flight", "last_probe",
+        "last_safe", "last_trip", "open_until", "probes", "refs", "reopenings", "settings", "since", "state", "tally",
+        "trip",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +88,8 @@ class Machine:
         self.reopenings = 0
         self.last_safe = LONG_AGO
         self.trip: Trip | None = None
+        self.last_trip: Trip | None = None
+        self.last_probe: LastProbe | None = None
         self.tally = Tally(settings, now)
         self.probes = Probes()
         self.in_flight = InFlight() if settings.slow_rate is not None else None
@@ -120,32 +128,27 @@ class Machine:
         """The refusal of an open circuit: the same object for as long as it says the same in whole seconds."""
         since, until = self._said
         if self._refusal is None or not since <= now < until:
-            why = self.trip.detail if self.trip is not None else "no reason recorded"
             left = self.open_until - now
-            self._refusal = Refusal(_OPEN, f"the circuit is open: {why}", left)
+            self._refusal = Refusal(_OPEN, f"the circuit is open: {self._why_open()}", left)
             self._said = now, self.open_until - math.ceil(left) + 1
         return self._refusal
 
-    def ask(self, now: float, *, safe: bool, describe: Describe | None) -> Permit | Refusal:
-        """Admit or refuse; `describe` makes a sample of a request that is slow while in flight."""
+    def ask(self, now: float, *, safe: bool) -> Permit | Refusal:
+        """Admit or refuse; what time has brought about by `now` must have been told before."""
         refusal = self.refusal(now, safe=safe)
         self.note(now, safe=safe, refused=refusal is not None)
         if refusal is not None:
             return refusal
         if self.state is _CLOSED:
-            return self.admit(now, describe)
+            return self.admit(now)
         if self.state is _OPEN:
             waited = f"the circuit was open for {span(now - self.since)}"
             self._move(Move(_OPEN, State.HALF_OPEN, Cause.OPEN_DURATION_ELAPSED, waited), now)
-        self.probes.reclaim(now, self.settings.probe_timeout)
         return self.probes.take(self.generation, now)
 
-    def admit(self, now: float, describe: Describe | None) -> Permit:
+    def admit(self, now: float) -> Permit:
         """A permit of the closed state."""
-        permit = Permit(_NORMAL, self.generation, now)
-        if self.in_flight is not None:
-            self.in_flight.permits[permit] = describe
-        return permit
+        return Permit(_NORMAL, self.generation, now)
 
     def note(self, now: float, *, safe: bool, refused: bool) -> None:
         """Take note of a request that came by."""
@@ -156,12 +159,15 @@ class Machine:
             if self._ramp.over(now):
                 self._ramp = None
 
-    def answered(self, permit: Permit, now: float) -> None:
-        """The response head arrived: slowness is decided, however long the body takes."""
-        permit.slow = now - permit.started > self.settings.slow_after
-        if self.in_flight is not None:
-            self.watch(now)
-            self.in_flight.permits.pop(permit, None)
+    def sent(self, permit: Permit, now: float, describe: Describe | None) -> None:
+        """The request is under way whole: should it hang from now on, it counts as slow before it ends."""
+        if (
+            self.in_flight is not None
+            and permit.role is _NORMAL
+            and permit.generation == self.generation
+            and permit.mark is None
+        ):
+            self.in_flight.add(permit, now, describe)
 
     def settle(
         self,
@@ -174,9 +180,6 @@ class Machine:
         retry_after: float | None,
     ) -> None:
         """Learn how a permitted request ended, unless it belongs to an older generation."""
-        if self.in_flight is not None:
-            self.in_flight.permits.pop(permit, None)
-            self.watch(now)
         if permit.generation != self.generation:
             return
         if permit.role is not _NORMAL:
@@ -191,30 +194,42 @@ class Machine:
     def watch(self, now: float) -> None:
         """Count what has been in flight for too long."""
         in_flight = self.in_flight
-        if in_flight is None or now <= in_flight.check_at:
+        if in_flight is None:
             return
-        while (overdue := in_flight.pop_overdue(now, self.settings.slow_after)) is not None:
-            crossing = self.tally.record_in_flight(overdue[0], now, overdue[1])
+        while (first := in_flight.first()) is not None and now - first[1] > self.settings.slow_after:
+            permit, _, describe = first
+            in_flight.discard(permit)
+            crossing = self.tally.record_in_flight(permit, now, describe)
             if crossing is not None:
                 self._open(crossing, now, None)
+
+    def give_up(self, probe: Permit, now: float) -> None:
+        """End a probe that has not even a head to show; what it still brings is dropped."""
+        if self.probes.give_back(probe):
+            self.last_probe = LastProbe(now)
+
+    def next_look(self, now: float) -> float:
+        """Before when time alone changes nothing here, whatever is asked meanwhile."""
+        look_at = self.probes.longest(now) + self.settings.probe_timeout
+        if self.in_flight is None:
+            return look_at
+        return min(look_at, self.in_flight.longest(now) + self.settings.slow_after)
 
     def reset(self, now: float, detail: str, cause: Cause = Cause.RESET) -> None:
         """Closed, with an empty window and no memory of earlier open periods."""
         self.reopenings = 0
         self._period = 0.0
         self._ramp = None
-        self.trip = None
         self._move(Move(self.state, State.CLOSED, cause, detail), now)
 
-    def reopen(self, trip: Trip | None, open_until: float, reopenings: int, now: float) -> None:
+    def reopen(self, open_until: float, saved: SavedCircuit, now: float) -> None:
         """Take up an open period that began in an earlier process."""
         longest = self.settings.backoff.max
-        self.reopenings = reopenings
+        self.reopenings = saved.reopenings
         self.open_until = min(open_until, now + longest)
         self._period = max(self.open_until - now, 0.0)
-        self.trip = trip
-        why = trip.detail if trip is not None else "no reason recorded"
-        self._move(Move(self.state, State.OPEN, Cause.RESTORED, f"open before the restart: {why}"), now)
+        self.trip = saved.trip
+        self._move(Move(self.state, State.OPEN, Cause.RESTORED, f"open before the restart: {self._why_open()}"), now)
 
     def reconfigure(self, settings: BreakerSettings, refs: Mapping[str, str], now: float) -> None:
         """Go on under changed settings: state and timers stay, and what fits of the window (breaker.md 25)."""
@@ -223,8 +238,6 @@ class Machine:
             self.in_flight = None
         elif self.in_flight is None:
             self.in_flight = InFlight()
-        else:
-            self.in_flight.check_at = LONG_AGO
         self.settings = settings
         self.refs = refs
 
@@ -247,12 +260,12 @@ class Machine:
     ) -> None:
         if not self.probes.give_back(permit):
             return
+        if outcome not in SAY_NOTHING:
+            self.last_probe = LastProbe(now, outcome, None if describe is None else describe())
         if outcome is _SUCCESS:
             self._probe_succeeded(now)
         elif outcome is _FAILURE:
-            samples = (describe(),) if describe is not None else ()
-            detail = f"a probe failed{_how(samples)}"
-            self._open(Crossing(Cause.PROBE_FAILED, detail, NOTHING, samples), now, retry_after)
+            self._probe_failed(now, retry_after)
         elif outcome is _THROTTLED and retry_after is not None:
             self.probes.hold(now + min(retry_after, self.settings.backoff.max))
 
@@ -266,6 +279,21 @@ class Machine:
         detail = f"{self.probes.successes} successful probes, success_threshold is {limit}"
         self._move(Move(State.HALF_OPEN, _CLOSED, Cause.PROBES_SUCCEEDED, detail), now)
 
+    def _probe_failed(self, now: float, retry_after: float | None) -> None:
+        assert self.last_probe is not None
+        sample = self.last_probe.sample
+        samples = () if sample is None else (sample,)
+        crossing = Crossing(Cause.PROBE_FAILED, f"a probe failed{_how(sample)}", NOTHING, samples)
+        self._open(crossing, now, retry_after)
+
+    def _why_open(self) -> str:
+        """What opened it, and what the last probe since met."""
+        trip, probe = self.trip, self.last_probe
+        why = "no reason recorded" if trip is None else trip.detail
+        if probe is None or probe.outcome is not _FAILURE or (trip is not None and probe.at <= trip.at):
+            return why
+        return f"{why}; the last probe failed{_how(probe.sample)}"
+
     def _open(self, crossing: Crossing, now: float, asked: float | None) -> None:
         """Open for the next period; the count of reopenings starts anew after a closed time as long as the last."""
         source = self.state
@@ -274,25 +302,27 @@ class Machine:
         self._period = open_period(self.settings, self.reopenings, self._random, asked)
         self._ramp = None
         self.open_until = now + self._period
-        self.trip = Trip(
-            crossing.cause, now, crossing.detail, crossing.window, crossing.samples, self.ref(crossing.cause)
-        )
+        if source is _CLOSED:
+            self.trip = Trip(
+                crossing.cause, now, crossing.detail, crossing.window, crossing.samples, self.ref(crossing.cause)
+            )
         self._move(Move(source, _OPEN, crossing.cause, crossing.detail, crossing.window, crossing.samples), now)
 
     def _move(self, move: Move, now: float) -> None:
         self.state = move.target
+        if move.target is _CLOSED and self.trip is not None:
+            self.last_trip, self.trip = self.trip, None
         self._refusal = None
         self.generation += 1
         self.since = now
         self.tally.clear()
         self.probes.clear()
         if self.in_flight is not None:
-            self.in_flight.permits.clear()
+            self.in_flight.clear()
         self._moved(move, now)
 
 
-def _how(samples: tuple[Sample, ...]) -> str:
-    if not samples:
+def _how(sample: Sample | None) -> str:
+    if sample is None:
         return ""
-    sample = samples[0]
     return f": {sample.method} {sample.path} {sample.error or f'answered {sample.status}'}"

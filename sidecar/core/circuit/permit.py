@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from sidecar.core.explanation import Sample
+from sidecar.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from sidecar.core.explanation import Standing
@@ -31,22 +33,40 @@ class Role(Enum):
     OBSERVED = "observed"
 
 
+class Verdict(NamedTuple):
+    """What a request ends as, by the head of its answer, unless its body is cut short.
+
+    `describe` makes its sample, None where none is wanted; `retry_after` is the upstream's wish in seconds.
+    """
+
+    outcome: Outcome
+    describe: Describe | None = None
+    retry_after: float | None = None
+
+
+HEALTHY = Verdict(Outcome.SUCCESS)
+
+
 class Permit:
     """Leave to send one request, settled once.
 
     `generation` is the circuit's when it was given, 0 when its outcome decides nothing; `started` monotonic seconds.
-    `slow` is known once the response head has arrived. `mark` is set when the window already counts the request as
-    slow while it is in flight.
+    `sent_at` is from when on the upstream's time counts: when the request was sent whole, `inf` while it is not.
+    `slow` is known once the response head has arrived, `verdict` when a body follows it. `outlasted`: that body flowed
+    on for longer than it was waited for, so the permit was settled before its end. `mark` is set when the window
+    already counts the request as slow while it is in flight.
     """
 
-    __slots__ = ("generation", "mark", "role", "settled", "slow", "started")
+    __slots__ = ("generation", "mark", "outlasted", "role", "sent_at", "settled", "slow", "started", "verdict")
 
     def __init__(self, role: Role, generation: int, started: float) -> None:
         self.role = role
         self.generation = generation
         self.started = started
-        self.settled = False
+        self.sent_at = inf
+        self.settled = self.outlasted = False
         self.slow: bool | None = None
+        self.verdict: Verdict | None = None
         self.mark: tuple[RollingWindow, int] | None = None
 
 

@@ -50,21 +50,19 @@ def test_a_permit_is_given_back_once() -> None:
     assert probes.in_flight(0.0, 10.0) == 0
 
 
-def test_overdue_permits_are_reclaimed_and_what_they_bring_is_dropped() -> None:
+def test_the_oldest_is_overdue_after_its_time() -> None:
     probes = Probes()
     first, second, third = (probes.take(1, started) for started in (0.0, 1.0, 5.0))
     assert [probes.in_flight(now, 10.0) for now in (9.9, 10.0, 11.0, 15.0)] == [3, 2, 1, 0]
-    probes.reclaim(11.0, 10.0)
-    assert [probes.give_back(permit) for permit in (first, second, third)] == [False, False, True]
-    probes.reclaim(99.0, 10.0)
-
-
-def test_reclaiming_all_leaves_none_in_flight() -> None:
-    probes = Probes()
-    probes.take(1, 0.0)
-    probes.reclaim(10.0, 10.0)
-    assert probes.free(0.0, TWO)
-    assert probes.in_flight(0.0, 10.0) == 0
+    assert probes.overdue(9.9, 10.0) is None
+    ended = []
+    while (probe := probes.overdue(11.0, 10.0)) is not None:
+        ended.append(probe)
+        probes.give_back(probe)
+    assert ended == [first, second]
+    assert (probes.longest(11.0), len(probes)) == (5.0, 1)
+    probes.give_back(third)
+    assert (probes.longest(11.0), probes.overdue(99.0, 10.0), probes.free(0.0, TWO)) == (11.0, None, True)
 
 
 def test_a_hold_only_grows() -> None:

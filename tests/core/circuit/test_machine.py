@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.core.circuit.permit import Permit, Role
+from sidecar.core.circuit.permit import HEALTHY, Permit, Role, Verdict
 from sidecar.core.config import Backoff, CountWindow, TimeWindow
 from sidecar.core.outcome import Outcome
-from tests.support.circuits import OPEN_FOR, SETTINGS, Bench
+from tests.support.circuits import OPEN_FOR, SETTINGS, Bench, sample
 
 S, F, T = Outcome.SUCCESS, Outcome.FAILURE, Outcome.THROTTLED
 IGNORED, CANCELLED, NOT_SENT = Outcome.IGNORED, Outcome.CANCELLED, Outcome.NOT_SENT
@@ -71,10 +71,33 @@ def test_a_slow_429_is_throttled_and_not_slow() -> None:
 def test_slowness_is_measured_to_the_head_not_to_the_end_of_a_long_body() -> None:
     bench = Bench(slow_rate=0.1)
     permit = bench.admit(0.0)
-    bench.circuit.answered(permit, 0.5)
+    bench.head(permit, 0.5)
     bench.circuit.tick(60.0)
     bench.end(permit, S, 60.0)
     assert bench.circuit.snapshot(60.0).window.slow == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "head", "slow"),
+    [(5.0, 7.0, 0), (5.0, 7.1, 1), (None, 60.0, 0), (0.0, 2.1, 1)],
+    ids=["as long as slow_after since it was sent", "longer", "never sent", "sent at once"],
+)
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_slow_is_what_the_upstream_takes_once_the_request_is_sent(
+    sent: float | None,
+    head: float,
+    slow: int,
+    streamed: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    bench = Bench(probe_timeout=100.0)
+    permit = bench.circuit.ask(0.0, safe=True)
+    assert isinstance(permit, Permit)
+    if sent is not None:
+        bench.circuit.sent(permit, sent)
+    if streamed:
+        bench.head(permit, head)
+    bench.end(permit, S, head)
+    assert bench.circuit.snapshot(head).window.slow == bench.circuit.counters.calls["slow"] == slow
 
 
 # 1, 2: generations
@@ -168,7 +191,7 @@ def test_requests_that_hang_count_as_slow_before_they_end(by: str) -> None:
         case "tick":
             bench.circuit.tick(2.1)
         case _:
-            bench.circuit.answered(other, 2.1)
+            bench.head(other, 2.1)
     assert bench.steps == [("closed", "open", "slow_rate")]
     for permit in hanging:
         bench.end(permit, F, 5.0)
@@ -181,6 +204,32 @@ def test_requests_in_flight_are_not_slow_before_slow_after() -> None:
         bench.admit(0.0)
     bench.circuit.tick(2.0)
     assert bench.circuit.snapshot(2.0).window.slow == 0
+
+
+def test_while_a_request_is_being_sent_it_is_not_slow() -> None:
+    bench = Bench(**SLOW)
+    permits = [bench.circuit.ask(0.0, safe=True) for _ in range(4)]
+    bench.circuit.tick(60.0)
+    assert bench.circuit.snapshot(60.0).window.slow == 0
+    for permit in permits:
+        assert isinstance(permit, Permit)
+        bench.circuit.sent(permit, 60.0)
+    bench.circuit.tick(62.0)
+    assert bench.state == "closed"
+    bench.circuit.tick(62.1)
+    assert bench.steps == [("closed", "open", "slow_rate")]
+
+
+def test_a_request_that_is_sent_anew_hangs_since_then_and_counts_once() -> None:
+    bench = Bench(**SLOW)
+    permit = bench.admit(0.0)
+    bench.circuit.sent(permit, 1.5)
+    bench.circuit.tick(3.5)
+    assert bench.circuit.snapshot(3.5).window.slow == 0
+    bench.circuit.tick(3.6)
+    bench.circuit.sent(permit, 4.0)
+    bench.circuit.tick(9.0)
+    assert bench.circuit.snapshot(9.0).window.slow == 1
 
 
 def test_a_request_that_hangs_counts_as_slow_once() -> None:
@@ -277,6 +326,143 @@ def test_a_reclaimed_permit_stays_reclaimed(late: Outcome) -> None:
     assert bench.state == "half_open"
     bench.admit(OPEN_FOR + 5.0)
     bench.refused(OPEN_FOR + 5.0)
+
+
+FAILING = Verdict(F, lambda: sample(0.0), 50.0)
+
+
+@pytest.mark.parametrize("by", ["ask", "tick", "head", "settle"])
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [(HEALTHY, "closed"), (FAILING, "open"), (Verdict(T), "half_open"), (Verdict(IGNORED), "half_open")],
+    ids=["good", "failing", "throttled", "ignored"],
+)
+def test_a_probe_whose_body_outlasts_probe_timeout_is_judged_by_its_head(verdict: Verdict, state: str, by: str) -> None:
+    bench = Bench(half_open_probes=2)
+    probe, other = bench.half_open(), bench.admit(OPEN_FOR + 1.0)
+    bench.head(probe, OPEN_FOR + 4.0, verdict)
+    due = OPEN_FOR + 5.0
+    bench.circuit.tick(due - 0.001)
+    assert (bench.state, bench.circuit.snapshot(due - 0.001).probes_in_flight) == ("half_open", 2)
+    match by:
+        case "ask":
+            bench.circuit.ask(due, safe=True)
+        case "tick":
+            bench.circuit.tick(due)
+        case "head":
+            bench.head(other, due)
+        case _:
+            bench.end(other, CANCELLED, due)
+    assert bench.state == state
+    assert bench.circuit.counters.calls[verdict.outcome.value] == (1 + 3 if verdict.outcome is F else 1)
+    before = bench.circuit.snapshot(due), bench.steps
+    bench.end(probe, F, due)
+    assert (bench.circuit.snapshot(due), bench.steps) == before
+    if state == "open":
+        assert before[0].next_probe_at == due + 50.0
+    with pytest.raises(RuntimeError, match="settled twice"):
+        bench.end(probe, F, due)
+
+
+@pytest.mark.parametrize(("outcome", "state"), [(S, "closed"), (F, "open"), (CANCELLED, "half_open")], ids=str)
+def test_a_probe_s_body_that_ends_in_time_is_judged_by_its_end(outcome: Outcome, state: str) -> None:
+    bench = Bench()
+    probe = bench.head(bench.half_open(), OPEN_FOR)
+    bench.end(probe, outcome, OPEN_FOR + 4.9)
+    assert bench.state == state
+
+
+def test_the_end_of_a_body_that_nobody_looked_at_in_time_is_too_late() -> None:
+    bench = Bench()
+    probe = bench.head(bench.half_open(), OPEN_FOR)
+    bench.end(probe, F, OPEN_FOR + 60.0)
+    assert bench.state == "closed"
+
+
+@pytest.mark.parametrize(("probes", "needed"), [(1, 1), (1, 4), (3, 3), (2, 5)])
+def test_endless_healthy_answers_close_within_a_bound(probes: int, needed: int) -> None:
+    bench = Bench(half_open_probes=probes, success_threshold=needed)
+    bench.trip(0.0)
+    now = OPEN_FOR
+    while bench.state != "closed":
+        verdict = bench.circuit.ask(now, safe=True)
+        if isinstance(verdict, Permit) and verdict.role is Role.PROBE:
+            bench.head(verdict, now)
+        now += 0.25
+    # The probes of one round start a step apart.
+    assert now <= OPEN_FOR + 5.0 * -(-needed // probes) + 0.25 * probes
+
+
+def test_a_probe_without_a_head_is_given_up_although_another_s_body_flows() -> None:
+    bench = Bench(half_open_probes=2, success_threshold=2)
+    lost, flowing = bench.half_open(), bench.admit(OPEN_FOR)
+    bench.head(flowing, OPEN_FOR + 1.0)
+    bench.circuit.tick(OPEN_FOR + 5.0)
+    snapshot = bench.circuit.snapshot(OPEN_FOR + 5.0)
+    assert (snapshot.state.value, snapshot.probe_successes, snapshot.probes_in_flight) == ("half_open", 1, 0)
+    bench.head(lost, OPEN_FOR + 5.0)
+    bench.end(lost, F, OPEN_FOR + 6.0)
+    assert bench.state == "half_open"
+
+
+def test_a_late_end_of_a_long_body_touches_nothing_of_a_new_generation() -> None:
+    bench = Bench(half_open_probes=2, success_threshold=2)
+    probe, failing = bench.half_open(), bench.admit(OPEN_FOR)
+    bench.head(probe, OPEN_FOR)
+    bench.end(failing, F, OPEN_FOR + 1.0)
+    next_probe_at = bench.circuit.snapshot(OPEN_FOR + 1.0).next_probe_at or 0.0
+    bench.admit(next_probe_at)
+    bench.circuit.tick(next_probe_at)
+    assert bench.circuit.snapshot(next_probe_at).probe_successes == 0
+    bench.end(probe, F, next_probe_at)
+    assert bench.state == "half_open"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "window"),
+    [
+        (HEALTHY, (3, 2, 0)), (FAILING, (3, 3, 3)), (Verdict(T), (3, 3, 2)), (Verdict(IGNORED), (2, 2, 2)),
+    ],
+    ids=["good", "failing", "throttled", "ignored"],
+)  # fmt: skip
+def test_in_closed_a_body_that_outlasts_probe_timeout_counts_then_by_its_head(
+    verdict: Verdict, window: tuple[int, int, int]
+) -> None:
+    bench = Bench(failure_threshold=9)
+    for _ in range(2):
+        bench.call(F, 0.0)
+    permit = bench.head(bench.admit(0.0), 2.0, verdict)
+    bench.circuit.tick(6.9)
+    assert bench.circuit.snapshot(6.9).window.requests == 2
+    bench.circuit.tick(7.0)
+    bench.end(permit, F, 60.0)
+    seen = bench.circuit.snapshot(60.0).window
+    assert (seen.requests, seen.failures, seen.consecutive_failures) == window
+
+
+def test_endless_answers_end_in_the_order_of_their_heads() -> None:
+    bench = Bench(failure_threshold=2)
+    first, second, third = (bench.admit(0.0) for _ in range(3))
+    for now, permit in ((1.0, second), (2.0, first), (3.0, third)):
+        bench.head(permit, now, FAILING)
+    bench.circuit.tick(6.5)
+    assert bench.state == "closed"
+    bench.circuit.tick(7.5)
+    assert bench.steps == [("closed", "open", "failure_threshold")]
+    bench.circuit.tick(99.0)
+    assert bench.circuit.counters.calls["failure"] == 3
+    for permit in (first, second, third):
+        bench.end(permit, S, 99.0)
+    assert len(bench.events) == 1
+
+
+def test_a_shorter_probe_timeout_applies_to_bodies_that_flow_already() -> None:
+    bench = Bench()
+    bench.head(bench.half_open(), OPEN_FOR)
+    bench.circuit.tick(OPEN_FOR)
+    bench.circuit.reconfigure(replace(SETTINGS, probe_timeout=1.0), {}, OPEN_FOR)
+    bench.circuit.ask(OPEN_FOR + 1.0, safe=True)
+    assert bench.state == "closed"
 
 
 @pytest.mark.parametrize("outcome", NO_VERDICT, ids=lambda end: end.value)
