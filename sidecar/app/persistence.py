@@ -1,18 +1,23 @@
 """`state_dir`: what outlives the process. Overrides and open circuits (breaker.md 23), and the cache (cache.md 27).
 
-A directory that cannot be used is an error at the start, when somebody looks. Later, a disk that is full costs a
-warning and no request.
+A directory that cannot be used, or that another process uses, is an error at the start, when somebody looks. Later, a
+disk that is full costs a warning and no request.
+
+The directory belongs to one process from before its files are read until after they have been written for the last
+time; a process that drains still has it. Two would each overwrite what the other saved.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.adapters import state_file
+from sidecar.adapters.exclusive import FileLock
 from sidecar.adapters.snapshot_file import SnapshotFile, SnapshotLimits
 from sidecar.pipeline.slices import in_slices
 
@@ -28,6 +33,7 @@ log = logging.getLogger(__name__)
 
 CIRCUITS_FILE = "circuits.json"
 CACHE_FILE = "cache.snapshot"
+LOCK_FILE = "lock"
 DELAY = 0.2
 """Seconds from a change to its saving, so that a burst of transitions is written once."""
 RETRY = 10.0
@@ -37,23 +43,33 @@ SNAPSHOT_LIMITS = SnapshotLimits(seconds=3.0)
 
 
 class Persistence:
-    """Everything in `state_dir`: `open` and `restore` before anybody is served, `begin`, `close` at the end."""
+    """Everything in `state_dir`: `open` and `restore` before anybody is served, `begin`, and `close` at the end."""
 
     def __init__(
         self, path: str, clock: Clock, store: MemoryStore, circuits: Callable[[], Mapping[str, Circuit]], spawn: Spawn
     ) -> None:
         self._directory = Path(path)
+        self._lock = FileLock(self._directory / LOCK_FILE)
         self._circuits = CircuitKeeper(self._directory / CIRCUITS_FILE, clock, circuits, spawn)
         self._cache = CacheKeeper(self._directory / CACHE_FILE, clock, store)
         self._spawn = spawn
 
     async def open(self) -> None:
-        """Make the directory if there is none. Raises OSError, with its path, when nothing can be written there."""
+        """Make the directory if there is none, and take it for this process. Raises OSError, with its path, when
+        nothing can be written there or another process uses it.
+        """
         try:
             await asyncio.to_thread(_try_out, self._directory)
+            free = await asyncio.to_thread(self._lock.acquire)
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(error.errno, f"state_dir {self._directory} cannot be used: {reason}") from error
+        if not free:
+            raise OSError(errno.EBUSY, f"state_dir {self._directory} is in use by another process")
+
+    def release(self) -> None:
+        """Let another process have the directory, after `close` if there was a `begin`."""
+        self._lock.release()
 
     async def restore(self) -> None:
         """Take up what an earlier process left; what is damaged is passed over with a warning."""

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar import __version__
+from sidecar.adapters.exclusive import ListenSockets
 from sidecar.adapters.logs import AccessLog, TransitionLog
 from sidecar.adapters.loop_lag import LoopLag
 from sidecar.adapters.memory_store import MemoryStore
@@ -81,15 +82,20 @@ class App:
         self._context = ServerContext(
             self._gateway, config.proxy.limits, self._listener_stats, around, config.proxy.via
         )
-        self._proxy = Listener(self._context, config.proxy.listen, config.proxy.tls)
+        self._sockets = {
+            "proxy": ListenSockets(config.proxy.listen),
+            "admin": ListenSockets(config.admin.listen),
+            "telemetry": ListenSockets(config.telemetry.listen),
+        }
+        self._proxy = Listener(self._context, config.proxy.tls)
         self.routes = self._make_routes()
         self._persistence = self._make_persistence()
         self._monitors = Monitors(clock, self._tasks.spawn)
         self._record = ReloadRecord(self._stats, self.events, clock)
         self.reloader = Reloader(self._take_up, lambda: self.config, self._tasks.spawn)
         inside = self._inside()
-        self._admin = WebListener(admin_application(inside), config.admin.listen)
-        self._telemetry = WebListener(telemetry_application(inside), config.telemetry.listen)
+        self._admin = WebListener(admin_application(inside))
+        self._telemetry = WebListener(telemetry_application(inside))
 
     def moment(self) -> Moment:
         """Now, on both clocks."""
@@ -100,21 +106,18 @@ class App:
     async def start(self) -> None:
         """Listen. Raises OSError when an address or a directory cannot be had, and then leaves nothing behind."""
         try:
-            self._proxy.bind()
-            await self._telemetry.start()
+            self._proxy.load_tls()
+            for sockets in self._sockets.values():
+                sockets.bind()
+            await self._telemetry.start(self._sockets["telemetry"].sockets)
             if self._persistence is not None:
                 # After `bind`, so that a second process that is started by mistake leaves the files alone.
                 await self._persistence.open()
                 await self._persistence.restore()
-            await self._admin.start()
-            await self._proxy.serve()
-            self.addresses = {
-                "proxy": self._proxy.addresses,
-                "admin": self._admin.addresses,
-                "telemetry": self._telemetry.addresses,
-            }
+            await self._admin.start(self._sockets["admin"].sockets)
+            await self._proxy.serve(self._sockets["proxy"].sockets)
+            self.addresses = {name: sockets.addresses for name, sockets in self._sockets.items()}
         except BaseException:
-            self._proxy.unbind()
             await self.stop()
             raise
         self._begin()
@@ -132,6 +135,7 @@ class App:
     async def drain(self, hurry: asyncio.Event) -> bool:
         """Accept nobody new and let what is under way end, for `drain_timeout` or until `hurry`; whether all did."""
         self._stats.draining = True
+        self._sockets["proxy"].remove_files()
         self._proxy.drain()
         emptied = self._tasks.spawn(self._proxy.emptied(), name="drain")
         hurried = self._tasks.spawn(_set(hurry), name="hurry")
@@ -147,20 +151,29 @@ class App:
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """End everything that is left. What takes long is left out once `hurry` is set."""
         self._stats.draining = True
+        self._sockets["proxy"].remove_files()
         self._proxy.drain()
         self._proxy.abort()
         if self._lag is not None:
             self._lag.stop()
-        await self._admin.stop()
+        await self._stop_web("admin", self._admin)
         self._monitors.close()
         self.routes.close()
         if self._persistence is not None and self.started:
             await self._persistence.close(hurry or asyncio.Event())
-        await self._telemetry.stop()
+        await self._stop_web("telemetry", self._telemetry)
+        self._sockets["proxy"].close()
         await self._tasks.cancel_all()
+        if self._persistence is not None:
+            self._persistence.release()
         self._wheel.close()
         if isinstance(self._access_log, AccessLog):
             self._access_log.flush()
+
+    async def _stop_web(self, name: str, listener: WebListener) -> None:
+        self._sockets[name].remove_files()
+        await listener.stop()
+        self._sockets[name].close()
 
     # The configuration
 

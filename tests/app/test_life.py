@@ -66,3 +66,33 @@ async def test_a_start_that_fails_leaves_nothing_behind(listener: str, tmp_path:
 
     assert await still_running(before) == set()
     assert app.addresses == {}
+
+
+@pytest.mark.parametrize("listener", ["proxy", "admin", "telemetry"])
+async def test_a_start_that_fails_removes_the_socket_files_that_it_made(listener: str, tmp_path: Path) -> None:
+    made, other = tmp_path / "made.sock", tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(str(other))
+        theirs.listen()
+        text = written(
+            {"shop": {"url": "http://127.0.0.1:9"}}, **{listener: {"listen": [f"unix:{made}", f"unix:{other}"]}}
+        )
+        app = build(loaded_from(tmp_path / "sidecar.yaml", text), RealClock())
+        with pytest.raises(OSError, match=f"cannot listen on unix:{other}: Address already in use"):
+            await app.start()
+
+    assert (made.exists(), other.exists()) == (False, True)
+
+
+async def test_stopping_removes_the_socket_files(start_origin: StartOrigin, tmp_path: Path) -> None:
+    origin = await start_origin()
+    paths = {name: tmp_path / f"{name}.sock" for name in ("proxy", "admin", "telemetry")}
+    listen = {name: {"listen": f"unix:{path}"} for name, path in paths.items()}
+    sidecar = await Configured.begin(tmp_path / "sidecar.yaml", written({"shop": {"url": origin.url}}, **listen))
+    assert all(path.is_socket() for path in paths.values())
+
+    await sidecar.running.drain(asyncio.Event())
+    assert [name for name, path in paths.items() if path.exists()] == ["admin", "telemetry"]
+    await sidecar.stop()
+
+    assert [name for name, path in paths.items() if path.exists()] == []

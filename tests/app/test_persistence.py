@@ -209,6 +209,45 @@ async def test_a_second_process_on_the_same_address_leaves_the_state_alone(
     assert names(made) == ["circuits.json"]
 
 
+async def test_a_directory_has_one_process_from_start_to_end(
+    start_origin: StartOrigin, configure: Configure, tmp_path: Path, state: Path
+) -> None:
+    origin = await start_origin()
+    first = await configure(shop(origin, state))
+    (tmp_path / "link").symlink_to(state)
+    for path in (state, tmp_path / "link"):
+        app = build(loaded_from(tmp_path / "second.yaml", shop(origin, path)), RealClock())
+        with pytest.raises(OSError, match=f"state_dir {path} is in use by another process"):
+            await app.start()
+    assert (await first.get("/shop/")).status == 200
+
+    # A drain is not the end: what it saves last would be lost, or overwrite what the next one saved.
+    await first.running.drain(asyncio.Event())
+    app = build(loaded_from(tmp_path / "second.yaml", shop(origin, state)), RealClock())
+    with pytest.raises(OSError, match="is in use by another process"):
+        await app.start()
+    await first.running.stop()
+
+    await configure(shop(origin, state))
+
+
+async def test_a_start_that_fails_gives_the_directory_back(
+    start_origin: StartOrigin, configure: Configure, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = await start_origin()
+    app = build(loaded_from(tmp_path / "first.yaml", shop(origin, state)), RealClock())
+
+    async def fail(_: Persistence) -> None:
+        raise OSError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Persistence, "restore", fail)
+        with pytest.raises(OSError, match="gone"):
+            await app.start()
+
+    await configure(shop(origin, state))
+
+
 async def test_the_end_does_not_wait_for_the_cache_when_there_is_hurry(
     start_origin: StartOrigin, configure: Configure, state: Path
 ) -> None:
@@ -289,7 +328,9 @@ async def test_a_directory_is_made_for_this_user_only(state: Path, tasks: Tasks)
     keeping = Persistence(str(state), clock, MemoryStore(CacheStoreSettings(), clock), dict, tasks.spawn)
 
     await keeping.open()
+    keeping.release()
     await keeping.open()
+    keeping.release()
 
     assert permissions(state) == 0o700
     assert names(state) == []
