@@ -5,14 +5,16 @@ WORKDIR /build
 ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_REQUIRE_VIRTUALENV=1
 RUN python -m venv /opt/build && python -m venv --without-pip /opt/sidecar
 COPY requirements-build.lock ./
-RUN /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements-build.lock
+RUN /opt/build/bin/pip install --no-deps --only-binary :all: --require-hashes -r requirements-build.lock \
+    && /opt/build/bin/pip check
 COPY requirements.lock ./
 RUN /opt/build/bin/pip --python /opt/sidecar/bin/python \
-    install --no-compile --require-hashes --only-binary :all: -r requirements.lock
+    install --no-compile --no-deps --only-binary :all: --require-hashes -r requirements.lock
 COPY LICENSE README.md pyproject.toml ./
 COPY sidecar ./sidecar
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && /opt/build/bin/pip --python /opt/sidecar/bin/python install --no-compile --no-deps /wheels/*.whl
+    && /opt/build/bin/pip --python /opt/sidecar/bin/python install --no-compile --no-deps /wheels/*.whl \
+    && /opt/build/bin/pip --python /opt/sidecar/bin/python check
 # A layer does not keep the times of the files that the bytecode was made from, so it must not depend on them.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/sidecar/lib
 

@@ -8,8 +8,15 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet
-LOCKED := --require-hashes --requirement
+PIP := $(BIN)/python -m pip --quiet
+# No registry decides what is installed: a lock file is a whole closure, so nothing is looked for beside it (an old pip
+# wants more hashes as soon as a release newer than the locked one exists); wheels only, because a source distribution
+# would be built with whatever tools are newest that day. `pip check` fails when a closure is not whole after all.
+LOCKED := --no-deps --only-binary :all: --require-hashes
+# The extras of pyproject.toml that .venv has, and the Pythons and machines that a lock file has to serve.
+EXTRAS := test bench fuzz
+PYTHONS := 3.11 3.12 3.13
+MACHINES := x86_64 aarch64
 WORKERS ?= 2
 ARGS ?=
 DURATION ?=
@@ -18,21 +25,23 @@ DURATION ?=
 CAN_BUILD_IMAGE = $(shell [ "$$(id -u)" = 0 ] && command -v debootstrap)
 IMAGE_TESTS := tests/test_image.py
 
-.PHONY: help run test check lint format bench fuzz soak image-check lock clean system-packages
+.PHONY: help install run test check lint format bench fuzz soak image-check lock clean system-packages
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
 	  printf '  make %-12s %s\n' "$$name" "$$what"; done
 
+install: .venv/runtime ## .venv/bin/sidecar, with the locked versions of what it needs
+
 run: .venv/runtime ## see it work: a sidecar, an origin that fails on a schedule, and what to type
 	@exec $(BIN)/sidecar demo
 
-test: system-packages .venv/development ## the whole suite, after installing what it needs
+test: system-packages lint ## every check, after installing what it needs: lint, then the whole suite
 	$(if $(CAN_BUILD_IMAGE),,@echo "not run here: $(IMAGE_TESTS), which needs root and debootstrap")
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
 	  $(if $(CAN_BUILD_IMAGE),$(IMAGE_TESTS) tests,tests --ignore=$(IMAGE_TESTS)) $(ARGS)
 
-check: lint test ## what CI runs: format, lint, types, import contracts, tests
+check: test ## the same
 
 lint: .venv/development ## format, lint, types and import contracts
 	$(BIN)/ruff format --check --diff --quiet
@@ -48,7 +57,6 @@ bench: system-packages .venv/development ## measure beside nginx, HAProxy and En
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
 fuzz: .venv/development ## hostile bytes for both parsers, DURATION seconds each (60); a long walk for the circuit
-	$(INSTALL) --no-build-isolation --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.write_seeds build/fuzz
 	for side in requests responses; do \
 	  $(BIN)/python -m tests.fuzz.fuzz_$$side -max_total_time=$(or $(DURATION),60) -artifact_prefix=build/fuzz/ build/fuzz/$$side $(ARGS); done
@@ -60,16 +68,23 @@ soak: .venv/development ## traffic for DURATION seconds (600) while the origin b
 image-check: system-packages .venv/development ## execute the Dockerfile in a scratch root, then what it built
 	$(BIN)/python deploy/check_image.py $(ARGS)
 
-# With the oldest Python that is supported: what the lock pins for it serves the later ones too.
+# The resolver is locked too, in an environment of its own: what is locked for .venv may not fit pyproject.toml just now.
+# One resolution serves every Python and machine; that each has its wheels, for Debian 12's glibc, is looked up afterwards.
 lock: ## resolve the dependencies anew and rewrite the lock files
-	python3.11 -m venv build/lock
-	build/lock/bin/python -m pip install --quiet 'pip-tools>=7.5'
-	compile() { CUSTOM_COMPILE_COMMAND='make lock' build/lock/bin/pip-compile --quiet --upgrade --generate-hashes \
-	  --strip-extras --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
-	  "$$@" pyproject.toml; }; \
-	compile --output-file requirements.lock; \
-	compile --all-build-deps --only-build-deps --output-file requirements-build.lock; \
-	compile --constraint requirements.lock --extra test --extra bench --output-file requirements-dev.lock
+	"$$(.ci/find-python)" -m venv build/lock
+	build/lock/bin/python -m pip --quiet install $(LOCKED) -r requirements-resolver.lock
+	build/lock/bin/python -m pip --quiet check
+	resolve() { build/lock/bin/uv pip compile --quiet --system-certs --upgrade --universal \
+	  --python-version $(firstword $(PYTHONS)) --only-binary :all: --no-strip-extras --generate-hashes \
+	  --custom-compile-command 'make lock' --output-file "$$@"; }; \
+	resolve requirements.lock pyproject.toml; \
+	resolve requirements-dev.lock --constraint requirements.lock $(EXTRAS:%=--extra %) pyproject.toml; \
+	resolve requirements-resolver.lock --group resolver; \
+	toml='import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'; \
+	build/lock/bin/python -c "$$toml" | resolve requirements-build.lock -
+	for python in $(PYTHONS); do for machine in $(MACHINES); do for lock in *.lock; do \
+	  build/lock/bin/uv pip install --quiet --system-certs --dry-run --python build/lock/bin/python --target build/lock/none \
+	    --python-version $$python --python-platform $$machine-manylinux_2_36 $(LOCKED) -r $$lock; done; done; done
 
 clean: ## remove everything that these targets made
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage bench-results
@@ -83,10 +98,12 @@ system-packages:
 	@touch $@
 
 .venv/runtime: .venv/python requirements.lock requirements-build.lock pyproject.toml
-	$(INSTALL) $(LOCKED) requirements-build.lock $(LOCKED) requirements.lock
-	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(PIP) install $(LOCKED) -r requirements-build.lock -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) check
 	@touch $@
 
 .venv/development: .venv/runtime requirements-dev.lock
-	$(INSTALL) $(LOCKED) requirements-dev.lock
+	$(PIP) install $(LOCKED) -r requirements-dev.lock
+	$(PIP) check
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ SECTION = re.compile(r"^## ", re.MULTILINE)
 ANYTHING = "…"
 PATIENCE = 30.0
 VARYING = re.compile(r"\d+")
+MAKE = re.compile(r"(?:`|^)make ([a-z-]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -104,18 +106,22 @@ def test_the_commands_of_the_configure_section_print_what_it_shows(tmp_path: Pat
     text = section("Configure")
     (config,) = blocks("yaml", text)
     (tmp_path / "sidecar.yaml").write_text(config)
+    (tmp_path / ".venv").symlink_to(sys.prefix)  # where the Makefile makes it, beside the file that the reader saved
     for example in examples(text):
-        program, *arguments = example.command.split()
-        assert program == "sidecar"
         done = subprocess.run(
-            [sys.executable, "-m", "sidecar", *arguments],
+            ["sh", "-c", example.command],
             cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT)},
+            env={"PATH": os.defpath},
             capture_output=True,
             text=True,
             check=True,
         )
         assert example.matches(done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("target", sorted({name for text in DOCUMENTS for name in MAKE.findall(text.read_text())}))
+def test_make_knows_the_targets_that_the_documents_name(target: str) -> None:
+    subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
 
 
 def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path) -> None:

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from sidecar import __version__
+from tests.support.repository import ROOT, files
 
-ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNTIME = {"aiohttp", "httptools", "prometheus-client", "pyyaml", "uvloop"}
-LOCKS = sorted(ROOT.glob("*.lock"))
-PINNED = re.compile(r"^([a-z0-9-]+)==(\S+) \\$", re.MULTILINE)
 PLACES = (
     r"(?<![\w.])/(?:root|home/\w+|work|Users)/",
     r"\bpypi\." + "org",
@@ -24,17 +22,6 @@ PLACES = (
     "deb\\." + "debian",
 )
 """Directories of some machine, and package registries: what is here must not depend on any."""
-
-
-def files() -> list[Path]:
-    """Every file of the repository, also those that are new."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
-    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
-
-
-def pins(lock: Path) -> dict[str, str]:
-    return dict(PINNED.findall(lock.read_text()))
 
 
 def modules() -> list[Path]:
@@ -52,26 +39,6 @@ def test_no_file_names_a_place_that_others_do_not_have() -> None:
 
 def test_the_runtime_needs_five_libraries() -> None:
     assert {re.split(r"[^a-z-]", requirement)[0] for requirement in PROJECT["dependencies"]} == RUNTIME
-    assert pins(ROOT / "requirements.lock").keys() >= RUNTIME
-
-
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
-def test_every_locked_version_has_hashes_and_none_says_where_to_get_it(lock: Path) -> None:
-    lines = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
-    assert all(re.match(r"[a-z0-9-]+==\S+ \\$|    --hash=sha256:[0-9a-f]{64}( \\)?$|$", line) for line in lines)
-    for block in PINNED.split("\n".join(lines))[3::3]:
-        assert "--hash" in block
-
-
-def test_tests_run_with_the_versions_that_are_released() -> None:
-    runtime, development = (pins(ROOT / name) for name in ("requirements.lock", "requirements-dev.lock"))
-    assert runtime.items() <= development.items()
-
-
-def test_every_library_that_the_tests_ask_for_is_locked() -> None:
-    asked = [*PROJECT["optional-dependencies"]["test"], *PROJECT["optional-dependencies"]["bench"]]
-    names = {re.split(r"[^A-Za-z0-9-]", requirement)[0].lower() for requirement in asked}
-    assert names <= pins(ROOT / "requirements-dev.lock").keys()
 
 
 def test_the_changelog_has_this_version() -> None:
@@ -84,7 +51,9 @@ def test_the_scripts_of_ci_are_sound_and_executable(script: Path) -> None:
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("target", ["run", "test", "check", "bench", "fuzz", "soak", "lock", "clean", "help"])
+@pytest.mark.parametrize(
+    "target", ["install", "run", "test", "check", "bench", "fuzz", "soak", "lock", "clean", "help"]
+)
 def test_the_makefile_has_the_target(target: str) -> None:
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
