@@ -25,6 +25,7 @@ from sidecar.core.report import Moment, rfc3339
 from sidecar.core.settings.config_change import Verdict, in_force, judge
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.gateway import Gateway
+from sidecar.pipeline.possible_series import begin_listener, begin_store
 from sidecar.pipeline.stack import Parts
 from sidecar.pipeline.stats import ListenerStats, ProcessStats
 from sidecar.pipeline.tasks import Tasks
@@ -73,6 +74,8 @@ class App:
         self._stats = ProcessStats()
         self._listener_stats = ListenerStats()
         self._store = MemoryStore(config.cache, clock)
+        begin_listener(self._listener_stats)
+        begin_store(self._store.stats)
         self._transition_log = TransitionLog(self.moment)
         self._access_log = self._make_access_log()
         self._lag: LoopLag | None = None
