@@ -126,8 +126,8 @@ class AccessLog:
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Take note of `record`, which must not change any more."""
-        _, _, _, _, _, duration, sent, request_id, client, reason, _, aborted = record
-        wrong = what_went_wrong(record) if reason or aborted else ""
+        _, _, _, _, _, duration, sent, request_id, client, reason, detail, aborted, _, stale_because = record
+        wrong = what_went_wrong(record) if reason or detail or stale_because or aborted else ""
         self._note((self._wall(), self._opening(record), duration, sent, request_id, client, wrong))
 
     def repeated(self, record: ExchangeRecord) -> RepeatedLine:
@@ -188,10 +188,14 @@ def opening_of(record: ExchangeRecord) -> str:
 
 def what_went_wrong(record: ExchangeRecord) -> str:
     """The members after the client."""
-    aborted = ',"aborted":true' if record.aborted else ""
-    if not record.reason:
-        return aborted
-    return f',"reason":{quote(record.reason)},"detail":{quote(record.detail)}{aborted}'
+    said = f',"reason":{quote(record.reason)}' if record.reason else ""
+    if record.reason or record.detail:
+        said += f',"detail":{quote(record.detail)}'
+    if record.error:
+        said += f',"error":{quote(record.error)}'
+    if record.stale_because:
+        said += f',"stale_because":{quote(record.stale_because)}'
+    return said + ',"aborted":true' if record.aborted else said
 
 
 class Timestamp:

@@ -36,7 +36,7 @@ from sidecar.pipeline.cache_refresh import CacheRefresh
 from sidecar.pipeline.collapse import Collapser, leads
 from sidecar.pipeline.collect import Collector
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
-from sidecar.pipeline.exchange import NO_REWRITE, Response, Source
+from sidecar.pipeline.exchange import NO_REWRITE, Response, Source, StandIn
 from sidecar.pipeline.invalidation import invalidate_changed
 from sidecar.pipeline.ready_answer import Grounds
 
@@ -56,6 +56,11 @@ NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"co
 CIRCUIT_OPEN = "circuit_open"
 CIRCUIT_OPEN_PARAMETER = detail_parameter(CIRCUIT_OPEN)
 UPSTREAM_TIMEOUT = "upstream_timeout"
+REFUSED_AT_ONCE = StandIn(CIRCUIT_OPEN)
+PROBED_BEHIND = StandIn(CIRCUIT_OPEN, detail="the circuit is half-open and probes behind this answer")
+REFRESHING = StandIn("stale_while_revalidate")
+ACCEPTED = StandIn("max_stale")
+"""The client's own Cache-Control takes it stale."""
 
 
 class CacheStage:
@@ -193,7 +198,11 @@ class CacheStage:
         return space if request.rewrite is space.rewrite or request.rewrite == space.rewrite else self._untouched
 
     def _plain_stale(self, stored: StoredResponse, now: float) -> Response | None:
-        return self._answers.whole(stored, now, CIRCUIT_OPEN_PARAMETER) if self._stands_in(stored, now) else None
+        if not self._stands_in(stored, now):
+            return None
+        answer = self._answers.whole(stored, now, CIRCUIT_OPEN_PARAMETER)
+        answer.stand_in = REFUSED_AT_ONCE
+        return answer
 
     def _stands_in(self, stored: StoredResponse, now: float) -> bool:
         """Whether the circuit certainly refuses, which counts, and the stale answer may be used then."""
@@ -218,7 +227,10 @@ class CacheStage:
             case Serve(stored, refresh):
                 if refresh:
                     self._refresh.behind(Trip(request, asked, Forward.STALE, stored))
-                return self._answers.hit(asked.head, stored, now)
+                answer = self._answers.hit(asked.head, stored, now)
+                if answer.source is Source.STALE:
+                    answer.stand_in = REFRESHING if refresh else ACCEPTED
+                return answer
             case Unavailable():
                 raise GatewayTimeoutByDirective("nothing stored is of use, and the client wants nothing else")
             case Revalidate(stored, reason):
@@ -237,7 +249,9 @@ class CacheStage:
         if not stands_in(stored, asked.directives, self._route.rules, now):
             return None
         self._refresh.behind(trip)
-        return self._answers.hit(asked.head, stored, now, CIRCUIT_OPEN)
+        answer = self._answers.hit(asked.head, stored, now, CIRCUIT_OPEN)
+        answer.stand_in = PROBED_BEHIND
+        return answer
 
     def _refused_or_none(self, request: Request, found: Trip | Bypass) -> Response | None:
         """What stands in when the inner handler refuses at once, or what that has at hand; None as a rule."""
@@ -302,7 +316,10 @@ class CacheStage:
             return None
         if not stands_in(stored, asked.directives, rules, now):
             return None
-        return self._answers.hit(asked.head, stored, now, _detail(error))
+        because = _detail(error)
+        answer = self._answers.hit(asked.head, stored, now, because)
+        answer.stand_in = StandIn(because, "" if isinstance(error, CircuitOpen) else error.reason, error.detail)
+        return answer
 
     async def _bypass(self, request: Request, decision: Bypass) -> Response:
         response = await self._inner.answer(request)

@@ -42,11 +42,11 @@ class Plan:
 
 
 class Gateway:
-    """A `Handler` over all routes. `unrouted` is told of requests that no route took: (error, request)."""
+    """A `Handler` over all routes. `unrouted` is told of requests that no route took, and their answer."""
 
     __slots__ = ("_routes", "_stacks", "_unrouted", "_via")
 
-    def __init__(self, via: str, unrouted: Callable[[ProxyError, Request], None]) -> None:
+    def __init__(self, via: str, unrouted: Callable[[ProxyError, Request, Response], None]) -> None:
         self._via = via
         self._unrouted = unrouted
         self._routes: RouteTable | None = None
@@ -110,8 +110,9 @@ class Gateway:
         else:
             assert self._routes is not None
             error = NoRoute(self._advice(self._routes, request))
-        self._unrouted(error, request)
-        return respond(error, request, self._via)
+        response = respond(error, request, self._via)
+        self._unrouted(error, request, response)
+        return response
 
     def _advice(self, routes: RouteTable, request: Request) -> str:
         path = request.head.target.partition(b"?")[0]

@@ -51,7 +51,7 @@ BEFORE_AN_ANSWER: tuple[type[errors.ProxyError], ...] = (
     errors.ClientTooSlow,
 )
 ATTEMPT_RESULTS = ("success", "cancelled", *(error.reason for error in BEFORE_AN_ANSWER))
-BEFORE_A_ROUTE: tuple[type[errors.ProxyError], ...] = (
+OF_A_CLIENT: tuple[type[errors.ProxyError], ...] = (
     errors.BadRequest,
     errors.NoRoute,
     errors.MethodUnknown,
@@ -64,8 +64,9 @@ BEFORE_A_ROUTE: tuple[type[errors.ProxyError], ...] = (
     errors.ExpectationFailed,
     errors.LoopDetected,
     errors.TooManyConnections,
+    errors.AnswerUnread,
 )
-REJECTIONS = ("write_timeout", *(error.reason for error in BEFORE_A_ROUTE))
+REJECTIONS = tuple(error.reason for error in OF_A_CLIENT)
 
 
 def begin_route(stats: RouteStats, route: RouteConfig) -> None:
