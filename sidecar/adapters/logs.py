@@ -141,8 +141,8 @@ class AccessLog:
 
 def access_line(record: ExchangeRecord, time_of_day: str) -> str:
     """The line about `record`. Octets that are no UTF-8 appear as `\\xNN`."""
-    route, method, target, status, source, duration, sent, request_id, client, reason, _, aborted = record
-    wrong = what_went_wrong(record) if reason or aborted else ""
+    route, method, target, status, source, duration, sent, request_id, client, reason, detail, aborted, *stale = record
+    wrong = what_went_wrong(record) if reason or detail or aborted or any(stale) else ""
     return (
         f'{{"time":"{time_of_day}","level":"info","logger":"sidecar.access","message":"request",'
         f'"route":{quote(route)},"method":{quote(method)},"target":{quote(target.decode("utf-8", "backslashreplace"))},'
@@ -153,10 +153,14 @@ def access_line(record: ExchangeRecord, time_of_day: str) -> str:
 
 def what_went_wrong(record: ExchangeRecord) -> str:
     """The members after the client."""
-    aborted = ',"aborted":true' if record.aborted else ""
-    if not record.reason:
-        return aborted
-    return f',"reason":{quote(record.reason)},"detail":{quote(record.detail)}{aborted}'
+    said = f',"reason":{quote(record.reason)}' if record.reason else ""
+    if record.reason or record.detail:
+        said += f',"detail":{quote(record.detail)}'
+    if record.error:
+        said += f',"error":{quote(record.error)}'
+    if record.stale_because:
+        said += f',"stale_because":{quote(record.stale_because)}'
+    return said + ',"aborted":true' if record.aborted else said
 
 
 class Timestamp:

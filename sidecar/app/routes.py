@@ -12,6 +12,7 @@ from sidecar.core.breaker import Circuit
 from sidecar.core.breaker import Surroundings as CircuitSurroundings
 from sidecar.core.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
+from sidecar.pipeline.possible_series import begin_circuit, begin_route, begin_upstream
 from sidecar.pipeline.stack import build_stack
 from sidecar.pipeline.stage import RouteParts
 from sidecar.pipeline.stats import RouteStats, UpstreamStats
@@ -75,6 +76,7 @@ class RouteSet:
         self.circuits = {route.name: self._circuit(route) for route in config.routes}
         self.stacks = {route.name: self._stack(route, upstreams, unchanged) for route in config.routes}
         self.configs = {route.name: route for route in config.routes}
+        self._begin_series(restorable=config.state_dir is not None)
         before, self.upstreams = self.upstreams, upstreams
         _close_replaced(before, upstreams)
 
@@ -99,12 +101,18 @@ class RouteSet:
         for upstream in self.upstreams.values():
             upstream.close()
 
+    def _begin_series(self, *, restorable: bool) -> None:
+        for name, route in self.configs.items():
+            begin_route(self.stats[name], route)
+            begin_circuit(self.circuits[name], restorable=restorable)
+
     def _upstream(self, config: UpstreamConfig) -> Upstream:
         known = self.upstreams.get(config.name)
         if known is not None and _connects_alike(known.config, config):
             return known
         env = self._environment
         stats = UpstreamStats(config.name) if known is None else known.stats
+        begin_upstream(stats)
         try:
             return Upstream(config, Surroundings(env.clock, env.wheel, env.spawn, stats, config.pool))
         except (OSError, ValueError) as error:

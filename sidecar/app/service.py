@@ -24,7 +24,10 @@ from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment, rfc3339
 from sidecar.core.settings.config_change import Verdict, in_force, judge
 from sidecar.pipeline.deadlines import DeadlineWheel
+from sidecar.pipeline.errors import Draining
 from sidecar.pipeline.gateway import Gateway
+from sidecar.pipeline.possible_series import begin_listener, begin_store
+from sidecar.pipeline.record import unrouted_record
 from sidecar.pipeline.stage import Parts
 from sidecar.pipeline.stats import ListenerStats, ProcessStats
 from sidecar.pipeline.tasks import Tasks
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from sidecar.core.settings.config_change import ConfigChange
     from sidecar.core.settings.config_load import Loaded
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -73,10 +76,13 @@ class App:
         self._stats = ProcessStats()
         self._listener_stats = ListenerStats()
         self._store = MemoryStore(config.cache, clock)
+        begin_listener(self._listener_stats)
+        begin_store(self._store.stats)
         self._transition_log = TransitionLog(self.moment)
         self._access_log = self._make_access_log()
         self._lag: LoopLag | None = None
         self._needs_restart: tuple[str, ...] = ()
+        self._cut_off_by = "at once"
         self._gateway = Gateway(config.proxy.via, self._unrouted)
         around = Surroundings(clock, self._wheel, self._tasks.spawn, self._tasks.start, self._access_log)
         self._context = ServerContext(
@@ -144,6 +150,7 @@ class App:
         hurried.cancel()
         if not emptied.done():
             emptied.cancel()
+            self._cut_off_by = "by a second signal" if hurry.is_set() else f"after drain_timeout ({limit:g} s)"
             log.warning("the requests still under way are cut off")
             return False
         return True
@@ -153,7 +160,7 @@ class App:
         self._stats.draining = True
         self._sockets["proxy"].remove_files()
         self._proxy.drain()
-        self._proxy.abort()
+        self._proxy.abort(Draining(f"the sidecar was shut down and cut the request off {self._cut_off_by}"))
         if self._lag is not None:
             self._lag.stop()
         await self._stop_web("admin", self._admin)
@@ -212,8 +219,9 @@ class App:
     def _listener_failed(self, error: Exception) -> None:
         log.error("a transition could not be recorded", exc_info=error)
 
-    def _unrouted(self, error: ProxyError, request: Request) -> None:
-        self._context.refused(error, request.client, request)
+    def _unrouted(self, error: ProxyError, request: Request, response: Response) -> None:
+        duration = self.clock.monotonic() - request.started
+        self._context.refused(unrouted_record(error, request, response, duration))
 
     def _tell_lag(self, seconds: float) -> None:
         self._stats.loop_lag = seconds

@@ -20,7 +20,7 @@ from sidecar.core.freshness import Arrival
 from sidecar.core.http import RequestHead
 from sidecar.pipeline.collect import drain
 from sidecar.pipeline.errors import ProxyError
-from sidecar.pipeline.exchange import Request, Response, Source
+from sidecar.pipeline.exchange import Request, Response, Source, StandIn
 from sidecar.pipeline.store_decisions import REFUSED, STORED
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class CacheFetch:
             return None
         self._surroundings.spawn(_drain_quietly(response.body), name="drain a failed answer")
         answer = self._answers.hit(trip.asked.head, stored, now, UPSTREAM_ERROR)
+        status = response.head.status
+        answer.stand_in = StandIn(UPSTREAM_ERROR, f"status_{status}", f"the upstream answered {status}")
         return Delivered(answer, stored, stands_in=True)
 
     def _validated(

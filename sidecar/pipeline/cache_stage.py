@@ -35,7 +35,7 @@ from sidecar.pipeline.cached_route import Surroundings, cached_route
 from sidecar.pipeline.collapse import Collapser, leads
 from sidecar.pipeline.collect import Collector
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
-from sidecar.pipeline.exchange import NO_REWRITE, Response, Source
+from sidecar.pipeline.exchange import NO_REWRITE, Response, Source, StandIn
 from sidecar.pipeline.invalidation import invalidate_changed
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"co
 """Request fields with which a fresh answer may not do, besides those that keep a request away from the store."""
 CIRCUIT_OPEN = "circuit_open"
 UPSTREAM_TIMEOUT = "upstream_timeout"
+PROBED_BEHIND = StandIn(CIRCUIT_OPEN, detail="the circuit is half-open and probes behind this answer")
+REFRESHING = StandIn("stale_while_revalidate")
+ACCEPTED = StandIn("max_stale")
+"""The client's own Cache-Control takes it stale."""
 
 
 class CacheStage:
@@ -157,7 +161,10 @@ class CacheStage:
             case Serve(stored, refresh):
                 if refresh:
                     self._refresh.behind(Trip(request, asked, Forward.STALE, stored))
-                return self._answers.hit(asked.head, stored, now)
+                answer = self._answers.hit(asked.head, stored, now)
+                if answer.source is Source.STALE:
+                    answer.stand_in = REFRESHING if refresh else ACCEPTED
+                return answer
             case Unavailable():
                 raise GatewayTimeoutByDirective("nothing stored is of use, and the client wants nothing else")
             case Revalidate(stored, reason):
@@ -176,7 +183,9 @@ class CacheStage:
         if not stands_in(stored, asked.directives, self._route.rules, now):
             return None
         self._refresh.behind(trip)
-        return self._answers.hit(asked.head, stored, now, CIRCUIT_OPEN)
+        answer = self._answers.hit(asked.head, stored, now, CIRCUIT_OPEN)
+        answer.stand_in = PROBED_BEHIND
+        return answer
 
     async def _together(self, trip: Trip) -> Response:
         """The upstream's answer, shared with others who want the same at the same time."""
@@ -231,7 +240,10 @@ class CacheStage:
         now = self._clock.monotonic()
         if not stands_in(stored, asked.directives, rules, now):
             return None
-        return self._answers.hit(asked.head, stored, now, _detail(error))
+        because = _detail(error)
+        answer = self._answers.hit(asked.head, stored, now, because)
+        answer.stand_in = StandIn(because, "" if isinstance(error, CircuitOpen) else error.reason, error.detail)
+        return answer
 
     async def _bypass(self, request: Request, decision: Bypass) -> Response:
         response = await self._inner.handle(request)

@@ -141,8 +141,10 @@ class Collapser:
             lines = self._answers.validated_lines(stored, now, member)
             return Response(stored.head, share.reader, extra=lines)
         entry = share.entry
-        if share.stands_in:
-            return self._answers.hit(trip.asked.head, entry, now, UPSTREAM_ERROR)
+        if share.stands_in is not None:
+            answer = self._answers.hit(trip.asked.head, entry, now, UPSTREAM_ERROR)
+            answer.stand_in = share.stands_in
+            return answer
         return self._answers.validated(trip.asked.head, entry, now, member)
 
     def _other_variant(self, asked: Asked, share: Share) -> bytes | None:
@@ -189,7 +191,7 @@ class Collapser:
         entry, response = delivered.entry, delivered.response
         if entry is not None and (delivered.stands_in or self._sharable(entry)):
             self._not_shared.pop(key, None)
-            return Landed(entry, delivered.stands_in)
+            return Landed(entry, response.stand_in)
         if response.head.status not in self._rules.failures:
             self._remember(key)
             return Alone()

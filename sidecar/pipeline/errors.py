@@ -174,6 +174,18 @@ class ClientGone(ClientError):
     reason = "client_gone"
 
 
+class AnswerUnread(ClientError):
+    """The client took nothing of its answer for too long, and was cut off."""
+
+    reason = "write_timeout"
+
+
+class TunnelIdle(ClientError):
+    """Nothing passed through a tunnel for too long, and it was closed."""
+
+    reason = "tunnel_idle"
+
+
 # What the sidecar's own limits did
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from sidecar.core.config import Rewrite
 
@@ -38,6 +38,16 @@ class Source(Enum):
 
     def __init__(self, label: str) -> None:
         self.label = label
+
+
+class StandIn(NamedTuple):
+    """Why a stored answer is given in the place of the upstream's, or past its freshness. `because` is one word,
+    Cache-Status's detail where there is one; `error` and `detail` say what the upstream did wrong, if it was asked.
+    """
+
+    because: str
+    error: str = ""
+    detail: str = ""
 
 
 class BodyEnd(Enum):
@@ -154,7 +164,8 @@ class Request:
 
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
-    client; None where nobody wants them. The gateway sets `route_name` and `rewrite`.
+    client; None where nobody wants them. `cut` is why the sidecar itself ended the client's connection while this was
+    under way. The gateway sets `route_name` and `rewrite`.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
@@ -164,6 +175,7 @@ class Request:
     __slots__ = (
         "body",
         "client",
+        "cut",
         "head",
         "on_interim",
         "on_sent",
@@ -183,6 +195,7 @@ class Request:
         self.request_id = request_id
         self.started = started
         self.client = client
+        self.cut: ProxyError | None = None
         self.route_name: str | None = None
         self.rewrite = NO_REWRITE
         self.upgrade = b""
@@ -203,10 +216,10 @@ class Response:
     `head` holds end-to-end fields only; Content-Length is among them when the length is known. `extra` is what the
     sidecar adds of its own (complete CRLF-ended lines: Via, Cache-Status, Age). `prepared`, when set, is `head`
     already serialized (status line and fields, without the final empty line) and is sent instead. `error` is set on
-    the sidecar's own answers.
+    the sidecar's own answers, `stand_in` on stored ones that the access log has something to say about.
     """
 
-    __slots__ = ("body", "error", "extra", "head", "prepared", "source")
+    __slots__ = ("body", "error", "extra", "head", "prepared", "source", "stand_in")
 
     def __init__(
         self,
@@ -224,3 +237,4 @@ class Response:
         self.extra = extra
         self.prepared = prepared
         self.error = error
+        self.stand_in: StandIn | None = None

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.pipeline.exchange import Body, Response
+from sidecar.pipeline.exchange import Body, Response, StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """A complete answer. `stands_in`: an older one in the place of a failure."""
+    """A complete answer. `stands_in`: an older one in the place of a failure, and why."""
 
     entry: StoredResponse
-    stands_in: bool = False
+    stands_in: StandIn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Gateway:
-    """The `Handler` over all routes. `unrouted` is told of requests that no route took: (error, request)."""
+    """A `Handler` over all routes. `unrouted` is told of requests that no route took, and their answer."""
 
     __slots__ = ("_routes", "_stacks", "_unrouted", "_via", "_via_token")
 
-    def __init__(self, via: str, unrouted: Callable[[ProxyError, Request], None]) -> None:
+    def __init__(self, via: str, unrouted: Callable[[ProxyError, Request, Response], None]) -> None:
         self._via = via
         self._via_token = via.encode()
         self._unrouted = unrouted
@@ -46,8 +46,9 @@ class Gateway:
         return self._stacks[name].handle(request)
 
     async def _refuse(self, request: Request, error: ProxyError) -> Response:
-        self._unrouted(error, request)
-        return respond(error, request, self._via)
+        response = respond(error, request, self._via)
+        self._unrouted(error, request, response)
+        return response
 
     def _advice(self, request: Request) -> str:
         path = request.head.target.partition(b"?")[0]

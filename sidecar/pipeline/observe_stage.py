@@ -7,9 +7,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline.errors import ClientGone, InternalError, ProxyError, respond
+from sidecar.core.outcome import Outcome
+from sidecar.pipeline.errors import ClientError, ClientGone, InternalError, ProxyError, respond
 from sidecar.pipeline.exchange import BodyEnd, Request, Source
-from sidecar.pipeline.record import ExchangeRecord
+from sidecar.pipeline.record import ExchangeRecord, octets_sent
 
 if TYPE_CHECKING:
     from sidecar.pipeline.exchange import End, Response
@@ -77,7 +78,7 @@ class ObserveStage:
             response.extra += self._via_line
         body = response.body
         if isinstance(body, bytes):
-            self._over(request, response, len(body))
+            self._over(request, response, octets_sent(request.head, body))
         else:
             self._stats.in_flight += 1
             ending = _Ending(self, request, response)
@@ -87,8 +88,14 @@ class ObserveStage:
     def _over(self, request: Request, response: Response, sent: int, end: End = BodyEnd.COMPLETE) -> None:
         """Called once per request that got a response."""
         head = request.head
-        error = response.error if end is BodyEnd.COMPLETE else _reason(end)
-        why = () if error is None else (error.reason, error.detail, end is not BodyEnd.COMPLETE)
+        aborted = end is not BodyEnd.COMPLETE or request.cut is not None
+        error = _reason(request, end) if aborted else response.error
+        why: tuple[str, str, bool, str, str] | tuple[()] = ()
+        if error is not None:
+            why = (error.reason, error.detail, aborted, _upstream_error(error), "")
+        elif response.stand_in is not None:
+            because, wrong, detail = response.stand_in
+            why = ("", detail, False, wrong, because if response.source is Source.STALE else "")
         self._note(
             ExchangeRecord(
                 self._name,
@@ -111,19 +118,20 @@ class ObserveStage:
 
     def _client_left(self, request: Request) -> None:
         head = request.head
+        error = request.cut or ClientGone("the client left before the answer")
         self._note(
             ExchangeRecord(
                 self._name,
                 head.method,
                 head.target,
-                CLIENT_LEFT,
+                CLIENT_LEFT if isinstance(error, ClientError) else error.status,
                 Source.ERROR.label,
                 self._monotonic() - request.started,
                 0,
                 request.request_id,
                 request.client,
-                ClientGone.reason,
-                "the client left before the answer",
+                error.reason,
+                error.detail,
                 aborted=True,
             )
         )
@@ -154,7 +162,10 @@ class _Ending:
         self._stage.stream_over(self._request, self._response, self._sent, end)
 
 
-def _reason(end: End) -> ProxyError:
+def _reason(request: Request, end: End) -> ProxyError:
+    """Why the client did not get a whole answer: what the sidecar did to its connection comes before all."""
+    if request.cut is not None:
+        return request.cut
     return end if isinstance(end, ProxyError) else ClientGone("the client left before the end of the answer")
 
 
@@ -162,3 +173,7 @@ def around(inner: Handler, parts: RouteParts) -> ObserveStage:
     """The outermost stage around `inner`."""
     shared = parts.shared
     return ObserveStage(inner, Observer(parts.stats, shared.access_log, shared.clock, shared.proxy.via))
+
+
+def _upstream_error(error: ProxyError) -> str:
+    return error.reason if error.outcome is Outcome.FAILURE else ""

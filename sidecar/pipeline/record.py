@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from sidecar.core.http import RequestHead
+    from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.exchange import Body, Request, Response
 
 
 class ExchangeRecord(NamedTuple):
@@ -10,8 +15,8 @@ class ExchangeRecord(NamedTuple):
     octets.
 
     `status` is 499 when the client left before a response head. `reason` is an error's label, or "" when nothing
-    went wrong;
-    `detail` says it in words. `aborted`: the response was cut short after its head.
+    went wrong; `detail` says it in words. `aborted`: the client did not get a whole response. `error` is what the
+    upstream did wrong, whatever the client got; `stale_because` is why a stale answer was given.
     """
 
     route: str
@@ -26,6 +31,28 @@ class ExchangeRecord(NamedTuple):
     reason: str = ""
     detail: str = ""
     aborted: bool = False
+    error: str = ""
+    stale_because: str = ""
+
+
+def refusal_record(error: ProxyError, client: str, sent: int, first_line: tuple[str, bytes]) -> ExchangeRecord:
+    """The record of octets that are no request; `first_line` is the method and the target that they begin with."""
+    method, target = first_line
+    return ExchangeRecord(
+        "", method, target, error.status, error.source.label, 0.0, sent, b"", client, error.reason, error.detail
+    )
+
+
+def unrouted_record(error: ProxyError, request: Request, response: Response, duration: float) -> ExchangeRecord:
+    """The record of a request that belongs to no route and got `response`, which says `error`."""
+    first_line = request.head.method, request.head.target
+    record = refusal_record(error, request.client, octets_sent(request.head, response.body), first_line)
+    return record._replace(duration=duration, request_id=request.request_id)
+
+
+def octets_sent(head: RequestHead, body: bytes | Body) -> int:
+    """Octets of a whole `body` that the answer to `head` has (RFC 9110 §9.3.2: to HEAD none)."""
+    return len(body) if isinstance(body, bytes) and head.method != "HEAD" else 0
 
 
 class AccessLog(Protocol):

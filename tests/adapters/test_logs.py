@@ -131,8 +131,17 @@ def test_a_finished_request_is_one_json_line() -> None:
             {"reason": "connection_terminated", "aborted": True},
             {"reason": "connection_terminated", "detail": "", "aborted": True},
         ),
+        (
+            {"reason": "connection_refused", "detail": "nobody there", "error": "connection_refused"},
+            {"reason": "connection_refused", "detail": "nobody there", "error": "connection_refused"},
+        ),
+        (
+            {"detail": "nobody there", "error": "connection_refused", "stale_because": "upstream_error"},
+            {"detail": "nobody there", "error": "connection_refused", "stale_because": "upstream_error"},
+        ),
+        ({"stale_because": "circuit_open"}, {"stale_because": "circuit_open"}),
     ],
-    ids=["refused", "left", "cut short"],
+    ids=["refused", "left", "cut short", "the upstream's error", "stood in", "stood in at once"],
 )
 def test_what_went_wrong_is_said(changes: dict[str, Any], added: dict[str, Any]) -> None:
     line = json.loads(line_of(RECORD._replace(**changes)))

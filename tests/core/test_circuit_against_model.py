@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 
 from sidecar.core.breaker import Circuit, Surroundings
 from sidecar.core.circuit.permit import HEALTHY, Permit, Refusal, Verdict
+from sidecar.core.circuit.possible import possible_transitions
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow, TimeWindow
 from sidecar.core.explanation import OverrideMode, Transition
 from sidecar.core.outcome import Outcome
@@ -45,6 +46,7 @@ VARIANTS = [
     replace(BASE, failure_rate=None, open_duration=1.0, probe_timeout=0.5, half_open_probes=3, success_threshold=1),
 ]
 ACTS = st.sampled_from([*OverrideMode, *["let go"] * 6, "reset", *VARIANTS])
+POSSIBLE = {each for settings in VARIANTS for each in possible_transitions(settings, restorable=False)}
 STEPS_PER_RUN = 10_000
 REQUEST_TIME = 0.25
 
@@ -68,6 +70,10 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         self.bodies_are_endless = endless
         self.circuit.reconfigure(variant, {}, self.now)
         self.model.reconfigure(variant)
+
+    @invariant()
+    def nothing_happens_that_the_metrics_did_not_expect(self) -> None:
+        assert {(event.target, event.cause) for event in self.events} <= POSSIBLE
 
     @rule(seconds=st.sampled_from([0.125, 0.5, 1.0, 2.0, 2.125, 8.0, 16.0, 40.0, 31_536_000.0]))
     def time_passes(self, seconds: float) -> None:

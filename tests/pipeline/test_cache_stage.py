@@ -440,6 +440,9 @@ async def test_a_stored_answer_stands_in_for_every_kind_of_failure(
     assert answer.cache_status == f"sidecar; hit; ttl=-40; detail={detail}"
     assert (answer.status, answer.body, answer.age, answer["ETag"]) == (200, b"content", 100, '"v1"')
     assert answer.source is Source.STALE
+    stand_in = answer.response.stand_in
+    assert stand_in is not None
+    assert (stand_in.because, bool(stand_in.error)) == (detail, detail != "circuit_open")
     await world.settle()
     assert all(body.end not in (None, BodyEnd.ABANDONED) for body in world.origin.bodies), "so that the circuit knows"
 

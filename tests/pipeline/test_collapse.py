@@ -242,8 +242,12 @@ async def test_followers_share_a_failing_status() -> None:
     assert world.asked == 1
 
 
-@pytest.mark.parametrize("failure", [Reply(error=ConnectionRefused("x")), Reply(503)], ids=["refused", "status"])
-async def test_followers_share_the_stale_answer(failure: Reply) -> None:
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [(Reply(error=ConnectionRefused("x")), "connection_refused"), (Reply(503), "status_503")],
+    ids=["refused", "status"],
+)
+async def test_followers_share_the_stale_answer_and_why_it_stands_in(failure: Reply, error: str) -> None:
     gate = asyncio.Event()
     failure.gate = gate
     world = World(Reply(fields=FRESH), failure)
@@ -254,6 +258,8 @@ async def test_followers_share_the_stale_answer(failure: Reply) -> None:
     gate.set()
     answers = await asyncio.gather(*clients)
     assert {answer.cache_status for answer in answers} == {"sidecar; hit; ttl=-40; detail=upstream_error"}
+    reasons = {answer.response.stand_in for answer in answers}
+    assert [(why.because, why.error) for why in reasons if why is not None] == [("upstream_error", error)]
     assert world.asked == 2
 
 

@@ -43,6 +43,8 @@ TABLE: dict[type[ProxyError], tuple[int, str, str]] = {
     errors.ExpectationFailed: (417, REQUEST_ERROR, "expectation_failed"),
     errors.LoopDetected: (508, "proxy_loop_detected", "loop_detected"),
     errors.ClientGone: (400, REQUEST_ERROR, "client_gone"),
+    errors.AnswerUnread: (400, REQUEST_ERROR, "write_timeout"),
+    errors.TunnelIdle: (400, REQUEST_ERROR, "tunnel_idle"),
     errors.PoolExhausted: (503, LIMIT, "pool_exhausted"),
     errors.TooManyConnections: (503, LIMIT, "too_many_connections"),
     errors.ConnectionRefused: (502, "connection_refused", "connection_refused"),

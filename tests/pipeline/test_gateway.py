@@ -39,7 +39,8 @@ class Door:
         assert [one for stack in self.stacks.values() for one in stack.asked] == []
         return answer
 
-    def _unrouted(self, error: ProxyError, asked: Request) -> None:
+    def _unrouted(self, error: ProxyError, asked: Request, answer: Response) -> None:
+        assert answer.error is error
         self.refused.append((error.reason, asked))
 
 

@@ -16,6 +16,8 @@ from sidecar.core.settings.suggest import did_you_mean
 from sidecar.pipeline.cached_route import cached_route
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
     from sidecar.adapters.admin.context import AdminContext
@@ -38,7 +40,7 @@ async def show_cache(request: web.Request) -> web.Response:
             "entries": stats.entries,
             "bytes": stats.bytes,
             "max_size": context.config().cache.max_size,
-            "evictions": dict(stats.evictions),
+            "evictions": _happened(stats.evictions),
             "routes": _by_route(context),
         }
     )
@@ -47,7 +49,8 @@ async def show_cache(request: web.Request) -> web.Response:
 def _by_route(context: AdminContext) -> list[dict[str, object]]:
     moment = context.moment()
     held = {entries.route: entries for entries in context.store.summarize()}
-    results = {stats.name: dict(stats.cache_results) for stats in context.route_stats() if stats.cache_results}
+    counted = {stats.name: _happened(stats.cache_results) for stats in context.route_stats()}
+    results = {name: counts for name, counts in counted.items() if counts}
     decisions = context.store.stats.decisions
     return [
         {
@@ -59,6 +62,11 @@ def _by_route(context: AdminContext) -> list[dict[str, object]]:
         }
         for route in sorted(held.keys() | results.keys())
     ]
+
+
+def _happened(counts: Mapping[str, int]) -> dict[str, int]:
+    """Without what stands at 0 for the metrics' sake."""
+    return {word: number for word, number in counts.items() if number}
 
 
 def explain_storing(context: AdminContext, explanation: RequestExplanation) -> dict[str, object] | None:

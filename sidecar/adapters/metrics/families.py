@@ -126,8 +126,12 @@ def _circuit_calls(name: str, scrape: Scrape) -> Iterator[str]:
 
 def _transitions(name: str, scrape: Scrape) -> Iterator[str]:
     for label, circuit in scrape.circuits:
-        for (to, cause), count in circuit.counters.transitions.items():
-            yield f'{name}{{circuit="{label}",to="{to}",cause="{cause}"}} {count}\n'
+        yield "".join(
+            [
+                f'{name}{{circuit="{label}",to="{to}",cause="{cause}"}} {count}\n'
+                for (to, cause), count in circuit.counters.transitions.items()
+            ]
+        )
 
 
 def _snapshot(value: Callable[[CircuitSnapshot], float]) -> Lines:

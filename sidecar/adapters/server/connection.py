@@ -17,7 +17,16 @@ from sidecar.adapters.server import response as wire
 from sidecar.adapters.server.exchange import Exchange
 from sidecar.adapters.server.patience import NEXT_REQUEST, Awaits, Patience
 from sidecar.adapters.server.request import RequestReader
-from sidecar.pipeline.errors import ClientGone, ClientTooSlow, ProxyError, TooManyConnections, respond
+from sidecar.pipeline.errors import (
+    AnswerUnread,
+    ClientGone,
+    ClientTooSlow,
+    ProxyError,
+    TooManyConnections,
+    TunnelIdle,
+    respond,
+)
+from sidecar.pipeline.record import refusal_record
 from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
@@ -88,6 +97,15 @@ class ClientConnection(asyncio.Protocol, Patience):
         if self._exchange is None and not self._lingering:
             self.transport.close()
 
+    def cut(self, error: ProxyError) -> None:
+        """End the connection for a reason that is not the client's leaving: the log tells `error`."""
+        self._blame(error)
+        self.reset()
+
+    def _blame(self, error: ProxyError) -> None:
+        if self._exchange is not None:
+            self._exchange.request.cut = error
+
     def reset(self) -> None:
         """See `exchange.Connection`."""
         connection = self.transport.get_extra_info("socket")
@@ -105,7 +123,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         if self.context.admit(self):
             self._await(Awaits.FIRST_HEAD, self.context.limits.head_timeout)
         else:
-            self._refuse(TooManyConnections("the sidecar has too many client connections"), linger=False)
+            self._refuse(TooManyConnections("the sidecar has too many client connections"), ("", b""), linger=False)
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
@@ -165,8 +183,10 @@ class ClientConnection(asyncio.Protocol, Patience):
     # What patience ends with
 
     def _too_slow(self) -> None:
-        self.context.stats.rejected["write_timeout"] += 1
-        self.reset()
+        limit = self.context.limits.write_timeout
+        error = AnswerUnread(f"the client took nothing of its answer for {limit:g} s (proxy.limits.write_timeout)")
+        self.context.stats.rejected[error.reason] += 1
+        self.cut(error)
 
     def _too_late(self, awaited: Awaits) -> None:
         if self._exchange is not None and awaited not in (Awaits.BODY, Awaits.END, Awaits.TUNNEL):
@@ -177,9 +197,13 @@ class ClientConnection(asyncio.Protocol, Patience):
             self.context.stats.rejected[error.reason] += 1
             self._reader.eof(error)
         elif awaited in (Awaits.HEAD, Awaits.FIRST_HEAD) and self._reader.partial:
-            self._refuse(error)
+            self._refuse(error, self._reader.first_line)
         elif awaited is Awaits.END:
             self.transport.abort()
+        elif awaited is Awaits.TUNNEL:
+            limit = self.context.limits.tunnel_idle
+            self._blame(TunnelIdle(f"nothing passed through the tunnel for {limit:g} s (proxy.limits.tunnel_idle)"))
+            self.transport.close()
         else:
             self.transport.close()
 
@@ -255,7 +279,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         while self._exchange is None and self._queue and self.drained is None and not self.transport.is_closing():
             incoming = self._queue.popleft()
             if incoming.head is None or incoming.error is not None:
-                self._refuse(incoming.error or ClientGone("no request"))
+                self._refuse(incoming.error or ClientGone("no request"), incoming.first_line)
                 return
             self._served += 1
             if self.context.draining or self._served == self.context.limits.requests_per_connection:
@@ -311,14 +335,14 @@ class ClientConnection(asyncio.Protocol, Patience):
         else:
             self._go_on_waiting()
 
-    def _refuse(self, error: ProxyError, *, linger: bool = True) -> None:
-        """Answer what is no request, and hang up."""
+    def _refuse(self, error: ProxyError, first_line: tuple[str, bytes], *, linger: bool = True) -> None:
+        """Answer what is no request, and hang up; `first_line` is the method and target that it begins with."""
         self.closing = True
         self._queue.clear()
-        self.context.refused(error, self.client)
         response = respond(error, None, self.context.via)
         body = response.body
         assert isinstance(body, bytes)
+        self.context.refused(refusal_record(error, self.client, len(body), first_line))
         self.transport.write(wire.encode_head(response, self.context.date_line() + wire.CLOSE) + body)
         self._finish(unread=linger)
 

@@ -9,16 +9,12 @@ from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline.record import ExchangeRecord
-
 if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
     from sidecar.core.config import ClientLimits
     from sidecar.pipeline.deadlines import DeadlineWheel
-    from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request
     from sidecar.pipeline.ports import Clock, Handler, Spawn
-    from sidecar.pipeline.record import AccessLog
+    from sidecar.pipeline.record import AccessLog, ExchangeRecord
     from sidecar.pipeline.stats import ListenerStats
 
 
@@ -134,26 +130,11 @@ class ServerContext:
         """Every open connection."""
         return list(self._connections)
 
-    def refused(self, error: ProxyError, client: str, request: Request | None = None) -> None:
-        """Count and log what no route has seen: a `request` without one, or octets that are no request."""
-        self.stats.rejected[error.reason] += 1
-        if self._access_log is None:
-            return
-        self._access_log(
-            ExchangeRecord(
-                route="",
-                method=request.head.method if request is not None else "",
-                target=request.head.target if request is not None else b"",
-                status=error.status,
-                source=error.source.label,
-                duration=0.0,
-                bytes_sent=0,
-                request_id=request.request_id if request is not None else b"",
-                client=client,
-                reason=error.reason,
-                detail=error.detail,
-            )
-        )
+    def refused(self, record: ExchangeRecord) -> None:
+        """Count and log what no route has seen: a request without one, or octets that are no request."""
+        self.stats.rejected[record.reason] += 1
+        if self._access_log is not None:
+            self._access_log(record)
 
     def _count(self) -> None:
         self._crowded = len(self._connections) * 2 > self.limits.connections

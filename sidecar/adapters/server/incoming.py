@@ -34,6 +34,11 @@ class Incoming:
         self.error: ProxyError | None = None
         self.request_id = b"" if head is None else head.headers.index.get(b"x-request-id", b"")
 
+    @property
+    def first_line(self) -> tuple[str, bytes]:
+        """Method and target, for the log."""
+        return ("", b"") if self.head is None else (self.head.method, self.head.target)
+
     def feed(self, piece: bytes) -> None:
         """Content has come."""
         if self.body is None:
@@ -47,3 +52,19 @@ class Incoming:
         self.error = error
         if self.body is not None:
             self.body.feed_end(error)
+
+
+class NoRequest(Incoming):
+    """Octets that are no request, for the reason `error`: what can be read of their first line."""
+
+    __slots__ = ("_first_line",)
+
+    def __init__(self, error: ProxyError, first_line: tuple[str, bytes]) -> None:
+        super().__init__(None)
+        self.error = error
+        self._first_line = first_line
+
+    @property
+    def first_line(self) -> tuple[str, bytes]:
+        """See `Incoming`; "" and b"" where it is too odd."""
+        return self._first_line

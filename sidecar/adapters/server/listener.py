@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sidecar.adapters.server.context import ServerContext
     from sidecar.core.config import ServerTls
+    from sidecar.pipeline.errors import ProxyError
 
 BACKLOG = 1024
 
@@ -61,10 +62,10 @@ class Listener:
         for connection in self._context.connections():
             connection.shut()
 
-    def abort(self) -> None:
-        """End every connection that is left."""
+    def abort(self, error: ProxyError) -> None:
+        """End every connection that is left; `error` says why to the log."""
         for connection in self._context.connections():
-            connection.reset()
+            connection.cut(error)
 
     async def emptied(self) -> None:
         """Wait until the last client has gone."""

@@ -18,7 +18,7 @@ from sidecar.adapters.server.head import (
     persists,
     wanted_upgrade,
 )
-from sidecar.adapters.server.incoming import Incoming
+from sidecar.adapters.server.incoming import Incoming, NoRequest
 from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS
 from sidecar.pipeline.errors import (
@@ -45,6 +45,9 @@ END_OF_HEAD = b"\r\n\r\n"
 _END = re.compile(END_OF_HEAD)
 _END_STARTED = re.compile(rb"\n\r\n|\r\n|\n")
 """The rest of an `END_OF_HEAD` of which the piece before had the beginning."""
+_FIRST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ \r\n]*))?(?: |\r|$)")
+LONGEST_SHOWN = 1024
+"""Octets of a target that are logged when there is no request to it."""
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( ?)")
 _CHUNKED_STATE = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -84,6 +87,12 @@ class RequestReader:
     def counting(self) -> bool:
         """Whether what comes is content that needs no parser."""
         return self._remaining >= 0
+
+    @property
+    def first_line(self) -> tuple[str, bytes]:
+        """Method and target of the head that is being read, as far as they can be told; only for the log."""
+        found = _FIRST_LINE.match(self._raw)
+        return ("", b"") if found is None else (found[1].decode("ascii"), (found[2] or b"")[:LONGEST_SHOWN])
 
     def feed(self, data: bytes) -> None:
         """Read on. Never raises: what is wrong arrives as an `Incoming` with an error, after what was right."""
@@ -252,9 +261,7 @@ class RequestReader:
         if current is not None:
             current.finish(error)
         else:
-            refused = Incoming(None)
-            refused.error = error
-            self.arrived.append(refused)
+            self.arrived.append(NoRequest(error, self.first_line))
 
     # What httptools calls; what these raise ends the parse and comes back as the context of its error
 
