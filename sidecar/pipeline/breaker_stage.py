@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.backoff import parse_retry_after
-from sidecar.core.circuit.permit import Refusal
+from sidecar.core.circuit.permit import Refusal, Role
 from sidecar.core.explanation import Sample
 from sidecar.core.http import SAFE_METHODS
 from sidecar.core.outcome import Outcome, of_status
@@ -27,6 +27,7 @@ EVENT_STREAM = b"text/event-stream"
 ASKS_TO_WAIT = frozenset({429, 503})
 """Statuses whose Retry-After is about the upstream's health (RFC 9110 §15.6.4, RFC 6585 §4)."""
 _SUCCESS = Outcome.SUCCESS
+_PROBE = Role.PROBE
 LONGEST_PATH = 200
 """Octets of a path in a sample."""
 
@@ -67,6 +68,7 @@ class BreakerStage:
         permit = circuit.ask(now, safe=request.head.method in SAFE_METHODS, describe=describe)
         if isinstance(permit, Refusal):
             raise _circuit_open(permit)
+        request.is_probe = permit.role is _PROBE
         try:
             response = await self._inner.answer(request)
         except ProxyError as error:

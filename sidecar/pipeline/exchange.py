@@ -153,8 +153,9 @@ class Request:
 
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
-    client; None where nobody wants them. The gateway sets `route_name`, `rewrite` and `handler`; `lookup` is the cache
-    stage's own: what `answer_now` found out, kept for `answer`.
+    client; None where nobody wants them. `is_probe` says that the circuit lets it go upstream once, and not twice
+    (breaker.md 13). The gateway sets `route_name`, `rewrite` and `handler`; `lookup` is the cache stage's own: what
+    `answer_now` found out, kept for `answer`.
     """
 
     __slots__ = (
@@ -162,6 +163,7 @@ class Request:
         "client",
         "handler",
         "head",
+        "is_probe",
         "lookup",
         "on_interim",
         "request_id",
@@ -184,6 +186,7 @@ class Request:
         self.lookup: object = None
         self.handler: Handler | None = None
         self.upgrade = b""
+        self.is_probe = False
         self.on_interim: Callable[[ResponseHead], None] | None = None
 
 
