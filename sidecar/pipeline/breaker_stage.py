@@ -52,6 +52,7 @@ class BreakerStage:
             raise _circuit_open(permit)
         if circuit.watches_slow:
             request.on_sent = partial(self._sent, request, permit)
+        request.is_probe = permit.role is _PROBE
         try:
             response = await self._inner.handle(request)
         except ProxyError as error:

@@ -165,7 +165,8 @@ class Request:
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
     client; None where nobody wants them. `cut` is why the sidecar itself ended the client's connection while this was
-    under way. The gateway sets `route_name` and `rewrite`.
+    under way. `is_probe` says that the circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets
+    `route_name` and `rewrite`.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
@@ -177,6 +178,7 @@ class Request:
         "client",
         "cut",
         "head",
+        "is_probe",
         "on_interim",
         "on_sent",
         "request_id",
@@ -199,6 +201,7 @@ class Request:
         self.route_name: str | None = None
         self.rewrite = NO_REWRITE
         self.upgrade = b""
+        self.is_probe = False
         self.on_interim: Callable[[ResponseHead], None] | None = None
         self.sent_at = inf
         self.on_sent: SentListener | None = None

@@ -17,6 +17,7 @@ from sidecar.pipeline.tasks import Tasks
 from tests.support.client import GOOD
 from tests.support.garbage import collected
 from tests.support.origin import AGAIN, CLOSE, GATE, HALF_CLOSE, OK, READ, READ_HEAD, RESET, STALL, Do, Script
+from tests.support.still_sidecar import still_sidecar
 from tests.support.wire import turns
 
 if TYPE_CHECKING:
@@ -137,6 +138,30 @@ async def test_a_kept_connection_that_dies_unanswered_is_retried_once_if_that_is
     assert len([line for line in origin.lines if "/again" in line]) == (2 if retried else 1)
     calls = (await sidecar.metrics()).total("sidecar_circuit_calls_total", outcome="failure")
     assert calls == (0 if retried else 1)
+
+
+@pytest.mark.parametrize("mode", ["off", "standard"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("leave", [CLOSE, HALF_CLOSE, RESET], ids=["close", "half-close", "reset"])
+async def test_a_probe_is_sent_once_even_when_its_kept_connection_dies(
+    start_origin: StartOrigin, leave: Do, method: str, mode: str
+) -> None:
+    failing = b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno"
+    origin = await start_origin((READ, failing, READ, leave, STALL), (READ, b"HTTP/1.1 204 No\r\n\r\n", AGAIN))
+    breaker = {"failure_threshold": 1, "open_duration": "10s", "backoff": {"jitter": 0}, "success_threshold": 1}
+    async with still_sidecar(origin, upstream={"breaker": breaker, "cache": {"mode": mode}}) as sidecar:
+        assert (await sidecar.get("/")).status == 503
+        assert await sidecar.state() == "open"
+        sidecar.clock.advance(10)
+
+        response = await sidecar.exchange(f"{method} /probe HTTP/1.1\r\nHost: a\r\n\r\n".encode(), method)
+
+        assert response.status == 502
+        assert origin.lines == ["GET /", f"{method} /probe"]
+        assert await sidecar.state() == "open"
+        sidecar.clock.advance(20)
+        assert (await sidecar.get("/")).status == 204, "the next period's probe finds a new connection"
+        assert await sidecar.state() == "closed"
 
 
 async def test_a_streamed_body_is_never_sent_twice(start_origin: StartOrigin, start_sidecar: StartSidecar) -> None:

@@ -79,7 +79,7 @@ class UpstreamHandler:
         """The upstream's answer. Raises ProxyError.
 
         Nothing is sent twice but an idempotent request without content whose kept-alive connection died before the
-        first octet of an answer (RFC 9112 §9.3.1).
+        first octet of an answer (RFC 9112 §9.3.1), unless it is a circuit's probe (breaker.md 13).
         """
         upstream = self._upstream
         monotonic = upstream.clock.monotonic
@@ -164,7 +164,7 @@ class UpstreamHandler:
 
 def _may_repeat(request: Request, error: ProxyError) -> bool:
     unsent = isinstance(error, StaleConnection) and not request.body
-    return unsent and request.head.method in IDEMPOTENT_METHODS
+    return unsent and not request.is_probe and request.head.method in IDEMPOTENT_METHODS
 
 
 def _give_up(body: bytes | Body) -> None:
