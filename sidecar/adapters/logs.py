@@ -106,7 +106,7 @@ class AccessLog:
     since 1970 UTC.
     """
 
-    __slots__ = ("_call_later", "_noted", "_stamp", "_wall", "_write")
+    __slots__ = ("_call_later", "_noted", "_wall", "_write")
 
     def __init__(
         self,
@@ -117,7 +117,6 @@ class AccessLog:
         self._write = write
         self._call_later = call_later
         self._wall = wall
-        self._stamp = Timestamp()
         self._noted: list[Noted] = []
 
     def __call__(self, record: ExchangeRecord) -> None:
@@ -135,14 +134,19 @@ class AccessLog:
         if not self._noted:
             return
         noted, self._noted = self._noted, []
-        stamp = self._stamp
-        self._write("".join([access_line(record, stamp(at)) for at, record in noted]).encode("ascii"), len(noted))
+        lines, second, prefix = [], -1, ""
+        for at, record in noted:
+            if int(at) != second:
+                second = int(at)
+                prefix = to_the_second(second)
+            lines.append(access_line(record, f"{prefix}.{int(at * 1000) - second * 1000:03d}Z"))
+        self._write("".join(lines).encode("ascii"), len(lines))
 
 
 def access_line(record: ExchangeRecord, time_of_day: str) -> str:
     """The line about `record`. Octets that are no UTF-8 appear as `\\xNN`."""
-    route, method, target, status, source, duration, sent, request_id, client, reason, detail, aborted, *stale = record
-    wrong = what_went_wrong(record) if reason or detail or aborted or any(stale) else ""
+    route, method, target, status, source, duration, sent, request_id, client, *rest = record
+    wrong = what_went_wrong(record) if any(rest) else ""
     return (
         f'{{"time":"{time_of_day}","level":"info","logger":"sidecar.access","message":"request",'
         f'"route":{quote(route)},"method":{quote(method)},"target":{quote(target.decode("utf-8", "backslashreplace"))},'
@@ -161,6 +165,11 @@ def what_went_wrong(record: ExchangeRecord) -> str:
     if record.stale_because:
         said += f',"stale_because":{quote(record.stale_because)}'
     return said + ',"aborted":true' if record.aborted else said
+
+
+def to_the_second(second: int) -> str:
+    """`second`, since 1970, as `2025-01-31T12:00:00`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 class Timestamp:
@@ -182,7 +191,7 @@ class Timestamp:
     def _advance(self, millisecond: int) -> None:
         second, part = divmod(millisecond, 1000)
         if second != self._second:
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._prefix = to_the_second(second)
             self._second = second
         self._text = f"{self._prefix}.{part:03d}Z"
         self._millisecond = millisecond

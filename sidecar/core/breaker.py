@@ -25,13 +25,15 @@ from sidecar.core.explanation import (
     State,
     Transition,
 )
+from sidecar.core.outcome import TOO_MANY_REQUESTS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sidecar.core.outcome import Outcome
 
 NO_GENERATION = 0
+_NORMAL = Role.NORMAL
+_SUCCESS = Outcome.SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,14 @@ class Circuit:
         "_surroundings",
         "counters",
         "name",
+        "remarkable",
+        "watches_slow",
     )
+
+    watches_slow: bool
+    """Whether slow requests may open it, also while in flight: then samples of them are wanted."""
+    remarkable: frozenset[int]
+    """Statuses with which an answer is anything else than a success (see `outcome.of_status`)."""
 
     def __init__(
         self,
@@ -76,7 +85,7 @@ class Circuit:
         self._surroundings = surroundings
         self._overrides = OverrideLayer()
         self._machine = Machine(settings, refs, now, random=surroundings.random, moved=self._moved)
-        self._slow_after = settings.slow_after
+        self._take_up(settings)
         self._flowing = InFlight()
         """Requests whose answer's body is under way, since its head."""
         self._look_at = LONG_AGO
@@ -95,11 +104,6 @@ class Circuit:
         return self._machine.state
 
     @property
-    def watches_slow(self) -> bool:
-        """Whether slow requests may open it, also while in flight: then samples of them are wanted."""
-        return self._machine.in_flight is not None
-
-    @property
     def needs_tick(self) -> bool:
         """Whether time alone may change something that somebody should hear of."""
         return self.watches_slow or self._overrides.current is not None or bool(self._flowing or self._machine.probes)
@@ -112,7 +116,7 @@ class Circuit:
         if self._plain:
             if safe:
                 machine.last_safe = now
-            return machine.admit(now)
+            return Permit(_NORMAL, machine.generation, now)
         if self._off:
             return Permit(Role.WAVED, NO_GENERATION, now)
         self._expire(now)
@@ -198,6 +202,12 @@ class Circuit:
         slow = permit.slow
         if slow is None:
             slow = now - permit.sent_at > self._slow_after
+        if outcome is _SUCCESS and not slow and permit.role is _NORMAL and permit.mark is None:
+            # What nearly all requests end as, in fewer steps.
+            self.counters.successes += 1
+            if permit.generation == machine.generation:
+                machine.succeeded(now)
+            return
         self.counters.settled(permit, outcome, slow=slow)
         machine.settle(permit, outcome, now, slow=slow, describe=describe, retry_after=retry_after)
 
@@ -228,7 +238,7 @@ class Circuit:
     def reconfigure(self, settings: BreakerSettings, refs: Mapping[str, str], now: float) -> None:
         """Go on under changed settings; state and timers stay, and what fits of the window (breaker.md 25)."""
         self._machine.reconfigure(settings, refs, now)
-        self._slow_after = settings.slow_after
+        self._take_up(settings)
         self._look_at = LONG_AGO
         if settings.mode is BreakerMode.OFF and self.state is not State.CLOSED:
             self._machine.reset(now, "breaker.mode is off", Cause.SWITCHED_OFF)
@@ -353,6 +363,12 @@ class Circuit:
         except Exception as error:  # noqa: BLE001 - whatever a listener does, the circuit goes on (breaker.md 28)
             self.counters.listener_errors += 1
             self._surroundings.listener_failed(error)
+
+    def _take_up(self, settings: BreakerSettings) -> None:
+        """Keep at hand what each request asks of the settings."""
+        self._slow_after = settings.slow_after
+        self.watches_slow = settings.slow_rate is not None
+        self.remarkable = settings.failures | settings.ignore | {TOO_MANY_REQUESTS}
 
     def _refresh(self) -> None:
         """Decide anew whether requests may be admitted, or refused, without a look at anything else."""

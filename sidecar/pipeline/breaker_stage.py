@@ -68,9 +68,13 @@ class BreakerStage:
         finally:
             request.on_sent = None
         permit.sent_at = request.sent_at
-        verdict = self._verdict(request, permit, response.head)
-        body = response.body
-        if isinstance(body, bytes) or response.head.status == SWITCHING_PROTOCOLS:
+        body, status = response.body, response.head.status
+        plain = status not in circuit.remarkable and not request.is_probe and not circuit.watches_slow
+        if plain and type(body) is bytes:
+            circuit.settle(permit, _SUCCESS, self._monotonic())
+            return response
+        verdict = HEALTHY if plain else self._verdict(request, permit, response.head)
+        if isinstance(body, bytes) or status == SWITCHING_PROTOCOLS:
             self._settle(permit, verdict)
         else:
             circuit.answered(permit, self._monotonic(), verdict)
@@ -92,8 +96,6 @@ class BreakerStage:
         """What the answer counts as once its body is there."""
         circuit = self._circuit
         outcome = of_status(head.status, circuit.settings)
-        if outcome is _SUCCESS and permit.role is not _PROBE and not circuit.watches_slow:
-            return HEALTHY
         describe = partial(self._sample, request, permit.started, head.status, None)
         return Verdict(outcome, describe, self._asked_to_wait(head) if outcome in ASKS_TO_WAIT else None)
 

@@ -165,7 +165,7 @@ class Request:
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
     client; None where nobody wants them. `cut` is why the sidecar itself ended the client's connection while this was
-    under way. `is_probe` says that the circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets
+    under way. `is_probe`: the circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets
     `route_name` and `rewrite`.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sidecar.core.outcome import Outcome
 from sidecar.pipeline.errors import ClientError, ClientGone, InternalError, ProxyError, respond
 from sidecar.pipeline.exchange import BodyEnd, Request, Source
-from sidecar.pipeline.record import ExchangeRecord, octets_sent
+from sidecar.pipeline.record import ExchangeRecord
 
 if TYPE_CHECKING:
     from sidecar.pipeline.exchange import End, Response
@@ -49,12 +49,6 @@ class ObserveStage:
         self._via = observer.via
         self._via_line = b"Via: 1.1 %b\r\n" % observer.via.encode()
 
-    def _note(self, record: ExchangeRecord) -> None:
-        """Count and log a request that is over."""
-        self._stats.count(record.method, record.status, record.source, record.duration)
-        if self._log is not None:
-            self._log(record)
-
     async def handle(self, request: Request) -> Response:
         """The answer, whatever happens inside."""
         stats = self._stats
@@ -70,20 +64,17 @@ class ObserveStage:
             response = self._defect(error, request)
         finally:
             stats.in_flight -= 1
-        self._answered(request, response)
-        return response
-
-    def _answered(self, request: Request, response: Response) -> None:
         if response.error is None:
             response.extra += self._via_line
         body = response.body
         if isinstance(body, bytes):
-            self._over(request, response, octets_sent(request.head, body))
+            self._over(request, response, 0 if request.head.method == "HEAD" else len(body))
         else:
-            self._stats.in_flight += 1
+            stats.in_flight += 1
             ending = _Ending(self, request, response)
             body.on_piece(ending.count)
             body.on_end(ending.ended)
+        return response
 
     def _over(self, request: Request, response: Response, sent: int, end: End = BodyEnd.COMPLETE) -> None:
         """Called once per request that got a response."""
@@ -96,20 +87,24 @@ class ObserveStage:
         elif response.stand_in is not None:
             because, wrong, detail = response.stand_in
             why = ("", detail, False, wrong, because if response.source is Source.STALE else "")
-        self._note(
-            ExchangeRecord(
-                self._name,
-                head.method,
-                head.target,
-                response.head.status,
-                response.source.label,
-                self._monotonic() - request.started,
-                sent,
-                request.request_id,
-                request.client,
-                *why,
+        duration = self._monotonic() - request.started
+        status, source = response.head.status, response.source.label
+        self._stats.count(head.method, status, source, duration)
+        if self._log is not None:
+            self._log(
+                ExchangeRecord(
+                    self._name,
+                    head.method,
+                    head.target,
+                    status,
+                    source,
+                    duration,
+                    sent,
+                    request.request_id,
+                    request.client,
+                    *why,
+                )
             )
-        )
 
     def stream_over(self, request: Request, response: Response, sent: int, end: End) -> None:
         """The body of a streamed response has ended, one way or another."""
@@ -119,14 +114,19 @@ class ObserveStage:
     def _client_left(self, request: Request) -> None:
         head = request.head
         error = request.cut or ClientGone("the client left before the answer")
-        self._note(
+        status = CLIENT_LEFT if isinstance(error, ClientError) else error.status
+        duration = self._monotonic() - request.started
+        self._stats.count(head.method, status, Source.ERROR.label, duration)
+        if self._log is None:
+            return
+        self._log(
             ExchangeRecord(
                 self._name,
                 head.method,
                 head.target,
-                CLIENT_LEFT if isinstance(error, ClientError) else error.status,
+                status,
                 Source.ERROR.label,
-                self._monotonic() - request.started,
+                duration,
                 0,
                 request.request_id,
                 request.client,

@@ -16,12 +16,12 @@ _SUCCESS = Outcome.SUCCESS
 
 
 class Counters:
-    """Plain integers. `transitions` is keyed (to, cause); `rejected` counts refused requests, `would_*` what an
-    observing circuit would have done.
+    """Plain integers. `transitions` is keyed (to, cause); `rejected` counts refused requests, `successes` those that
+    ended well, `would_*` what an observing circuit would have done.
     """
 
     __slots__ = (
-        "_others", "_slow", "_successes", "listener_errors", "rejected", "transitions", "would_avoid", "would_open",
+        "_others", "_slow", "listener_errors", "rejected", "successes", "transitions", "would_avoid", "would_open",
         "would_refuse",
     )  # fmt: skip
 
@@ -32,7 +32,7 @@ class Counters:
         self.would_open = 0
         self.would_refuse = 0
         self.would_avoid = 0
-        self._successes = 0
+        self.successes = 0
         self._slow = 0
         self._others: dict[Outcome, int] = {}
 
@@ -40,7 +40,7 @@ class Counters:
     def calls(self) -> dict[str, int]:
         """Settled requests by outcome, each of them present; `slow` counts successes and failures a second time."""
         counts = {outcome.value: self._others.get(outcome, 0) for outcome in Outcome}
-        counts["success"] = self._successes
+        counts["success"] = self.successes
         return {**counts, "slow": self._slow}
 
     @property
@@ -51,7 +51,7 @@ class Counters:
     def settled(self, permit: Permit, outcome: Outcome, *, slow: bool) -> None:
         """Count a request that ended."""
         if outcome is _SUCCESS:
-            self._successes += 1
+            self.successes += 1
             self._slow += slow
             return
         self._others[outcome] = self._others.get(outcome, 0) + 1

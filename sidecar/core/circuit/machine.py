@@ -140,15 +140,11 @@ class Machine:
         if refusal is not None:
             return refusal
         if self.state is _CLOSED:
-            return self.admit(now)
+            return Permit(_NORMAL, self.generation, now)
         if self.state is _OPEN:
             waited = f"the circuit was open for {span(now - self.since)}"
             self._move(Move(_OPEN, State.HALF_OPEN, Cause.OPEN_DURATION_ELAPSED, waited), now)
         return self.probes.take(self.generation, now)
-
-    def admit(self, now: float) -> Permit:
-        """A permit of the closed state."""
-        return Permit(_NORMAL, self.generation, now)
 
     def note(self, now: float, *, safe: bool, refused: bool) -> None:
         """Take note of a request that came by."""
@@ -190,6 +186,12 @@ class Machine:
             )
             if crossing is not None:
                 self._open(crossing, now, retry_after)
+
+    def succeeded(self, now: float) -> None:
+        """A normal request of this generation ended well in time. It may lift the window to its minimum."""
+        crossing = self.tally.record_success(now)
+        if crossing is not None:
+            self._open(crossing, now, None)
 
     def watch(self, now: float) -> None:
         """Count what has been in flight for too long."""

@@ -58,6 +58,13 @@ class Tally:
             return self._crossing(now)
         return None
 
+    def record_success(self, now: float) -> Crossing | None:
+        """Count a call that ended well in time and is not in the window yet."""
+        window = self.window
+        window.add(now, failed=False, slow=False)
+        self.consecutive = 0
+        return self._crossing(now) if window.failures or window.slow else None
+
     def record_in_flight(self, permit: Permit, now: float, describe: Describe | None) -> Crossing | None:
         """Count a call as slow that has not ended; what it ends as is recorded later, its slowness no more."""
         mark = self.window.add(now, failed=False, slow=True)
