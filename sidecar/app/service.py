@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sidecar.core.settings.config_change import ConfigChange
     from sidecar.core.settings.config_load import Loaded
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class App:
         self._access_log = self._make_access_log()
         self._lag: LoopLag | None = None
         self._needs_restart: tuple[str, ...] = ()
-        self._gateway = Gateway(config.proxy.via, self._unrouted)
+        self._gateway = Gateway(config.proxy.via, self._unrouted, self._answered_here)
         around = Surroundings(clock, self._wheel, self._tasks.spawn, self._tasks.start, self._access_log)
         self._context = ServerContext(
             self._gateway, config.proxy.limits, self._listener_stats, around, config.proxy.via
@@ -204,6 +204,13 @@ class App:
 
     def _unrouted(self, error: ProxyError, request: Request) -> None:
         self._context.refused(error, request.client, request)
+
+    def _answered_here(self, request: Request, response: Response) -> None:
+        stats = self.routes.stats.get(request.route_name or "")
+        if stats is not None:
+            duration = self.clock.monotonic() - request.started
+            stats.count(request.head.method, response.head.status, response.source.label, duration)
+        self._context.answered_here(request, response)
 
     def _tell_lag(self, seconds: float) -> None:
         self._stats.loop_lag = seconds

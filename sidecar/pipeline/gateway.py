@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sidecar.core.forwarding import passed_before
+from sidecar.core.forwarding import max_forwards, passed_before
+from sidecar.core.http import Headers, ResponseHead
 from sidecar.pipeline.errors import LoopDetected, NoRoute, respond
-from sidecar.pipeline.exchange import NO_REWRITE
+from sidecar.pipeline.exchange import NO_REWRITE, Response, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from sidecar.core.http import RequestHead
     from sidecar.core.routing import RouteTable
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.exchange import Request
     from sidecar.pipeline.ports import Front
     from sidecar.pipeline.ready_answer import Ready
 
@@ -25,15 +26,15 @@ FORGETFUL = 0.05
 class Plan:
     """What becomes of requests with one head as long as `routes` are in use.
 
-    `stack`: who answers, None when there is no route or the request `loops`. `memory`: who may answer by its head,
-    nobody when the answer depends on more; not asked before `forgetful_until`, monotonic seconds.
+    `stack`: who answers, None when there is no route, the request `loops`, or it `ends_here`. `memory`: who may answer
+    by its head, nobody when the answer depends on more; not asked before `forgetful_until`, monotonic seconds.
     """
 
-    __slots__ = ("forgetful_until", "loops", "memory", "name", "rewrite", "routes", "stack")
+    __slots__ = ("ends_here", "forgetful_until", "loops", "memory", "name", "rewrite", "routes", "stack")
 
     def __init__(self, routes: RouteTable | None) -> None:
         self.routes = routes
-        self.loops = False
+        self.loops = self.ends_here = False
         self.name = ""
         self.rewrite = NO_REWRITE
         self.stack: Front | None = None
@@ -42,13 +43,23 @@ class Plan:
 
 
 class Gateway:
-    """A `Handler` over all routes. `unrouted` is told of requests that no route took: (error, request)."""
+    """A `Handler` over all routes.
 
-    __slots__ = ("_routes", "_stacks", "_unrouted", "_via")
+    `unrouted` is told of requests that no route took: (error, request). `answered_here` is told of those that may go no
+    further (RFC 9110 §7.6.2), and of their answer.
+    """
 
-    def __init__(self, via: str, unrouted: Callable[[ProxyError, Request], None]) -> None:
+    __slots__ = ("_answered_here", "_routes", "_stacks", "_unrouted", "_via")
+
+    def __init__(
+        self,
+        via: str,
+        unrouted: Callable[[ProxyError, Request], None],
+        answered_here: Callable[[Request, Response], None],
+    ) -> None:
         self._via = via
         self._unrouted = unrouted
+        self._answered_here = answered_here
         self._routes: RouteTable | None = None
         self._stacks: Mapping[str, Front] = {}
 
@@ -76,7 +87,7 @@ class Gateway:
             plan = self._make_plan(request.head)
         stack = plan.stack
         if stack is None:
-            return self._refuse(request, loops=plan.loops)
+            return self._answer_options(request, plan) if plan.ends_here else self._refuse(request, loops=plan.loops)
         request.route_name = plan.name
         request.rewrite = plan.rewrite
         request.handler = stack
@@ -94,14 +105,27 @@ class Gateway:
             plan.loops = True
             return plan
         match = None if self._routes is None else self._routes.match(head)
+        plan.ends_here = (match is not None or head.target == b"*") and max_forwards(head) == 0
         if match is None:
             return plan
         plan.name = match.route.name
+        if plan.ends_here:
+            return plan
         plan.rewrite = match.rewrite
         plan.stack = stack = self._stacks[plan.name]
         if not via and match.rewrite is match.route.rewrite:
             plan.memory = stack
         return plan
+
+    def _answer_options(self, request: Request, plan: Plan) -> Response:
+        """What the final recipient of an OPTIONS request says: which methods it takes (RFC 9110 §9.3.7)."""
+        request.route_name = plan.name or None
+        allowed = () if self._routes is None else self._routes.methods(request.head)
+        fields = Headers([(b"Allow", ", ".join(allowed).encode()), (b"Content-Length", b"0")])
+        request_id = b"X-Request-Id: %b\r\n" % request.request_id
+        response = Response(ResponseHead(200, fields), b"", source=Source.SIDECAR, extra=request_id)
+        self._answered_here(request, response)
+        return response
 
     def _refuse(self, request: Request, *, loops: bool) -> Response:
         error: ProxyError

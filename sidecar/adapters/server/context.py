@@ -199,6 +199,24 @@ class ServerContext:
             )
         )
 
+    def answered_here(self, request: Request, response: Response) -> None:
+        """Log an answer that the sidecar has made itself, although nothing is amiss. Such answers have no content."""
+        if self._access_log is None:
+            return
+        self._access_log(
+            ExchangeRecord(
+                route=request.route_name or "",
+                method=request.head.method,
+                target=request.head.target,
+                status=response.head.status,
+                source=response.source.label,
+                duration=self.monotonic() - request.started,
+                bytes_sent=0,
+                request_id=request.request_id,
+                client=request.client,
+            )
+        )
+
     def _count(self) -> None:
         self._crowded = len(self._connections) * 2 > self.limits.connections
 
