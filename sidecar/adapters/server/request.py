@@ -1,7 +1,8 @@
 """Octets from a client connection → requests (RFC 9112 §2–7), refusing whatever could be read in two ways.
 
-llhttp does the grammar, `head.py` what it lets through and a proxy must not. The reader knows no connection and no
-clock: after each `feed` its owner takes what `arrived`.
+llhttp does the grammar of heads but for the method, which `core.methods` judges; `core.chunked` that of chunks;
+`head.py` what is let through and a proxy must not. The reader knows no connection and no clock: after each `feed` its
+owner takes what `arrived`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Octets from an upstream connection → one response: its interim heads, its head, its body, its end (RFC 9112 §4–7).
 
-llhttp does the grammar; what it lets through and a proxy must not is decided here. The reader knows no connection
-and no clock: after each `feed` its owner looks at what is there.
+llhttp does the grammar of heads, `core.chunked` that of chunks; what is let through and a proxy must not is decided
+here. Spaces that pad a chunk's size, which some servers send, are forgiven. The reader knows no connection and no
+clock: after each `feed` its owner looks at what is there.
 """
 
 from __future__ import annotations
