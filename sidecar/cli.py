@@ -156,7 +156,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from sidecar.core.request_explanation import BadUrl, as_lines, explain_request, request_head
+    from sidecar.core.request_explanation import BadMethod, BadUrl, as_lines, explain_request, request_head
 
     config = _loaded_config(arguments)
     if config is None:
@@ -164,11 +164,11 @@ def _explain(arguments: argparse.Namespace) -> int:
     own = [str(address) for address in config.proxy.listen]
     try:
         head = request_head(arguments.method, arguments.url, arguments.header, own)
-    except BadUrl as error:
+    except (BadMethod, BadUrl) as error:
         _misused(arguments, str(error))
     explanation = explain_request(config, head)
     sys.stdout.writelines(f"{line}\n" for line in as_lines(explanation))
-    return CLEAN if explanation.routing.match else FAILED
+    return CLEAN if explanation.sent or (explanation.here or "").startswith("200") else FAILED
 
 
 def _schema(_arguments: argparse.Namespace) -> int:

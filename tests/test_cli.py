@@ -115,6 +115,23 @@ def test_explain_exits_1_without_a_route(tmp_path: Path, capsys: pytest.CaptureF
     assert "nearest routes: a" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("method", "fields", "code", "said"),
+    [
+        ("LIST", [], 0, "LIST http://a/1"),
+        ("TRACE", [], 1, "the answer is 501"),
+        ("OPTIONS", ["-H", "Max-Forwards: 0"], 0, "the answer is 200"),
+        ("G T", [], 64, "the answer is 400"),
+    ],
+)
+def test_explain_says_what_becomes_of_any_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, fields: list[str], code: int, said: str
+) -> None:
+    assert exit_code("explain", "-c", written(tmp_path, GOOD), method, "/a/1", *fields) == code
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+
+
 def test_explain_refuses_a_bad_configuration_or_url(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("explain", "-c", written(tmp_path, BAD), "GET", "/") == 64
     assert "error: url:" in capsys.readouterr().err

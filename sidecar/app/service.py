@@ -83,7 +83,7 @@ class App:
         self._lag: LoopLag | None = None
         self._needs_restart: tuple[str, ...] = ()
         self._cut_off_by = "at once"
-        self._gateway = Gateway(config.proxy.via, self._unrouted)
+        self._gateway = Gateway(config.proxy.via, self._unrouted, self._answered_here)
         around = Surroundings(clock, self._wheel, self._tasks.spawn, self._tasks.start, self._access_log)
         self._context = ServerContext(
             self._gateway, config.proxy.limits, self._listener_stats, around, config.proxy.via
@@ -222,6 +222,13 @@ class App:
     def _unrouted(self, error: ProxyError, request: Request, response: Response) -> None:
         duration = self.clock.monotonic() - request.started
         self._context.refused(unrouted_record(error, request, response, duration))
+
+    def _answered_here(self, request: Request, response: Response) -> None:
+        stats = self.routes.stats.get(request.route_name or "")
+        if stats is not None:
+            duration = self.clock.monotonic() - request.started
+            stats.count(request.head.method, response.head.status, response.source.label, duration)
+        self._context.answered_here(request, response)
 
     def _tell_lag(self, seconds: float) -> None:
         self._stats.loop_lag = seconds

@@ -66,6 +66,8 @@ FORBIDDEN_TRAILERS = (
 )
 """Fields that frame, route, authenticate or control: not allowed after the content (RFC 9110 §6.5.1)."""
 
+MOST_FORWARDS = 10**9 - 1
+"""Max-Forwards that say more are passed on as this (RFC 9110 §7.6.2)."""
 _REQUEST_DROPS = HOP_BY_HOP | {b"host"}
 _PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b"keep-alive, upgrade"})
 
@@ -95,6 +97,20 @@ def end_to_end(headers: Headers) -> Headers:
     return headers.without(drops)
 
 
+def max_forwards(head: RequestHead) -> int | None:
+    """How often an OPTIONS request may be forwarded, this time included (RFC 9110 §7.6.2); 0: not at all.
+
+    None when nothing limits it: other methods ignore the field, and what is no number in it is no limit.
+    """
+    if head.method != "OPTIONS":
+        return None
+    value = head.headers.index.get(b"max-forwards")
+    if value is None or not value.isdigit():
+        return None
+    digits = value.lstrip(b"0")
+    return int(digits or b"0") if len(digits) <= len(str(MOST_FORWARDS)) else MOST_FORWARDS + 1
+
+
 def onward_lines(head: RequestHead) -> bytes:
     """The serialized fields that are meant for the upstream, Host apart."""
     headers = head.headers
@@ -104,7 +120,12 @@ def onward_lines(head: RequestHead) -> bytes:
     if head.minor_version == 0:
         # No expectation was meant (RFC 9110 §10.1.1).
         drops = drops | {b"expect"}
-    return b"".join([b"%b: %b\r\n" % field for field in headers.fields if field[0].lower() not in drops])
+    fields = headers.fields
+    limit = max_forwards(head) if head.method == "OPTIONS" else None
+    if limit is not None:
+        left = b"%d" % (limit - 1)
+        fields = [(name, left if name.lower() == b"max-forwards" else value) for name, value in fields]
+    return b"".join([b"%b: %b\r\n" % field for field in fields if field[0].lower() not in drops])
 
 
 def rewrite_target(target: bytes, rewrite: Rewrite) -> bytes:

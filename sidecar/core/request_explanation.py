@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecar.core.forwarding import rewrite_target
+from sidecar.core.forwarding import max_forwards, rewrite_target
 from sidecar.core.http import Headers, RequestHead
+from sidecar.core.methods import MethodFlaw, flaw_of
 from sidecar.core.route_explanation import RoutingReport, explain
-from sidecar.core.routing import RouteTable
+from sidecar.core.routing import RouteTable, routed_name
 from sidecar.core.settings.settings_view import route_settings
 
 if TYPE_CHECKING:
@@ -26,19 +27,28 @@ class BadUrl(ValueError):
     """Not a URL that a client of the proxy could ask for."""
 
 
+class BadMethod(ValueError):
+    """Not a method: a request with it is malformed."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestExplanation:
-    """A request, how it was routed, and what is sent to the upstream (None without a route)."""
+    """A request, how it was routed, and what is sent to the upstream (None when nothing is). `here`: the answer that
+    the sidecar makes itself, whatever the route, and why; None when it makes none.
+    """
 
     head: RequestHead
     routing: RoutingReport
     sent: str | None
     nearest: tuple[str, ...]
+    here: str | None = None
 
 
 def request_head(method: str, url: str, fields: Iterable[Field], own: Iterable[str]) -> RequestHead:
     """The head that a client sends for `url`: a path, or a whole URL. `own` are the proxy's addresses; another host
-    means a forward-proxy request. A Host among `fields` wins. Raises BadUrl."""
+    means a forward-proxy request. A Host among `fields` wins. Raises BadMethod and BadUrl."""
+    if flaw_of(method) is MethodFlaw.MALFORMED:
+        raise BadMethod(f"{method!r} is not a method: the answer is 400")
     found = URL.fullmatch(url)
     if found is None or not url:
         raise BadUrl(f"{url!r} is neither a path such as /catalog/1 nor an http:// URL without fragment")
@@ -46,7 +56,7 @@ def request_head(method: str, url: str, fields: Iterable[Field], own: Iterable[s
     target = (found["target"] or "/").encode()
     host = headers.get(b"host")
     named = (found["authority"] or "").encode()
-    absolute = bool(named) and host is None and named.decode() not in set(own)
+    absolute = bool(named) and host is None and routed_name(named) not in {name.lower().encode() for name in own}
     return RequestHead(
         method,
         target if target.startswith(b"/") else b"/" + target,
@@ -62,7 +72,16 @@ def explain_request(config: Config, head: RequestHead) -> RequestExplanation:
     routing = explain(table, head)
     match = routing.match
     nearest = () if match else tuple(table.nearest(head.target))
-    return RequestExplanation(head, routing, _sent(head, match) if match else None, nearest)
+    here = _answered_here(head, routed=match is not None)
+    sent = _sent(head, match) if match and here is None else None
+    return RequestExplanation(head, routing, sent, nearest, here)
+
+
+def _answered_here(head: RequestHead, *, routed: bool) -> str | None:
+    flaw = flaw_of(head.method)
+    if flaw is not None:
+        return f"{flaw.status}: {flaw.value}"
+    return "200: Max-Forwards is 0" if routed and max_forwards(head) == 0 else None
 
 
 def _sent(head: RequestHead, match: RouteMatch) -> str:
@@ -78,7 +97,9 @@ def as_lines(explanation: RequestExplanation) -> Iterator[str]:
     head, match = explanation.head, explanation.routing.match
     host = f" (host {head.authority.decode('latin-1')})" if head.authority else ""
     yield f"{head.method} {head.target.decode('latin-1')}{host}"
-    if match is None:
+    if explanation.here is not None:
+        yield f"the answer is {explanation.here}"
+    elif match is None:
         yield "no route matches: the answer is 404"
         if explanation.nearest:
             yield f"nearest routes: {', '.join(explanation.nearest)}"

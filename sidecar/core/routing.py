@@ -14,10 +14,12 @@ upstream with its path untouched.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sidecar.core.config import DEFAULT_PORTS, Rewrite
+from sidecar.core.http import STANDARD_METHODS
+from sidecar.core.methods import NEVER_FORWARDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +48,7 @@ class Candidate:
         self.match = RouteMatch(route, route.rewrite)
         self.order = order
         self.regex = conditions.regex
-        self.host = conditions.host.encode() if conditions.host else None
+        self.host = routed_name(conditions.host.encode()) if conditions.host else None
         self.methods = conditions.methods
         self.headers = [
             (name.encode(), None if value is None else value.encode()) for name, value in conditions.headers
@@ -104,7 +106,7 @@ class Site:
 class RouteTable:
     """All routes, indexed once; `match` is on the hot path."""
 
-    __slots__ = ("_authorities", "_exact", "_longest", "_patterns", "_prefixes", "_sorted", "candidates")
+    __slots__ = ("_authorities", "_exact", "_longest", "_methods", "_patterns", "_prefixes", "_sorted", "candidates")
 
     def __init__(self, routes: Iterable[RouteConfig]) -> None:
         self.candidates = [Candidate(route, order) for order, route in enumerate(routes)]
@@ -115,6 +117,8 @@ class RouteTable:
         for candidate in self.candidates:
             self._add(candidate)
         self._longest = max(map(len, self._prefixes), default=0)
+        named = (each.methods for each in self.candidates if each.methods is not None)
+        self._methods = sorted((STANDARD_METHODS - NEVER_FORWARDED).union(*named))
         self._sorted = sorted((path_shown(each.match.route.match), each.order) for each in self.candidates)
 
     def _add(self, candidate: Candidate) -> None:
@@ -146,8 +150,16 @@ class RouteTable:
         if found is None and self._patterns:
             found = self._by_pattern(head, path)
         if found is None or (head.absolute_form and found.route.match.host is None):
-            return self._authorities.get(head.authority.lower(), found)
+            return self._authorities.get(routed_name(head.authority), found)
         return found
+
+    def methods(self, head: RequestHead) -> list[str]:
+        """With which methods, of the standard ones and those that routes name, a request like `head` has a route; for
+        the target `*`, which means the whole sidecar, all of them.
+        """
+        if head.target == b"*":
+            return self._methods
+        return [name for name in self._methods if self.match(replace(head, method=name)) is not None]
 
     def _by_pattern(self, head: RequestHead, path: bytes) -> RouteMatch | None:
         names = (None, *host_names(head.authority))
@@ -178,9 +190,20 @@ def path_shown(match: Match) -> bytes:
     return match.regex.pattern if match.regex else (match.path or match.prefix or "/").encode()
 
 
+def routed_name(authority: bytes) -> bytes:
+    """`authority` as routes compare it: lower-case, and without the dot that ends an absolute name (RFC 3986 §3.2.2),
+    since `name.` and `name` are one host.
+    """
+    name = authority.lower()
+    if name.endswith(b"."):
+        return name[:-1]
+    dot = name.find(b".:")
+    return name if dot < 0 else name[:dot] + name[dot + 1 :]
+
+
 def host_names(authority: bytes) -> tuple[bytes, ...]:
     """What a host condition may say to match `authority`: it whole, and without its port."""
-    authority = authority.lower()
+    authority = routed_name(authority)
     colon = authority.rfind(b":")
     if colon < 0 or authority.endswith(b"]"):
         return (authority,)
@@ -191,9 +214,10 @@ def authorities(route: RouteConfig) -> Iterable[bytes]:
     """How clients of a forward proxy name the upstream of `route`: with and without a default port."""
     for endpoint in route.upstream.endpoints:
         if not endpoint.unix_path:
-            yield endpoint.authority.encode()
+            name = routed_name(endpoint.authority.encode())
+            yield name
             if endpoint.port == DEFAULT_PORTS[endpoint.scheme]:
-                yield f"{endpoint.authority}:{endpoint.port}".encode()
+                yield b"%b:%d" % (name, endpoint.port)
 
 
 def common(one: bytes, other: bytes) -> int:

@@ -103,7 +103,7 @@ class NoRoute(ClientError):
 
 
 class MethodUnknown(ClientError):
-    """A method the parser does not know, or one a proxy of this kind does not do (CONNECT, TRACE)."""
+    """A method that is never forwarded (CONNECT, TRACE), or that is longer than any (RFC 9112 §3)."""
 
     status = 501
     reason = "method_not_implemented"

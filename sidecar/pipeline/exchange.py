@@ -35,6 +35,8 @@ class Source(Enum):
     FALLBACK = "fallback"
     FAULT = "fault"
     ERROR = "error"
+    SIDECAR = "sidecar"
+    """The sidecar itself, with nothing amiss."""
 
     def __init__(self, label: str) -> None:
         self.label = label

@@ -398,6 +398,13 @@ async def test_explaining_that_no_route_matches(client: "Client") -> None:
     assert told["nearest"][0] == "catalog"
 
 
+async def test_explaining_what_the_sidecar_answers_itself(client: "Client") -> None:
+    told = await get(client, "/v1/explain?method=TRACE&url=/catalog/1")
+    assert (told["sends"], told["answered_here"]) == (None, "501: the request method is not done here")
+    told = await get(client, "/v1/explain?method=LIST&url=/catalog/1")
+    assert (told["sends"], told["answered_here"]) == ("LIST http://shop.svc:8080/catalog/1", None)
+
+
 async def test_explaining_regards_header_fields(client: "Client", process: Administered) -> None:
     beta = replace(process.config.routes[0], name="beta", match=Match(prefix="/", headers=(("x-beta", "1"),)))
     process.config = replace(process.config, routes=(beta,))
@@ -453,6 +460,8 @@ async def test_without_a_cache_there_is_nothing_to_explain(client: "Client", pro
         ("?url=ftp://a/", "?url"),
         ("?url=/a%23b%20", "?url"),
         ("?url=/&header=x", "?header"),
+        ("?url=/&method=G%20T", "?method"),
+        ("?url=/&method=", "?method"),
     ],
 )
 async def test_what_cannot_be_explained_is_pointed_at(client: "Client", query: str, pointer: str) -> None:

@@ -377,9 +377,9 @@ def test_a_value_of_the_wrong_kind_is_an_error_at_its_place(setting: str, messag
             id="regex",
         ),
         pytest.param(
-            ONE + "routes: [{match: {prefix: /, methods: get}, upstream: a}]",
-            [(2, 39, "methods: 'get' is not a method")],
-            id="lower-case method",
+            ONE + "routes: [{match: {prefix: /, methods: g(t}, upstream: a}]",
+            [(2, 39, "methods: 'g(t' is not a method")],
+            id="malformed method",
         ),
         pytest.param(
             ONE + "routes: [{match: {prefix: /, methods: [CONNECT]}, upstream: a}]",

@@ -41,6 +41,21 @@ CASES = {
     "chunked-leading-zeros": Passes(CHUNKED + b"0005\r\nhello\r\n000\r\n\r\n", "POST /x", b"hello"),
     "chunked-empty": Passes(CHUNKED + b"0\r\n\r\n", "POST /x"),
     "chunked-extension": Passes(CHUNKED + b'5;a=b;c="d e"\r\nhello\r\n0;z\r\n\r\n', "POST /x", b"hello"),
+    "chunked-extension-spaced": Passes(
+        CHUNKED + b'5 ; a = b\t;\tc\t=\t"d \\" e"\r\nhello\r\n0 ; z = "y"\r\n\r\n', "POST /x", b"hello"
+    ),
+    "chunked-extension-spaced-and-trailer": Passes(
+        CHUNKED + b"5 ;a\r\nhello\r\n0\t;z\r\nX-Sum: 1\r\n\r\n", "POST /x", b"hello", absent=("x-sum",)
+    ),
+    "expect-nothing": Passes(HEAD + b"Expect:\r\nContent-Length: 5\r\n\r\nhello", "POST /x", b"hello"),
+    "expect-nothing-twice": Passes(HEAD + b"Expect: ,\r\nContent-Length: 5\r\n\r\nhello", "POST /x", b"hello"),
+    "unknown-method": Passes(b"BREW /x HTTP/1.1\r\nHost: a\r\n\r\n", "BREW /x"),
+    "lower-case-method": Passes(b"get /x HTTP/1.1\r\nHost: a\r\n\r\n", "get /x"),
+    "unknown-method-chunked": Passes(
+        b"\r\nLIST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "LIST /x",
+        b"hello",
+    ),
     "chunked-case": Passes(HEAD + b"Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "POST /x", b"hello"),
     "one-byte-chunks": Passes(
         CHUNKED + b"".join(b"1\r\n%c\r\n" % c for c in b"hello") + b"0\r\n\r\n", "POST /x", b"hello"
@@ -123,6 +138,28 @@ async def test_a_valid_host_passes_and_is_kept_when_told_so(
 
     assert response.status == 200
     assert origin.request.get("host") == host.encode()
+
+
+@pytest.mark.parametrize("condition", ["shop.example", "shop.example.", "shop.example.:80"])
+@pytest.mark.parametrize("absolute", [False, True], ids=["host", "absolute-form"])
+async def test_a_host_with_a_final_dot_routes_as_without_and_passes_as_it_is(
+    start_origin: StartOrigin,
+    start_sidecar: StartSidecar,
+    condition: str,
+    absolute: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    origin = await start_origin()
+    upstreams = {"origin": {"url": origin.url, "preserve_host": True}}
+    routes = [{"name": "shop", "match": {"prefix": "/", "host": condition}, "upstream": "origin"}]
+    sidecar = await start_sidecar(None, top={"upstreams": upstreams, "routes": routes})
+
+    for host in (b"Shop.Example.:80", b"shop.example:80"):
+        start = b"http://%b/x" % host if absolute else b"/x"
+        response = await sidecar.exchange(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (start, host))
+        assert response.status == 200
+        assert origin.requests[-1].get("host") == host
+    said = await sidecar.api("GET", "/v1/explain?url=http://shop.example.:80/x")
+    assert said["route"] == "shop"
 
 
 async def test_the_absolute_target_wins_over_host(start_origin: StartOrigin, start_sidecar: StartSidecar) -> None:

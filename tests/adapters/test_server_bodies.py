@@ -40,6 +40,14 @@ ANSWERS = {
     "chunked-extension": Answer(
         (READ, CHUNKED + b'5;a="b"\r\nhello\r\n0;c\r\n\r\n', AGAIN), body=b"hello", framing="chunked"
     ),
+    "chunked-extension-spaced": Answer(
+        (READ, CHUNKED + b"5 ;", b'\ta = "b c" ; d\r', b"\nhello\r\n0\t; c\r\n\r\n", AGAIN),
+        body=b"hello",
+        framing="chunked",
+    ),
+    "chunked-size-padded": Answer(
+        (READ, CHUNKED + b"5  ", b"    \r\nhello\r\n0       \r\n\r\n", AGAIN), body=b"hello", framing="chunked"
+    ),
     "chunked-empty": Answer((READ, CHUNKED + b"0\r\n\r\n", AGAIN), framing="chunked"),
     "close-delimited": Answer((READ, b"HTTP/1.1 200 OK\r\n\r\nhello", CLOSE), body=b"hello", framing="chunked"),
     "close-delimited-empty": Answer((READ, b"HTTP/1.1 200 OK\r\n\r\n", CLOSE), framing="chunked"),

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sidecar.adapters.server.context import ServerContext, Surroundings
 from sidecar.core.config import ClientLimits
+from sidecar.core.http import Headers, ResponseHead
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import BadRequest
+from sidecar.pipeline.exchange import Response, Source
 from sidecar.pipeline.record import refusal_record
 from sidecar.pipeline.stats import ListenerStats
 from sidecar.pipeline.tasks import Tasks
-from tests.support.stages import ManualClock, Records, ScriptedHandler
+from tests.support.stages import ManualClock, Records, ScriptedHandler, request
 
 if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
@@ -126,6 +128,20 @@ async def test_it_is_counted_without_a_log_too() -> None:
     shared, _ = context()
     shared.refused(refusal_record(BadRequest("what?"), "", 0, ("", b"")))
     assert shared.stats.rejected == {"bad_request": 1}
+
+
+async def test_an_answer_made_here_is_logged_as_no_error() -> None:
+    log = Records()
+    shared, clock = context(log=log)
+    asked = request(b"*", "OPTIONS")
+    clock.now = asked.started + 0.5
+    answer = Response(ResponseHead(200, Headers()), b"", source=Source.SIDECAR)
+    shared.answered_here(asked, answer)
+    context()[0].answered_here(asked, answer)
+    (one,) = log.all
+    assert (one.route, one.method, one.target, one.status, one.source) == ("", "OPTIONS", b"*", 200, "sidecar")
+    assert (one.duration, one.bytes_sent, one.request_id, one.reason) == (0.5, 0, b"r-1", "")
+    assert dict(shared.stats.rejected) == {}
 
 
 async def test_whoever_waits_for_the_last_connection_is_told() -> None:

@@ -63,6 +63,17 @@ def read(start: bytes) -> Incoming:
         (b"GET / HTTP/0.9", 400),
         (b"TRACE / HTTP/1.1", 501),
         (b"PROPFIND / HTTP/1.1", 0),
+        (b"LIST / HTTP/1.1", 0),
+        (b"\r\n\r\nLIST / HTTP/1.1", 0),
+        (b"\nLIST / HTTP/1.1", 400),
+        (b"LIST  / HTTP/1.1", 400),
+        (b"LIST /  HTTP/1.1", 400),
+        (b"LIST / ICE/1.1", 400),
+        (b"SOURCE / ICE/1.1", 400),
+        (b"DESCRIBE / RTSP/1.0", 400),
+        (b"LIST / HTTP/2.0", 505),
+        (b"PRI * HTTP/2.0", 505),
+        (b"LIST * HTTP/1.1", 400),
     ],
     ids=repr,
 )
@@ -234,6 +245,10 @@ def test_whether_another_request_may_follow(
         (b"200-ok", 0, 5, False),
         (b"200-ok", 1, 5, None),
         (b"100-continue, 100-continue", 1, 5, None),
+        (b"", 1, 5, False),
+        (b" , ,", 1, 5, False),
+        (b", 100-continue,", 1, 5, True),
+        (b"100-continue, x", 1, 5, None),
     ],
 )
 def test_whether_the_client_waits_for_100(
@@ -254,7 +269,9 @@ UPGRADE = [(b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"websocket")]
     ("fields", "method", "minor", "length", "wanted"),
     [
         (UPGRADE, "GET", 1, 0, b"websocket"),
-        (UPGRADE, "POST", 1, 0, b""),
+        (UPGRADE, "POST", 1, 0, b"websocket"),
+        (UPGRADE, "LIST", 1, 0, b"websocket"),
+        (UPGRADE, "POST", 1, 5, b""),
         (UPGRADE, "GET", 0, 0, b""),
         (UPGRADE, "GET", 1, 5, b""),
         (UPGRADE, "GET", 1, None, b""),
@@ -264,7 +281,8 @@ UPGRADE = [(b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"websocket")]
         ([UPGRADE[0], (b"Upgrade", b"h2c-17")], "GET", 1, 0, b""),
     ],
     ids=[
-        "wanted", "not a GET", "in HTTP/1.0", "with content", "with chunks", "not in Connection", "to nothing",
+        "wanted", "by POST", "by any method", "by POST with content",
+        "in HTTP/1.0", "with content", "with chunks", "not in Connection", "to nothing",
         "h2c too", "h2c draft",
     ],
 )  # fmt: skip

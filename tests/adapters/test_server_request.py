@@ -36,6 +36,13 @@ WRONG = {
     "empty lines, then an unknown method": (b"\r\n" * 1024 + b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n", 431),
     "malformed within the largest head": (GET % (b"", AT_THE_LIMIT[:-6] + b"\x00aaaaaa\r\n"), 400),
     "one octet too many": (GET % (b"", b"y" + AT_THE_LIMIT), 431),
+    "empty lines, then a long target of an unknown method": (b"\r\n" * 9 + b"FOO " + LONG + b"/ HTTP/1.1\r\n\r\n", 414),
+    "unknown method, invalid beyond the limit of its target": (b"FOO " + LONG + b"^ HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    "unknown method, malformed beyond the most fields": (
+        b"FOO / HTTP/1.1\r\nHost: a\r\n" + MOST + b"g: x\r\nBad Name: x\r\n\r\n",
+        431,
+    ),
+    "a head without end or method": (b"\r\n" * 1500, 431),
     "chunk extension too large": (CHUNKED + b"1;" + b"a" * 3000 + b"\r\nx\r\n0\r\n\r\n", 400),
 }
 

@@ -196,6 +196,58 @@ async def test_the_upstream_decides_before_the_client_hears_101(
     assert b"upgrade" in (origin.request.get("connection") or b"").lower()
 
 
+OTHER_UPGRADES = {
+    "post-length-0": UPGRADE.replace(b"GET", b"POST")[:-2] + b"Content-Length: 0\r\n\r\n",
+    "post-without-length": UPGRADE.replace(b"GET", b"POST"),
+    "get-length-0": UPGRADE[:-2] + b"Content-Length: 0\r\n\r\n",
+    "put": UPGRADE.replace(b"GET", b"PUT")[:-2] + b"Content-Length: 0\r\n\r\n",
+    "options": UPGRADE.replace(b"GET", b"OPTIONS"),
+    "unknown-method": UPGRADE.replace(b"GET", b"LIST")[:-2] + b"Content-Length: 0\r\n\r\n",
+    "spdy": b"POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nContent-Length: 0\r\nUpgrade: SPDY/3.1\r\n"
+    b"X-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+@pytest.mark.parametrize("data", OTHER_UPGRADES.values(), ids=OTHER_UPGRADES.keys())
+async def test_any_method_without_content_may_ask_for_a_tunnel(
+    start_origin: StartOrigin,
+    start_sidecar: StartSidecar,
+    data: bytes,
+    bytewise: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    protocol = b"SPDY/3.1" if b"SPDY" in data else b"websocket"
+    switching = SWITCHING.replace(b"Upgrade: websocket", b"Upgrade: " + protocol)
+    origin = await start_origin((READ, switching + b"server-early", READ_MORE, b"-server-late", STALL))
+    sidecar = await start_sidecar(origin)
+    client = await sidecar.connect()
+
+    await (client.send_bytewise if bytewise else client.send)(data + b"client-early")
+    await client.until(lambda: b"server-early" in client.received)
+    await client.send(b"-client-late")
+
+    await client.until(lambda: client.received.endswith(b"server-early-server-late"))
+    head = await client.head()
+    assert (head.status, head.get("upgrade")) == (101, protocol)
+    await origin.until(lambda seen: seen.connections[0].received.endswith(b"\r\n\r\nclient-early-client-late"))
+    received = bytes(origin.connections[0].received)
+    assert received.startswith(data.partition(b" ")[0] + b" ")
+    assert (b"\r\nUpgrade: " + protocol + b"\r\n") in received
+    assert (b"\r\nContent-Length: 0\r\n" in received) is (b"Content-Length: 0" in data)
+
+
+async def test_a_refused_upgrade_by_post_leaves_an_ordinary_connection(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, OK, AGAIN))
+    client = await (await start_sidecar(origin)).connect()
+
+    await client.send(OTHER_UPGRADES["post-length-0"] + b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert [(await client.response()).status for _ in range(2)] == [200, 200]
+    assert origin.lines == ["POST /ws", "GET /next"]
+
+
 async def test_bytes_right_behind_the_handshake_keep_their_order(
     start_origin: StartOrigin, start_sidecar: StartSidecar
 ) -> None:

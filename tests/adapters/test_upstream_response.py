@@ -36,6 +36,9 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ("GET", head(b"200 OK", LENGTH) + b"abc", Framing.LENGTH, b"abc"),
         ("GET", head(b"200 OK", b"Content-Length: 0"), Framing.LENGTH, b""),
         ("GET", head(b"200 OK", CHUNKED) + b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", Framing.CHUNKED, b"abc"),
+        ("GET", head(b"200 OK", CHUNKED) + b"3\r\nabc\r\n0\r\n\r\n", Framing.CHUNKED, b"abc"),
+        ("GET", head(b"200 OK", CHUNKED) + b'3 ;\ta = "b c"\r\nabc\r\n0\t; z\r\n\r\n', Framing.CHUNKED, b"abc"),
+        ("GET", head(b"200 OK", CHUNKED) + b"3   \r\nabc\r\n0   \r\n\r\n", Framing.CHUNKED, b"abc"),
         ("GET", head(b"204 No Content"), Framing.NONE, b""),
         ("GET", head(b"204 No Content", LENGTH), Framing.NONE, b""),
         ("GET", head(b"304 Not Modified", LENGTH), Framing.NONE, b""),
@@ -44,7 +47,8 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ("HEAD", head(b"200 OK", CHUNKED), Framing.NONE, b""),
     ],
     ids=[
-        "length", "no octets", "chunked", "204", "204 with a length", "304 with a length", "304 chunked", "HEAD",
+        "length", "no octets", "chunked", "one chunk", "chunk extensions", "padded chunk sizes",
+        "204", "204 with a length", "304 with a length", "304 chunked", "HEAD",
         "HEAD chunked",
     ],
 )  # fmt: skip
@@ -131,9 +135,19 @@ def test_how_long_it_keeps_it_is_for_the_owner() -> None:
         (head(b"304 Not Modified") + b"\r\n", "GET"),
         (head(b"200 OK", LENGTH) + b"abc", "HEAD"),
         (head(b"200 OK", CHUNKED) + b"0\r\n\r\n\r\n", "GET"),
+        (head(b"200 OK", CHUNKED) + b"1\r\na\r\n0\r\nX: 1\r\n\r\n\r\n", "GET"),
         (head(b"200 OK", CHUNKED) + b"0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "GET"),
     ],
-    ids=["octet", "response", "after 204", "empty line", "body to HEAD", "empty line after chunks", "after chunks"],
+    ids=[
+        "octet",
+        "response",
+        "after 204",
+        "empty line",
+        "body to HEAD",
+        "empty line after chunks",
+        "empty line after trailers",
+        "after chunks",
+    ],
 )
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "byte by byte"])
 def test_more_than_one_response_spoils_the_connection_but_not_the_response(
@@ -211,6 +225,12 @@ def test_trailers_cross_unless_they_frame_route_or_control() -> None:
         head(b"200 OK", b"X: a\x00b"),
         head(b"200 OK", b"X: a", b" folded"),
         head(b"200 OK", CHUNKED) + b"x\r\n",
+        head(b"200 OK", CHUNKED) + b"1\t\r\na\r\n0\r\n\r\n",
+        head(b"200 OK", CHUNKED) + b"1 \na\r\n0\r\n\r\n",
+        head(b"200 OK", CHUNKED) + b" 1\r\na\r\n0\r\n\r\n",
+        head(b"200 OK", CHUNKED) + b"1;a \r\na\r\n0\r\n\r\n",
+        head(b"200 OK", CHUNKED) + b"1;a=\r\na\r\n0\r\n\r\n",
+        head(b"200 OK", CHUNKED) + b"0\r\nX: a\r\n b\r\n\r\n",
         head(b"200 OK", CHUNKED) + b"1\r\nab\r\n",
     ],
     ids=repr,

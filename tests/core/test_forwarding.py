@@ -10,6 +10,7 @@ from sidecar.core.forwarding import (
     RequestForwarder,
     connection_options,
     end_to_end,
+    max_forwards,
     onward_lines,
     passed_before,
     rewrite_target,
@@ -92,6 +93,44 @@ def test_no_expectation_of_http_1_0_is_passed_on() -> None:
     expecting = (b"Expect", b"100-continue")
     assert onward_lines(head(expecting)) == b"Expect: 100-continue\r\n"
     assert onward_lines(head(expecting, minor=0)) == b""
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "sent"),
+    [
+        (b"0", 0, None),
+        (b"000", 0, None),
+        (b"1", 1, b"0"),
+        (b"010", 10, b"9"),
+        (b"999999999", 999_999_999, b"999999998"),
+        (b"1000000000", 1_000_000_000, b"999999999"),
+        (b"9" * 5000, 1_000_000_000, b"999999999"),
+        (b"", None, b""),
+        (b"-1", None, b"-1"),
+        (b"+1", None, b"+1"),
+        (b"1 0", None, b"1 0"),
+        (b"1.0", None, b"1.0"),
+        (b"0x1", None, b"0x1"),
+        (b"\xb2", None, b"\xb2"),
+        (b"many", None, b"many"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_max_forwards_counts_down(value: bytes, limit: int | None, sent: bytes | None) -> None:
+    asked = RequestHead("OPTIONS", b"/", Headers([(b"A", b"1"), (b"max-Forwards", value), (b"B", b"2")]), b"a")
+    assert max_forwards(asked) == limit
+    if sent is not None:
+        assert onward_lines(asked) == b"A: 1\r\nmax-Forwards: %b\r\nB: 2\r\n" % sent
+
+
+def test_max_forwards_means_nothing_twice_or_with_other_methods() -> None:
+    twice = [(b"Max-Forwards", b"0"), (b"Max-Forwards", b"0")]
+    assert max_forwards(RequestHead("OPTIONS", b"/", Headers(twice))) is None
+    assert max_forwards(RequestHead("OPTIONS", b"/", Headers())) is None
+    for method in ("GET", "POST", "options", "LIST"):
+        asked = RequestHead(method, b"/", Headers(twice[:1]))
+        assert max_forwards(asked) is None
+        assert onward_lines(asked) == b"Max-Forwards: 0\r\n"
 
 
 @pytest.mark.parametrize("name", [b"content-length", b"transfer-encoding", b"host", b"trailer", b"set-cookie"])

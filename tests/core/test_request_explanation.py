@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from sidecar.core.config import Config, Endpoint, Rewrite, UpstreamConfig
-from sidecar.core.request_explanation import BadUrl, as_lines, explain_request, request_head
+from sidecar.core.request_explanation import BadMethod, BadUrl, as_lines, explain_request, request_head
 from tests.support.routes import UPSTREAM, route
 
 OWN = ["127.0.0.1:4100"]
@@ -66,6 +66,50 @@ def test_a_route_that_matches_but_loses_is_told_apart() -> None:
 
 def test_without_a_route_the_nearest_are_named() -> None:
     assert lines(CONFIG, "/catlog/1")[1:3] == ["no route matches: the answer is 404", "nearest routes: reads, writes"]
+
+
+@pytest.mark.parametrize("method", ["", "G T", "GET\n", "GE(T"])
+def test_what_is_no_method_is_refused(method: str) -> None:
+    with pytest.raises(BadMethod, match="400"):
+        request_head(method, "/", [], OWN)
+
+
+def test_any_other_method_takes_its_route() -> None:
+    head = request_head("LIST", "/catalog/1", [], OWN)
+    explanation = explain_request(CONFIG, head)
+    assert (explanation.sent, explanation.here) == ("LIST http://catalog.shop.svc:8080/v2/1", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "here"),
+    [
+        ("TRACE", [], "501: the request method is not done here"),
+        ("CONNECT", [], "501: the request method is not done here"),
+        ("M" * 33, [], "501: the request method is too long"),
+        ("OPTIONS", [(b"Max-Forwards", b"0")], "200: Max-Forwards is 0"),
+        ("OPTIONS", [(b"Max-Forwards", b"1")], None),
+        ("GET", [(b"Max-Forwards", b"0")], None),
+    ],
+)
+def test_what_the_sidecar_answers_itself_is_sent_nowhere(
+    method: str, fields: list[tuple[bytes, bytes]], here: str | None
+) -> None:
+    explanation = explain_request(CONFIG, request_head(method, "/catalog/1", fields, OWN))
+    assert (explanation.here, explanation.sent is None) == (here, here is not None)
+    assert (f"the answer is {here}" in list(as_lines(explanation))) is (here is not None)
+
+
+def test_without_a_route_there_is_no_answer_here_but_404() -> None:
+    head = request_head("OPTIONS", "/none", [(b"Max-Forwards", b"0")], OWN)
+    assert "no route matches: the answer is 404" in list(as_lines(explain_request(CONFIG, head)))
+
+
+@pytest.mark.parametrize(
+    ("url", "absolute"),
+    [("http://LocalHost.:4100/", False), ("http://localhost:4100/", False), ("http://other./", True)],
+)
+def test_its_own_name_may_end_with_a_dot(url: str, *, absolute: bool) -> None:
+    assert request_head("GET", url, [], ["localhost:4100"]).absolute_form is absolute
 
 
 def test_several_endpoints_and_sockets_are_shown() -> None:

@@ -104,6 +104,53 @@ def test_a_host_beats_none_and_more_conditions_beat_fewer(head: RequestHead, nam
     assert taken(head, *routes) == name
 
 
+@pytest.mark.parametrize("condition", ["shop.local", "shop.local.", "shop.local:80", "shop.local.:80"])
+@pytest.mark.parametrize("host", ["shop.local:80", "shop.local.:80", "SHOP.Local.:80"])
+@pytest.mark.parametrize("absolute", [False, True], ids=["host", "absolute-form"])
+def test_the_dot_that_ends_a_name_makes_no_difference(condition: str, host: str, *, absolute: bool) -> None:
+    asked = request("/a/1", "GET", host, absolute=absolute)
+    assert taken(asked, route("shop", host=condition, prefix="/a/")) == "shop"
+    assert taken(asked, route("shop", host=condition, path="/a/1")) == "shop"
+    assert taken(asked, route("shop", host=condition, regex="/a")) == "shop"
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("shop.local.", "shop"), ("shop.local..", None), ("shop.local.:", "shop"), ("shop.local.x", None), (".", None),
+        ("shop.local.:81", "shop"), ("[::1]", None), ("", None),
+    ],
+)  # fmt: skip
+def test_only_one_final_dot_of_a_name_is_passed_over(host: str, name: str | None) -> None:
+    assert taken(request("/", "GET", host), route("shop", prefix="/", host="shop.local")) == name
+
+
+@pytest.mark.parametrize("url", ["catalog.shop.svc", "catalog.shop.svc."])
+@pytest.mark.parametrize("named", ["catalog.shop.svc:8080", "catalog.shop.svc.:8080"])
+def test_a_forward_proxy_request_may_name_an_upstream_with_a_final_dot(url: str, named: str) -> None:
+    upstream = UpstreamConfig("catalog", (Endpoint("http", url, 8080),))
+    found = taken(
+        request("/x", "GET", named, absolute=True), route("c", prefix="/c/", upstream=upstream, implicit=True)
+    )
+    assert found == "c"
+
+
+def test_the_methods_of_a_path_are_those_that_have_a_route() -> None:
+    table = RouteTable(
+        [
+            route("reads", prefix="/a/", methods=frozenset({"GET", "HEAD"})),
+            route("lists", path="/a/b", methods=frozenset({"LIST"})),
+            route("all", prefix="/c/"),
+        ]
+    )
+    every = ["DELETE", "GET", "HEAD", "LIST", "OPTIONS", "PATCH", "POST", "PUT"]
+    assert table.methods(request("/a/b")) == ["GET", "HEAD", "LIST"]
+    assert table.methods(request("/a/")) == ["GET", "HEAD"]
+    assert table.methods(request("/c/", "OPTIONS")) == every
+    assert table.methods(request("/")) == []
+    assert table.methods(request("*", "OPTIONS")) == every
+
+
 def test_equal_conditions_go_by_order() -> None:
     first = route("first", prefix="/a/", methods=frozenset({"GET"}))
     second = route("second", prefix="/a/", methods=frozenset({"GET", "HEAD"}))

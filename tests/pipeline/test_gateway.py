@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.core.config import Rewrite
 from sidecar.core.routing import RouteTable
+from sidecar.pipeline.exchange import Source
 from sidecar.pipeline.gateway import Gateway
 from tests.support.routes import route
 from tests.support.stages import ScriptedHandler, request, response, sent_fields
@@ -25,7 +26,8 @@ class Door:
 
     def __init__(self, *routes: RouteConfig) -> None:
         self.refused: list[tuple[str, Request]] = []
-        self.gateway = Gateway("edge", self._unrouted)
+        self.answered: list[tuple[int, Request]] = []
+        self.gateway = Gateway("edge", self._unrouted, self._answered_here)
         self.stacks: dict[str, ScriptedHandler] = {}
         self.use(*routes)
 
@@ -42,6 +44,9 @@ class Door:
     def _unrouted(self, error: ProxyError, asked: Request, answer: Response) -> None:
         assert answer.error is error
         self.refused.append((error.reason, asked))
+
+    def _answered_here(self, asked: Request, answer: Response) -> None:
+        self.answered.append((answer.head.status, asked))
 
 
 def problem(answer: Response) -> dict[str, Any]:
@@ -109,3 +114,50 @@ async def test_after_a_reload_new_requests_go_to_the_new_stacks_and_old_ones_end
     assert await door.gateway.handle(request(b"/orders/1")) is door.stacks["orders"].outcome
     door.use()
     assert problem(await door.refuse(request(b"/orders/1")))["reason"] == "no_route"
+
+
+NO_FURTHER = (b"Max-Forwards", b"0")
+
+
+@pytest.mark.parametrize(
+    ("target", "route_name", "allow"),
+    [
+        (b"/catalog/items", "catalog", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PURGE, PUT"),
+        (b"/reads/1", "options", b"GET, OPTIONS"),
+        (b"*", None, b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PURGE, PUT"),
+    ],
+    ids=["any method", "some methods", "all of it"],
+)
+async def test_options_that_may_go_no_further_are_answered_here(
+    target: bytes, route_name: str | None, allow: bytes
+) -> None:
+    reads = route("reads", prefix="/reads/", methods=frozenset({"GET"}))
+    options = route("options", prefix="/reads/", methods=frozenset({"OPTIONS"}))
+    purges = route("purges", prefix="/purges/", methods=frozenset({"PURGE"}))
+    door = Door(CATALOG, reads, options, purges)
+    asked = request(target, "OPTIONS", NO_FURTHER)
+    answer = await door.refuse(asked)
+    assert (answer.head.status, answer.body, answer.source) == (200, b"", Source.SIDECAR)
+    assert sent_fields(answer).index == {b"allow": allow, b"content-length": b"0", b"x-request-id": asked.request_id}
+    assert (door.answered, door.refused, asked.route_name) == ([(200, asked)], [], route_name)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "fields", "reason"),
+    [
+        ("OPTIONS", b"/catalog/items", ((b"Max-Forwards", b"1"),), None),
+        ("OPTIONS", b"/catalog/items", ((b"Max-Forwards", b"zero"),), None),
+        ("GET", b"/catalog/items", (NO_FURTHER,), None),
+        ("OPTIONS", b"/nowhere", (NO_FURTHER,), "no_route"),
+        ("OPTIONS", b"*", (), "no_route"),
+        ("OPTIONS", b"/catalog/items", (NO_FURTHER, (b"Via", b"1.1 edge")), "loop_detected"),
+    ],
+)
+async def test_other_requests_are_not(
+    method: str, target: bytes, fields: tuple[tuple[bytes, bytes], ...], reason: str | None
+) -> None:
+    door = Door(CATALOG)
+    asked = request(target, method, *fields)
+    await door.gateway.handle(asked)
+    assert (door.answered, [why for why, _ in door.refused]) == ([], [] if reason is None else [reason])
+    assert [one for stack in door.stacks.values() for one in stack.asked] == ([asked] if reason is None else [])

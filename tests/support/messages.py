@@ -18,7 +18,7 @@ REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e\x80-\xff]+) HTTP/1\.1
 FIELD_LINE = re.compile(
     rb"(" + TOKEN + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
 )
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t \x21-\x7e\x80-\xff]*)?")
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})([\t ]*;[\t \x21-\x7e\x80-\xff]*)?")
 DIGITS = re.compile(rb"[0-9]{1,18}")
 
 

@@ -8,7 +8,7 @@ from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import BodyError, bad_values
 from sidecar.adapters.admin.stored import explain_storing
-from sidecar.core.request_explanation import BadUrl, explain_request, request_head
+from sidecar.core.request_explanation import BadMethod, BadUrl, explain_request, request_head
 from sidecar.core.settings.settings_view import route_settings
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ async def explain(request: web.Request) -> web.Response:
     own = [str(address) for address in config.proxy.listen]
     try:
         head = request_head(query.get("method", "GET"), query.get("url", ""), _fields(request), own)
+    except BadMethod as error:
+        raise bad_values([BodyError("?method", str(error))]) from None
     except BadUrl as error:
         raise bad_values([BodyError("?url", str(error))]) from None
     explanation = explain_request(config, head)
@@ -54,6 +56,7 @@ def explanation_view(explanation: RequestExplanation) -> dict[str, object]:
         "upstream": match and match.route.upstream.name,
         "config_ref": match and match.route.refs.get(""),
         "sends": explanation.sent,
+        "answered_here": explanation.here,
         "settings": _settings(match.route) if match else None,
         "nearest": list(explanation.nearest),
         "candidates": [

@@ -9,12 +9,15 @@ from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING
 
+from sidecar.pipeline.record import ExchangeRecord
+
 if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
     from sidecar.core.config import ClientLimits
     from sidecar.pipeline.deadlines import DeadlineWheel
+    from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ports import Clock, Handler, Spawn
-    from sidecar.pipeline.record import AccessLog, ExchangeRecord
+    from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import ListenerStats
 
 
@@ -135,6 +138,24 @@ class ServerContext:
         self.stats.rejected[record.reason] += 1
         if self._access_log is not None:
             self._access_log(record)
+
+    def answered_here(self, request: Request, response: Response) -> None:
+        """Log an answer that the sidecar has made itself, although nothing is amiss. Such answers have no content."""
+        if self._access_log is None:
+            return
+        self._access_log(
+            ExchangeRecord(
+                route=request.route_name or "",
+                method=request.head.method,
+                target=request.head.target,
+                status=response.head.status,
+                source=response.source.label,
+                duration=self.monotonic() - request.started,
+                bytes_sent=0,
+                request_id=request.request_id,
+                client=request.client,
+            )
+        )
 
     def _count(self) -> None:
         self._crowded = len(self._connections) * 2 > self.limits.connections

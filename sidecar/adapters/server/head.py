@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.server.target import host_is_valid, parse_target
-from sidecar.core.http import Headers, RequestHead, list_members
+from sidecar.core.http import STANDARD_METHODS, Headers, RequestHead, list_members
+from sidecar.core.methods import NEVER_FORWARDED
 from sidecar.pipeline.errors import (
     BadRequest,
     BodyTooLarge,
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 
     from sidecar.core.http import Field
 
-METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
-NOT_PROXIED = frozenset({"CONNECT", "TRACE"})
+METHODS = {name.encode(): name for name in STANDARD_METHODS}
+"""Those that llhttp is shown as they are; for others see `with_method_of_parser`."""
 MAX_LENGTH_DIGITS = 18
 
 
-def make_head(parser: httptools.HttpRequestParser, raw: bytes, target: bytes, fields: list[Field]) -> RequestHead:
-    """The head that llhttp has just read from the octets `raw`."""
-    name = parser.get_method()
+def make_head(
+    parser: httptools.HttpRequestParser, name: bytes, raw: bytes, target: bytes, fields: list[Field]
+) -> RequestHead:
+    """The head that llhttp has just read; `raw` are its octets as they came, `name` is the method in them."""
     check_line(raw, b"%b %b HTTP/" % (name, target))
     headers = Headers(fields)
     index = headers.index
@@ -38,7 +40,7 @@ def make_head(parser: httptools.HttpRequestParser, raw: bytes, target: bytes, fi
     plain = b"connection" not in index and parser.should_keep_alive()
     minor = 1 if plain else minor_version(parser.get_http_version())
     method = METHODS.get(name) or name.decode("ascii")
-    if method in NOT_PROXIED:
+    if method in NEVER_FORWARDED:
         raise MethodUnknown(f"{method} is not done here")
     host = checked_host(index.get(b"host"), minor)
     if target.startswith(b"/") and b"#" not in target:
@@ -126,15 +128,20 @@ def expects_continue(head: RequestHead, length: int | None) -> bool:
     value = head.headers.index.get(b"expect")
     if value is None or head.minor_version == 0:
         return False
-    if value.lower() != b"100-continue":
+    expectations = list_members(value)
+    if not expectations:
+        return False
+    if expectations != [b"100-continue"]:
         raise ExpectationFailed("no expectation but 100-continue is understood")
     return length != 0
 
 
 def wanted_upgrade(head: RequestHead, length: int | None) -> bytes:
-    """What to ask the upstream to switch to. Never HTTP/2 in the clear: it would bypass every rule here."""
+    """What to ask the upstream to switch to, whatever the method (RFC 9110 §7.8). Never HTTP/2 in the clear: it would
+    bypass every rule here. And nothing when there is content, or may be: whether chunks hold any is known too late.
+    """
     value = head.headers.index.get(b"upgrade", b"")
-    if head.method != "GET" or head.minor_version == 0 or length != 0:
+    if head.minor_version == 0 or length != 0:
         return b""
     if b"upgrade" not in list_members(head.headers.index.get(b"connection", b"")):
         return b""

@@ -1,7 +1,8 @@
 """Octets from a client connection → requests (RFC 9112 §2–7), refusing whatever could be read in two ways.
 
-llhttp does the grammar, `head.py` what it lets through and a proxy must not. The reader knows no connection and no
-clock: after each `feed` its owner takes what `arrived`.
+llhttp does the grammar of heads but for the method, which `core.methods` judges; `core.chunked` that of chunks;
+`head.py` what is let through and a proxy must not. The reader knows no connection and no clock: after each `feed` its
+owner takes what `arrived`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from sidecar.adapters.server.head import (
+    METHODS,
     content_length,
     expects_continue,
     make_head,
@@ -20,7 +22,9 @@ from sidecar.adapters.server.head import (
 )
 from sidecar.adapters.server.incoming import Incoming, NoRequest
 from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
+from sidecar.core.chunked import ChunkedDecoder, sole_chunk
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS
+from sidecar.core.methods import MethodFlaw, find_method, with_method_of_parser
 from sidecar.pipeline.errors import (
     BadRequest,
     BodyTooLarge,
@@ -28,7 +32,6 @@ from sidecar.pipeline.errors import (
     MethodUnknown,
     ProxyError,
     TargetTooLong,
-    VersionUnsupported,
 )
 
 if TYPE_CHECKING:
@@ -36,20 +39,11 @@ if TYPE_CHECKING:
     from sidecar.core.http import Field
 
 MAX_TRAILERS = 64
-LONGEST_METHOD = 32
-CHUNK_LINE = 24
-"""Octets around one chunk's data that need no explanation: a long size, two CRLF."""
-PADDED = "the chunk extensions are too large"
 CR = 0x0D
 END_OF_HEAD = b"\r\n\r\n"
-_END = re.compile(END_OF_HEAD)
-_END_STARTED = re.compile(rb"\n\r\n|\r\n|\n")
-"""The rest of an `END_OF_HEAD` of which the piece before had the beginning."""
 _FIRST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ \r\n]*))?(?: |\r|$)")
 LONGEST_SHOWN = 1024
 """Octets of a target that are logged when there is no request to it."""
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( ?)")
-_CHUNKED_STATE = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class RequestReader:
@@ -61,22 +55,23 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body_size", "_chunk_octets", "_chunks", "_current", "_fields", "_limits", "_muted", "_parser",
-        "_raw", "_remaining", "_target", "_trailers", "_unknown_method", "arrived", "early", "ended", "partial",
-        "switching",
+        "_body_size", "_chunked", "_current", "_fields", "_limits", "_method", "_parser", "_raw", "_remaining",
+        "_target", "arrived", "early", "ended", "partial", "switching",
     )  # fmt: skip
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
         self._current: Incoming | None = None
         self._parser = httptools.HttpRequestParser(self)
-        self._muted = False
         self._remaining = -1
         self._raw = b""
         """The octets of this head so far."""
-        self._unknown_method = False
+        self._method = b""
+        """Its method, once that is here; before, llhttp has seen nothing of the head."""
+        self._chunked: ChunkedDecoder | None = None
+        """Reads the content that has begun to come in chunks."""
+        self._body_size = 0
         self._reset_head()
-        self._reset_body()
         self.arrived: list[Incoming] = []
         self.partial = False
         self.ended = False
@@ -144,9 +139,10 @@ class RequestReader:
         part, rest = (data, b"") if cut == len(data) else (data[:cut], data[cut:])
         self._raw = raw if not rest else raw[: before + cut]
         self.partial = True
-        if self._unknown_method:
-            self._judge_method()
-            return b""
+        if not self._method:
+            part = self._begin_line(self._raw)
+            if not part:
+                return rest
         try:
             self._parser.feed_data(part)
         except httptools.HttpParserUpgrade:
@@ -155,6 +151,20 @@ class RequestReader:
             self._failed(error)
             return b""
         return self._begin_content(rest) if self._current is not None else rest
+
+    def _begin_line(self, raw: bytes) -> bytes:
+        """What to show llhttp of a head that begins with `raw`: nothing while its method is not there."""
+        space = raw.find(b" ")
+        if space > 0 and raw[:space] in METHODS:
+            self._method = raw[:space]
+            return raw
+        found = find_method(raw)
+        if isinstance(found, MethodFlaw):
+            self._refuse(BadRequest(found.value) if found is MethodFlaw.MALFORMED else MethodUnknown(found.value))
+        elif found is not None:
+            self._method, end = found
+            return raw if self._method in METHODS else with_method_of_parser(raw, end)
+        return b""
 
     def _begin_content(self, rest: bytes) -> bytes:
         """Content that is all here goes through the parser, which is then ready for the next head; more is counted."""
@@ -182,23 +192,42 @@ class RequestReader:
         return data[remaining:]
 
     def _read_chunks(self, data: bytes) -> bytes:
-        """Stop wherever the last chunk may have ended, for the same reason."""
-        end = _END_STARTED.match(data) or _END.search(data)
-        cut = len(data) if end is None else end.end()
-        self._chunk_octets += cut
-        try:
-            self._parser.feed_data(data[:cut])
-        except httptools.HttpParserError as error:
-            self._failed(error)
+        decoder = self._chunked
+        if decoder is None:
+            content = sole_chunk(data)
+            if content is not None:
+                self._take_content(content)
+                return self._end_chunks(b"")
+            decoder = self._chunked = ChunkedDecoder(self._limits.head_size)
+        content = decoder.feed(data)
+        if content:
+            self._take_content(content)
+        if decoder.fault and not self.ended:
+            self._refuse(BadRequest(f"the request body is malformed: {decoder.fault}"))
+        if not decoder.complete or self.ended:
             return b""
-        if self._current is not None and self._padded():
-            self._refuse(BadRequest(PADDED))
-        return data[cut:]
+        error = checked_trailers(decoder.trailers)
+        if error is not None:
+            self._refuse(error)
+            return b""
+        return self._end_chunks(decoder.rest)
 
-    def _padded(self) -> bool:
-        """Whether chunk extensions and trailers, which are delivered when they end if at all, are too large."""
-        overhead = self._chunk_octets - self._body_size - CHUNK_LINE * (self._chunks + 2)
-        return overhead > self._limits.head_size
+    def _take_content(self, content: bytes) -> None:
+        self._body_size += len(content)
+        limit = self._limits.body_size
+        if limit is not None and self._body_size > limit:
+            self._refuse(BodyTooLarge(f"the request body exceeds {limit} bytes"))
+        elif self._current is not None:
+            self._current.feed(content)
+
+    def _end_chunks(self, rest: bytes) -> bytes:
+        """The content in chunks is whole; llhttp, which was not shown it, would wait for it."""
+        if self.ended:
+            return b""
+        self._chunked = None
+        self._renew()
+        self._message_complete()
+        return rest
 
     def _upgraded(self, rest: bytes) -> bytes:
         """llhttp takes any `Upgrade` for the end of HTTP; it is only when we will ask the upstream to switch."""
@@ -209,12 +238,7 @@ class RequestReader:
             self.switching = self.ended = True
             return b""
         self._renew()
-        if current is not None and current.length is None:
-            # The new parser has to be where the content begins.
-            self._muted = True
-            self._parser.feed_data(_CHUNKED_STATE)
-            self._muted = False
-        elif current is not None and current.length is not None:
+        if current is not None and current.length is not None:
             self._remaining = current.length
         return rest
 
@@ -226,34 +250,20 @@ class RequestReader:
         self._target = b""
         self._fields: list[Field] = []
 
-    def _reset_body(self) -> None:
-        self._body_size = self._chunk_octets = self._chunks = self._trailers = 0
-
     def _failed(self, error: httptools.HttpParserError) -> None:
         if self.ended:
             return
         if isinstance(error.__context__, ProxyError):
             self._refuse(error.__context__)
-        elif self._current is not None:
-            self._refuse(BadRequest(f"the request body is malformed: {error}"))
-        elif isinstance(error, httptools.HttpParserInvalidMethodError):
-            self._judge_method()
-        elif self._raw.startswith(b"PRI * HTTP/2"):
-            self._refuse(VersionUnsupported("HTTP/2 is not spoken here; use HTTP/1.1"))
         else:
-            exceeded = exceeded_limit(self._raw, self._limits)
+            exceeded = exceeded_limit(self._shown_head(), self._limits)
             self._refuse(exceeded or BadRequest(f"the request is malformed: {error}"))
 
-    def _judge_method(self) -> None:
-        """llhttp stops at the first octet that fits no method it knows; what the client meant shows a little later."""
-        raw = self._raw
-        token = _TOKEN.match(raw)
-        if token is not None and token[1]:
-            self._refuse(MethodUnknown("the request method is not known"))
-        elif token is None or token.end() < len(raw) or token.end() > LONGEST_METHOD:
-            self._refuse(BadRequest("the request line is malformed"))
-        else:
-            self._unknown_method = True
+    def _shown_head(self) -> bytes:
+        """The octets of this head so far, as llhttp is shown them."""
+        found = find_method(self._raw)
+        assert isinstance(found, tuple)
+        return self._raw if found[0] in METHODS else with_method_of_parser(self._raw, found[1])
 
     def _refuse(self, error: ProxyError) -> None:
         self.ended = True
@@ -267,34 +277,24 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """A request line begins."""
-        if not self._muted:
-            self.partial = True
-            self._reset_head()
+        self.partial = True
+        self._reset_head()
 
     def on_url(self, part: bytes) -> None:
         """The request target, perhaps in parts."""
-        if self._muted:
-            return
         self._target += part
         if len(self._target) > self._limits.target_size:
             raise TargetTooLong(TARGET_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One field line of the head or of the trailer section."""
-        if self._muted:
-            return
-        if self._current is not None:
-            self._trailer(name)
-            return
+        """One field line of the head."""
         self._fields.append((name, value.rstrip(b" \t")))
         if len(self._fields) > self._limits.header_count:
             raise HeadTooLarge(TOO_MANY_FIELDS)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
-        if self._muted:
-            return
-        head = make_head(self._parser, self._raw, self._target, self._fields)
+        head = make_head(self._parser, self._method, self._raw, self._target, self._fields)
         length = content_length(head, self._limits.body_size)
         request = Incoming(head, length, keep_alive=persists(head))
         request.expects_continue = expects_continue(head, length)
@@ -303,46 +303,34 @@ class RequestReader:
         self._current = request
         self.arrived.append(request)
         self.partial = False
-        self._reset_body()
-
-    def on_chunk_header(self) -> None:
-        """A chunk begins."""
-        self._chunks += 1
+        self._body_size = 0
 
     def on_body(self, piece: bytes) -> None:
-        """Content."""
-        current = self._current
-        assert current is not None
-        self._body_size += len(piece)
-        limit = self._limits.body_size
-        if limit is not None and self._body_size > limit:
-            raise BodyTooLarge(f"the request body exceeds {limit} bytes")
-        current.feed(piece)
+        """Content that was all there with its head."""
+        self._take_content(piece)
 
     def on_message_complete(self) -> None:
-        """The request is whole, unless llhttp stopped early for an Upgrade that will be ignored."""
+        """The request is whole, unless content comes in chunks, or llhttp stopped early for an Upgrade that will be
+        ignored.
+        """
         current = self._current
-        if current is None or self._content_to_come(current.length):
-            return
-        if current.length is None and self._padded():
-            raise BadRequest(PADDED)
-        self._message_complete()
-
-    def _content_to_come(self, length: int | None) -> bool:
-        return not self._chunks if length is None else self._body_size < length
-
-    def _trailer(self, name: bytes) -> None:
-        """Trailer fields of requests are checked and dropped: nothing tells that the upstream takes them."""
-        self._trailers += 1
-        if self._trailers > MAX_TRAILERS:
-            raise HeadTooLarge("the request has too many trailer fields")
-        if name.lower() in FORBIDDEN_TRAILERS:
-            raise BadRequest(f"{name.decode('latin-1')} is not allowed as a trailer field")
+        if current is not None and current.length is not None and self._body_size >= current.length:
+            self._message_complete()
 
     def _message_complete(self) -> None:
         current, self._current = self._current, None
         assert current is not None
         current.finish()
-        self._raw = b""
+        self._raw = self._method = b""
         if not current.keep_alive:
             self.ended = True
+
+
+def checked_trailers(trailers: list[Field]) -> ProxyError | None:
+    """What is wrong with a request's trailer fields. They are dropped: nothing tells that the upstream takes them."""
+    if len(trailers) > MAX_TRAILERS:
+        return HeadTooLarge("the request has too many trailer fields")
+    for name, _ in trailers:
+        if name.lower() in FORBIDDEN_TRAILERS:
+            return BadRequest(f"{name.decode('latin-1')} is not allowed as a trailer field")
+    return None

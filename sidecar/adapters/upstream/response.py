@@ -1,7 +1,8 @@
 """Octets from an upstream connection → one response: its interim heads, its head, its body, its end (RFC 9112 §4–7).
 
-llhttp does the grammar; what it lets through and a proxy must not is decided here. The reader knows no connection
-and no clock: after each `feed` its owner looks at what is there.
+llhttp does the grammar of heads, `core.chunked` that of chunks; what is let through and a proxy must not is decided
+here. Spaces that pad a chunk's size, which some servers send, are forgiven. The reader knows no connection and no
+clock: after each `feed` its owner looks at what is there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
+from sidecar.core.chunked import ChunkedDecoder, sole_chunk
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS, end_to_end
 from sidecar.core.http import Headers, ResponseHead, list_members
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
@@ -25,9 +27,6 @@ MAX_FIELDS = 500
 MAX_INTERIM = 50
 END_OF_HEAD = b"\r\n\r\n"
 STATUS_LINE = b"HTTP/1."
-LAST_CHUNK = b"0\r\n\r\n"
-CHUNK_LINE = 24
-"""Octets around one chunk's data that need no explanation: a long size, two CRLF."""
 MAX_TRAILERS = 64
 SWITCHING_PROTOCOLS = 101
 _REASON = re.compile(rb"[\t \x21-\x7e\x80-\xff]*")
@@ -53,9 +52,7 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_body_size",
-        "_chunk_octets",
-        "_chunks",
+        "_chunked",
         "_fields",
         "_interim",
         "_interim_count",
@@ -94,7 +91,8 @@ class ResponseReader:
         self.complete = self.excess = self.started = False
         self._raw = self._reason = self.switched = b""
         self._fields: list[Field] = []
-        self._chunk_octets = self._body_size = self._chunks = self._interim_count = 0
+        self._interim_count = 0
+        self._chunked: ChunkedDecoder | None = None
         self._interim = self.keep_alive = False
         self.framing = Framing.NONE
         self.keep_alive_hint: bytes | None = None
@@ -174,13 +172,27 @@ class ResponseReader:
         if self.framing is Framing.CLOSE:
             self.pieces.append(data)
             return
-        self._parse(data)
-        if self.complete:
-            self.excess = self.excess or (not self.trailers and not data.endswith(LAST_CHUNK[-len(data) :]))
-            return
-        self._chunk_octets += len(data)
-        if self._chunk_octets - self._body_size - CHUNK_LINE * (self._chunks + 2) > MAX_HEAD:
-            raise ProtocolError("the upstream's chunk extensions or trailers are too large")
+        content = sole_chunk(data) if self._chunked is None else None
+        if content is None:
+            self._read_chunks(data)
+        else:
+            self.pieces.append(content)
+            self.complete = True
+
+    def _read_chunks(self, data: bytes) -> None:
+        decoder = self._chunked
+        if decoder is None:
+            decoder = self._chunked = ChunkedDecoder(MAX_HEAD, padded=True)
+        content = decoder.feed(data)
+        if content:
+            self.pieces.append(content)
+        if decoder.fault:
+            raise ProtocolError(f"the upstream's response is malformed: {decoder.fault}")
+        if decoder.complete:
+            self._take_trailers(decoder.trailers)
+            self.excess = decoder.rest != b""
+            self.complete = True
+            self._chunked = None
 
     def _parse(self, data: bytes) -> None:
         parser = self._parser
@@ -215,12 +227,7 @@ class ResponseReader:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One field line of a head or of a trailer section."""
-        if self.complete:
-            return
-        if self.head is not None:
-            self._trailer(name, value)
-            return
+        """One field line of a head."""
         self._fields.append((name, value.rstrip(b" \t")))
         if len(self._fields) > MAX_FIELDS:
             raise ProtocolError("the upstream's response has too many header fields")
@@ -240,18 +247,6 @@ class ResponseReader:
             self._on_interim(status, headers)
         else:
             self._on_final(status, headers, minor)
-
-    def on_chunk_header(self) -> None:
-        """A chunk begins."""
-        self._chunks += 1
-
-    def on_body(self, piece: bytes) -> None:
-        """Part of the content."""
-        if self.complete:
-            self.excess = True
-        else:
-            self._body_size += len(piece)
-            self.pieces.append(piece)
 
     def on_message_complete(self) -> None:
         """The end of an interim response or of the final one."""
@@ -283,9 +278,8 @@ class ResponseReader:
         self.head = ResponseHead(status, self._forwardable(status, headers), self._reason)
         if self.framing is Framing.NONE:
             self.complete = True
-        if self.framing is not Framing.CHUNKED:
-            # llhttp waits for content that does not come, or not through it.
-            self._parser = None
+        # llhttp waits for content that does not come, or not through it.
+        self._parser = None
 
     def _frame(self, status: int, headers: Headers, minor: int) -> Framing:
         index = headers.index
@@ -325,8 +319,7 @@ class ResponseReader:
             return forwardable.without({b"content-length"})
         return forwardable
 
-    def _trailer(self, name: bytes, value: bytes) -> None:
-        if len(self.trailers) >= MAX_TRAILERS:
+    def _take_trailers(self, trailers: list[Field]) -> None:
+        if len(trailers) > MAX_TRAILERS:
             raise ProtocolError("the upstream's response has too many trailer fields")
-        if name.lower() not in FORBIDDEN_TRAILERS:
-            self.trailers.append((name, value.rstrip(b" \t")))
+        self.trailers = [field for field in trailers if field[0].lower() not in FORBIDDEN_TRAILERS]

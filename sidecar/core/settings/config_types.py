@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.core.config import CountWindow, TimeWindow, Window
-from sidecar.core.http import STANDARD_METHODS
+from sidecar.core.methods import LONGEST_METHOD, MethodFlaw, flaw_of
 from sidecar.core.settings import addresses, units
-from sidecar.core.settings.suggest import closest, did_you_mean
+from sidecar.core.settings.suggest import did_you_mean
 from sidecar.core.settings.units import BadValue, quoted
 
 if TYPE_CHECKING:
@@ -203,17 +203,16 @@ def regex(text: str) -> re.Pattern[bytes]:
 
 
 def method(text: str) -> str:
-    """A request method; methods are case-sensitive (RFC 9110 §9.1)."""
-    if text in {"CONNECT", "TRACE"}:
-        raise BadValue(f"{text} is never forwarded")
-    if TOKEN.fullmatch(text) is None:
-        raise BadValue(f"{quoted(text)} is not a method", "write GET, POST, …")
-    if text != text.upper():
-        raise BadValue(f"{quoted(text)} is not a method", f"methods are upper-case: {text.upper()}")
-    meant = closest(text, STANDARD_METHODS)
-    if text not in STANDARD_METHODS and meant and sorted(meant) == sorted(text):
-        raise BadValue(f"{quoted(text)} is not a method", f"did you mean {meant}?")
-    return text
+    """A request method: any token that would be forwarded (RFC 9110 §9.1)."""
+    match flaw_of(text):
+        case None:
+            return text
+        case MethodFlaw.NEVER_FORWARDED:
+            raise BadValue(f"{text} is never forwarded")
+        case MethodFlaw.TOO_LONG:
+            raise BadValue(f"{quoted(text)} is too long for a method", f"at most {LONGEST_METHOD} characters are taken")
+        case _:
+            raise BadValue(f"{quoted(text)} is not a method", "write GET, POST, …")
 
 
 def host(text: str) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.core.http import STANDARD_METHODS
+from sidecar.core.routing import routed_name
 from sidecar.core.settings.problem import Finding, Severity
 from sidecar.core.settings.regex_risk import backtracks
+from sidecar.core.settings.suggest import closest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +22,7 @@ def routing_findings(routes: Iterable[RouteConfig]) -> Iterator[Finding]:
     yield from _unreachable(routes)
     for route in routes:
         yield from _rewrite(route)
+        yield from _methods(route)
         if route.match.regex is not None and backtracks(route.match.regex.pattern.decode()):
             message = "a repeated group that itself repeats can take exponential time on a hostile path"
             hint = "let no * or + stand inside a group that is itself repeated"
@@ -52,7 +56,17 @@ def _repeated(route: RouteConfig, other: RouteConfig) -> Finding:
 def _identity(match: Match) -> object:
     prefix = None if match.prefix is None else match.prefix.removesuffix("/")
     regex = match.regex.pattern if match.regex else None
-    return prefix, match.path, regex, match.methods, match.host, frozenset(match.headers)
+    host = None if match.host is None else routed_name(match.host.encode())
+    return prefix, match.path, regex, match.methods, host, frozenset(match.headers)
+
+
+def _methods(route: RouteConfig) -> Iterator[Finding]:
+    """Any token is a method, but one that is a standard one in another case or order is hardly meant."""
+    for name in sorted((route.match.methods or frozenset()) - STANDARD_METHODS):
+        meant = closest(name, STANDARD_METHODS)
+        if meant is not None and sorted(meant) == sorted(name.upper()):
+            message = f"{name} is not {meant}: methods are compared with their case (RFC 9110 §9.1)"
+            yield Finding("route", route.name, "match.methods", message, f"did you mean {meant}?")
 
 
 _CATCH_ALL: object = ("", None, None, None, None, frozenset())

@@ -231,9 +231,19 @@ def test_an_upstream_elsewhere_on_the_same_port_is_fine() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "hint"),
+    [("get", "did you mean GET?"), ("GTE", "did you mean GET?"), ("LIST", None), ("list", None), ("PUSH", None)],
+)
+def test_a_method_that_is_nearly_a_standard_one_is_found(method: str, hint: str | None) -> None:
+    found = findings(route("r", prefix="/", methods=frozenset({method, "HEAD"})))
+    assert [(each.setting, each.hint) for each in found] == ([] if hint is None else [("match.methods", hint)])
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
         ({"prefix": "/a/"}, {"prefix": "/a"}),
+        ({"prefix": "/a/", "host": "a.example:80"}, {"prefix": "/a/", "host": "a.example.:80"}),
         ({"path": "/a"}, {"path": "/a"}),
         ({"regex": "/a"}, {"regex": "/a"}),
         (
