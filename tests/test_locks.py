@@ -143,7 +143,7 @@ def test_what_was_installed_is_checked_for_being_whole(name: str, those: list[Co
     for command in those:
         if command.is_check:
             changed.discard(command.environment)
-        elif command.given.verb == "install":
+        elif command.installs:
             changed.add(command.environment)
     assert changed == set(), name
 
@@ -161,6 +161,7 @@ def test_what_was_installed_is_checked_for_being_whole(name: str, those: list[Co
         "pip install --no-deps --require-hashes --only-binary :all: -r requirements.lock ruff",
         "python -m pip install --quiet --no-build-isolation --editable '.[fuzz]'",
         ".venv/bin/pip3 --quiet install ruff",
+        "uv pip install --quiet -r requirements.lock",
         "build/bin/pip --python /opt/x/bin/python \\\n    install --no-deps ruff",
     ],
 )

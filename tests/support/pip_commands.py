@@ -13,10 +13,10 @@ from tests.support.repository import ROOT
 
 LOCKS = {path.name for path in ROOT.glob("*.lock")}
 PIP = re.compile(
-    r"(?<!uv )(?P<pip>[\w./$(){}-]*\bpip[\d.]*)[ ]"
+    r"(?P<pip>[\w./$(){}-]*\bpip[\d.]*)[ ]"
     r"(?P<arguments>(?:--?\w[^;&|`\n]* )?(?:install|wheel|download|check)\b[^;&|`\n]*)"
 )
-"""A command of pip, up to what ends it in a shell or in prose. (`uv pip` only resolves here.)"""
+"""A command of pip, up to what ends it in a shell or in prose; `uv pip` has the same words."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,15 @@ class Command:
         return bool(self.given.verb == "check")
 
     @property
+    def installs(self) -> bool:
+        return self.given.verb == "install" and not self.given.dry_run
+
+    @property
     def is_immune(self) -> bool:
         """Whether no registry has a say in what it installs."""
         given = self.given
+        if given.dry_run:
+            return True
         if not given.no_deps:
             return False
         if given.requirement:
@@ -67,7 +73,9 @@ def parser() -> Parser:
     made = Parser()
     for flag in ("--quiet", "--no-deps", "--require-hashes", "--no-build-isolation", "--no-compile"):
         made.add_argument(flag, action="store_true")
-    for option in ("--python", "--only-binary", "--wheel-dir"):
+    for flag in ("--dry-run", "--system-certs"):
+        made.add_argument(flag, action="store_true")
+    for option in ("--python", "--only-binary", "--wheel-dir", "--target", "--python-version", "--python-platform"):
         made.add_argument(option)
     made.add_argument("-r", "--requirement", action="append")
     made.add_argument("-e", "--editable", action="append")
