@@ -1,7 +1,9 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,8 +153,28 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_healthcheck_asks_the_configured_listener(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, GOOD + f"telemetry: {{listen: 'unix:{tmp_path}/t.sock'}}\n")
     assert exit_code("healthcheck", "-c", file) == 1
-    assert "not ready: [Errno 2] No such file or directory" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert shown == f"not ready: [Errno 2] No such file or directory (asked unix:{tmp_path}/t.sock for /readyz)\n"
     assert exit_code("healthcheck", "-c", written(tmp_path, BAD)) == 64
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("http://127.0.0.1:1", "http://127.0.0.1:1/readyz"),
+        ("http://127.0.0.1:1/livez?x=1", "http://127.0.0.1:1/livez?x=1"),
+        ("0.0.0.0:1", "http://127.0.0.1:1/readyz"),
+        ("[::]:1", "http://[::1]:1/readyz"),
+    ],
+)
+def test_a_failed_healthcheck_names_what_it_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, asked: str
+) -> None:
+    where = ["--url", given]
+    if "://" not in given:
+        where = ["-c", written(tmp_path, GOOD + f'telemetry: {{listen: "{given}"}}\n')]
+    assert exit_code("healthcheck", *where) == 1
+    assert capsys.readouterr().err.endswith(f" (asked {asked})\n")
 
 
 def loaded_by(*argv: str) -> set[str]:
@@ -185,3 +207,16 @@ def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
     command = f"{sys.executable} -m sidecar schema | true"
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("stream", "argv", "code"),
+    [("stdout", ["schema"], 1), ("stderr", ["healthcheck", "--url", "http://127.0.0.1:1"], 1)],
+)
+def test_a_stream_that_nobody_reads_leaves_the_exit_code_alone(stream: str, argv: list[str], code: int) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    where: dict[str, Any] = {stream: writing}
+    ran = subprocess.run([sys.executable, "-m", "sidecar", *argv], check=False, **where)
+    os.close(writing)
+    assert ran.returncode == code

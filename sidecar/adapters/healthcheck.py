@@ -28,11 +28,12 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def not_ready_at(address: Address, timeout: float = 2.0) -> str | None:
-    """Why the telemetry listener bound to `address` does not say ready, or None when it does."""
+    """Why the telemetry listener bound to `address` does not say ready, and what was asked; None when it does."""
     if address.unix_path:
-        return _ask(_UnixConnection(address.unix_path, timeout), READY_PATH)
+        connection = _UnixConnection(address.unix_path, timeout)
+        return _ask(connection, READY_PATH, f"{address} for {READY_PATH}")
     host = EVERY_INTERFACE.get(address.host, address.host)
-    return _ask(http.client.HTTPConnection(host, address.port, timeout=timeout), READY_PATH)
+    return _ask_tcp(host, address.port, READY_PATH, timeout)
 
 
 def not_ready(url: str, timeout: float = 2.0) -> str | None:
@@ -41,16 +42,21 @@ def not_ready(url: str, timeout: float = 2.0) -> str | None:
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"{url!r} is not an http:// URL")
     path = f"{parts.path or READY_PATH}{'?' if parts.query else ''}{parts.query}"
-    return _ask(http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout), path)
+    return _ask_tcp(parts.hostname, parts.port or 80, path, timeout)
 
 
-def _ask(connection: http.client.HTTPConnection, path: str) -> str | None:
+def _ask_tcp(host: str, port: int, path: str, timeout: float) -> str | None:
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return _ask(http.client.HTTPConnection(host, port, timeout=timeout), path, f"http://{authority}{path}")
+
+
+def _ask(connection: http.client.HTTPConnection, path: str, asked: str) -> str | None:
     try:
         connection.request("GET", path)
         response = connection.getresponse()
         answer = response.read(200).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
+        return f"{str(error) or type(error).__name__} (asked {asked})"
     finally:
         connection.close()
-    return None if response.status == http.client.OK else f"{response.status} {answer}"
+    return None if response.status == http.client.OK else f"{response.status} {answer} (asked {asked})"

@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -30,14 +29,18 @@ log = logging.getLogger(__name__)
 DRAINED = 0
 FAILED = 1
 MISCONFIGURED = 64
+STDERR = 2
+MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that other servers know, and that tools therefore send."""
 GC_THRESHOLDS = (10_000, 10, 10)
 """Rarer collections than the default: what a request leaves behind is freed by its reference counts."""
 
 
 def run(path: Path) -> int:
     """Run the sidecar that the file at `path` describes until a signal ends it; the exit code of contract.md §1."""
+    _settle_signals()
     loaded = load(path, os.environ)
-    sys.stderr.write(as_text(loaded.problems, loaded.source, loaded.text))
+    _tell(as_text(loaded.problems, loaded.source, loaded.text))
     if loaded.config is None:
         return MISCONFIGURED
     keep_freed_memory()
@@ -81,8 +84,26 @@ def collect_rarely() -> None:
 
 
 def _not_started(reason: str) -> int:
-    sys.stderr.write(f"sidecar: {reason}\n")
+    _tell(f"sidecar: {reason}\n")
     return FAILED
+
+
+def _tell(text: str) -> None:
+    """Write on standard error. Nobody has to read it: a reader that stopped or left holds nothing up."""
+    octets = text.encode("utf-8", "backslashreplace")
+    if octets:
+        sink = LineSink(STDERR, limit=len(octets))
+        sink.write(octets, text.count("\n"))
+        sink.close()
+
+
+def _settle_signals() -> None:
+    """Until the loop handles signals: those that have no meaning here are ignored, where the default is to die, and a
+    SIGHUP waits, because it may tell of a change that was made after the file was read.
+    """
+    for number in MEANINGLESS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 class _Signals:
@@ -99,6 +120,7 @@ class _Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _end(self) -> None:
         if self.ended.is_set():

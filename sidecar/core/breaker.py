@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sidecar.core.circuit.counters import Counters
 from sidecar.core.circuit.in_flight import InFlight
 from sidecar.core.circuit.machine import LONG_AGO, Machine, Move
-from sidecar.core.circuit.override import OverrideLayer, ended_in_words, refusal, set_in_words
+from sidecar.core.circuit.override import OverrideLayer, because, ended_in_words, refusal, set_in_words
 from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role, Verdict
 from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
 from sidecar.core.explanation import (
@@ -230,10 +230,10 @@ class Circuit:
         self._expire(now)
         self._end_override(Cause.OVERRIDE_REMOVED, "was removed", now)
 
-    def reset(self, now: float, actor: str = "") -> None:
+    def reset(self, now: float, actor: str = "", reason: str = "") -> None:
         """Closed, with an empty window; an override stays."""
         self._expire(now)
-        self._machine.reset(now, f"reset by {actor or 'unknown'}")
+        self._machine.reset(now, f"reset by {actor or 'unknown'}{because(reason)}")
 
     def reconfigure(self, settings: BreakerSettings, refs: Mapping[str, str], now: float) -> None:
         """Go on under changed settings; state and timers stay, and what fits of the window (breaker.md 25)."""

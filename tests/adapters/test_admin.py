@@ -241,15 +241,37 @@ async def test_a_body_beyond_its_limit_is_refused(client: "Client") -> None:
     assert problem["reason"] == "request_entity_too_large"
 
 
-@pytest.mark.parametrize("body", [None, {}, {"actor": "alice"}], ids=["no body", "empty object", "actor"])
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (None, "reset by unknown"),
+        ({}, "reset by unknown"),
+        ({"actor": "alice"}, "reset by alice"),
+        ({"reason": "fixed"}, "reset by unknown: fixed"),
+        ({"actor": "alice", "reason": "fixed"}, "reset by alice: fixed"),
+    ],
+    ids=str,
+)
 async def test_resetting_closes_a_circuit_with_an_empty_window(
-    client: "Client", process: Administered, body: dict[str, str] | None
+    client: "Client", process: Administered, body: dict[str, str] | None, told: str
 ) -> None:
     process.fail("catalog")
     shown = await call(client, "POST", "/v1/circuits/catalog/reset", body)
     assert (shown["state"], shown["window"]["requests"]) == ("closed", 0)
     assert process.admits("catalog")
-    assert ("alice" in process.events.after(0)[-1].message) == bool(body)
+    assert process.events.after(0)[-1].message.endswith(told)
+
+
+@pytest.mark.parametrize(
+    "body", [{"reason": 5}, {"reason": "x" * 501}, {"why": "fixed"}], ids=["number", "long", "key"]
+)
+async def test_a_reset_with_a_wrong_reason_changes_nothing(
+    client: "Client", process: Administered, body: dict[str, Any]
+) -> None:
+    process.fail("catalog")
+    problem = await call(client, "POST", "/v1/circuits/catalog/reset", body, status=422)
+    assert problem["errors"][0]["pointer"] == f"#/{next(iter(body))}"
+    assert not process.admits("catalog")
 
 
 # What is not there
@@ -462,11 +484,61 @@ async def test_without_a_cache_there_is_nothing_to_explain(client: "Client", pro
         ("?url=/&header=x", "?header"),
         ("?url=/&method=G%20T", "?method"),
         ("?url=/&method=", "?method"),
+        ("?url=/&url=/b", "?url"),
+        ("?url=/&method=GET&method=PUT", "?method"),
     ],
 )
 async def test_what_cannot_be_explained_is_pointed_at(client: "Client", query: str, pointer: str) -> None:
     problem = await call(client, "GET", f"/v1/explain{query}", status=422)
     assert problem["errors"][0]["pointer"] == pointer
+
+
+CALLS = [
+    ("GET", "/"),
+    ("GET", "/v1/circuits"),
+    ("HEAD", "/v1/circuits"),
+    ("GET", "/v1/circuits/catalog"),
+    ("PUT", OVERRIDE),
+    ("DELETE", OVERRIDE),
+    ("POST", "/v1/circuits/catalog/reset"),
+    ("GET", "/v1/events"),
+    ("GET", "/v1/events/stream"),
+    ("GET", "/v1/routes"),
+    ("GET", "/v1/upstreams"),
+    ("GET", "/v1/config"),
+    ("POST", "/v1/config/check"),
+    ("POST", "/v1/config/reload"),
+    ("GET", "/v1/info"),
+    ("GET", "/v1/explain"),
+    ("GET", "/v1/cache"),
+    ("DELETE", "/v1/cache"),
+]
+
+
+async def test_every_call_is_in_the_table_of_calls(client: "Client") -> None:
+    listed = {(it["method"], it["path"].replace("{name}", "catalog")) for it in (await get(client, "/"))["calls"]}
+    assert listed <= set(CALLS)
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+@pytest.mark.parametrize("query", ["bogus=1", "bogus", "Limit=1", "url=/&method=GET&bogus=1"])
+async def test_an_unknown_query_parameter_is_named(
+    client: "Client", process: Administered, method: str, path: str, query: str
+) -> None:
+    async with client.request(method, f"{path}?{query}") as response:
+        assert response.status == 422
+        problem = await response.json(content_type=None) if method != "HEAD" else None
+    if problem is not None:
+        assert {"?bogus", "?Limit"} & {it["pointer"] for it in problem["errors"]}
+        assert problem["reason"] == "bad_values"
+    assert (process.store.purges, process.reloading.reloads) == ([], 0)
+
+
+async def test_an_unknown_query_parameter_comes_with_the_known_ones(client: "Client") -> None:
+    detail = (await call(client, "GET", "/v1/events?limits=3", status=422))["detail"]
+    assert detail == "?limits: unknown; did you mean 'limit'?"
+    detail = (await call(client, "GET", "/v1/info?x=3", status=422))["detail"]
+    assert detail == "?x: unknown; this call takes no parameters"
 
 
 # The cache

@@ -85,6 +85,48 @@ async def test_concurrent_failures_make_one_event(client: "Client", process: Adm
         assert len((await response.json())["events"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("query", "listed"),
+    [
+        ("", [1, 2, 3, 4, 5]),
+        ("?limit=2", [4, 5]),
+        ("?limit=1", [5]),
+        ("?limit=5", [1, 2, 3, 4, 5]),
+        ("?limit=1000", [1, 2, 3, 4, 5]),
+        ("?limit=007", [1, 2, 3, 4, 5]),
+        ("?since=3", [4, 5]),
+        ("?since=0", [1, 2, 3, 4, 5]),
+        ("?since=5", []),
+        ("?since=1&limit=2", [2, 3]),
+        ("?limit=2&since=4", [5]),
+        ("?since=99", [1, 2, 3, 4, 5]),  # an id of another process, as for a stream
+    ],
+)
+async def test_a_part_of_the_events_can_be_asked_for(
+    client: "Client", process: Administered, query: str, listed: list[int]
+) -> None:
+    for number in range(5):
+        process.events.append(0.0, "purge", f"{number}")
+    async with client.get(f"/v1/events{query}") as response:
+        assert [event["id"] for event in (await response.json())["events"]] == listed
+
+
+@pytest.mark.parametrize("name", ["limit", "since"])
+@pytest.mark.parametrize(
+    "value", ["", "-1", "x", "1.5", "1e3", "+1", "1_0", "%20", "1%20", "%D9%A7", "%C2%B2", "9" * 19]
+)
+async def test_a_part_that_is_no_number_is_an_error(client: "Client", name: str, value: str) -> None:
+    async with client.get(f"/v1/events?{name}={value}") as response:
+        assert response.status == 422
+        assert [it["pointer"] for it in (await response.json(content_type=None))["errors"]] == [f"?{name}"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=1&limit=2", "since=1&since=1"])
+async def test_a_part_that_cannot_be_is_an_error(client: "Client", query: str) -> None:
+    async with client.get(f"/v1/events?{query}") as response:
+        assert response.status == 422
+
+
 async def test_a_stream_begins_with_the_kept_events_and_goes_on_with_new_ones(
     client: "Client", process: Administered
 ) -> None:

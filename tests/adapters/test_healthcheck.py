@@ -27,10 +27,18 @@ async def test_the_answer_of_readyz_decides(status: int, reason: str | None, tmp
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         await web.UnixSite(runner, path).start()
         port = runner.addresses[0][1]
-        for address in (Address("127.0.0.1", port), Address("0.0.0.0", port), Address(unix_path=path)):
-            assert await asyncio.to_thread(not_ready_at, address) == reason
-        assert await asyncio.to_thread(not_ready, f"http://127.0.0.1:{port}") == reason
-        assert await asyncio.to_thread(not_ready, f"http://127.0.0.1:{port}/nowhere?x=1") == "404 404: Not Found"
+        url = f"http://127.0.0.1:{port}/readyz"
+        for address, asked in (
+            (Address("127.0.0.1", port), url),
+            (Address("0.0.0.0", port), url),
+            (Address(unix_path=path), f"unix:{path} for /readyz"),
+        ):
+            told = None if reason is None else f"{reason} (asked {asked})"
+            assert await asyncio.to_thread(not_ready_at, address) == told
+        told = None if reason is None else f"{reason} (asked {url})"
+        assert await asyncio.to_thread(not_ready, f"http://127.0.0.1:{port}") == told
+        elsewhere = f"http://127.0.0.1:{port}/nowhere?x=1"
+        assert await asyncio.to_thread(not_ready, elsewhere) == f"404 404: Not Found (asked {elsewhere})"
     finally:
         await runner.cleanup()
 
@@ -44,7 +52,9 @@ def test_nobody_listening_is_not_ready(tmp_path: Path) -> None:
 
 def test_a_listener_that_never_answers_is_not_ready() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert not_ready_at(Address("127.0.0.1", server.getsockname()[1]), timeout=0.05) == "timed out"
+        port = server.getsockname()[1]
+        reason = not_ready_at(Address("127.0.0.1", port), timeout=0.05)
+        assert reason == f"timed out (asked http://127.0.0.1:{port}/readyz)"
 
 
 @pytest.mark.parametrize("url", ["", "localhost:4102", "https://localhost", "http://", "http://localhost:port"])

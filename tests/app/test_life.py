@@ -74,9 +74,8 @@ async def test_a_start_that_fails_removes_the_socket_files_that_it_made(listener
     with socket.socket(socket.AF_UNIX) as theirs:
         theirs.bind(str(other))
         theirs.listen()
-        text = written(
-            {"shop": {"url": "http://127.0.0.1:9"}}, **{listener: {"listen": [f"unix:{made}", f"unix:{other}"]}}
-        )
+        listen: dict[str, Any] = {listener: {"listen": [f"unix:{made}", f"unix:{other}"]}}
+        text = written({"shop": {"url": "http://127.0.0.1:9"}}, **listen)
         app = build(loaded_from(tmp_path / "sidecar.yaml", text), RealClock())
         with pytest.raises(OSError, match=f"cannot listen on unix:{other}: Address already in use"):
             await app.start()
@@ -87,7 +86,7 @@ async def test_a_start_that_fails_removes_the_socket_files_that_it_made(listener
 async def test_stopping_removes_the_socket_files(start_origin: StartOrigin, tmp_path: Path) -> None:
     origin = await start_origin()
     paths = {name: tmp_path / f"{name}.sock" for name in ("proxy", "admin", "telemetry")}
-    listen = {name: {"listen": f"unix:{path}"} for name, path in paths.items()}
+    listen: dict[str, Any] = {name: {"listen": f"unix:{path}"} for name, path in paths.items()}
     sidecar = await Configured.begin(tmp_path / "sidecar.yaml", written({"shop": {"url": origin.url}}, **listen))
     assert all(path.is_socket() for path in paths.values())
 

@@ -240,6 +240,8 @@ def test_an_override_survives_a_reload_and_a_reset() -> None:
     bench.refused(2.0)
     assert bench.steps[-1] == ("open", "closed", "reset")
     assert bench.events[-1].detail == "reset by bob"
+    bench.circuit.reset(2.5, reason="fixed")
+    assert bench.events[-1].detail == "reset by unknown: fixed"
 
 
 def test_a_reset_closes_with_an_empty_window_and_starts_the_growth_anew() -> None:

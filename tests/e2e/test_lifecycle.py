@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -9,10 +12,11 @@ import pytest
 
 from tests.support.client import GOOD
 from tests.support.origin import AGAIN, GATE, OK, READ, STALL
-from tests.support.running import config_text
+from tests.support.running import SidecarProcess, config_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import LaunchSidecar, StartOrigin
 
@@ -102,6 +106,30 @@ async def test_a_port_in_use_is_said_plainly(launch_sidecar: LaunchSidecar, take
     assert await sidecar.exit_code() == 1
     assert str(taken) in sidecar.output
     assert "Traceback" not in sidecar.output
+
+
+async def test_signals_while_the_configuration_is_read_do_not_kill(start_origin: StartOrigin, tmp_path: Path) -> None:
+    """A SIGHUP then tells of a file that was changed after it was read, so it is kept."""
+    file, next_file = tmp_path / "sidecar.yaml", tmp_path / "next.yaml"
+    os.mkfifo(file)
+    origin = await start_origin()
+    sidecar = await SidecarProcess.launch(file)
+    try:
+        with await asyncio.to_thread(file.open, "w") as reading:
+            next_file.write_text(config_text(origin, route={"match": {"prefix": "/next/"}}))
+            next_file.rename(file)
+            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+                sidecar.process.send_signal(number)
+            reading.write(config_text(origin))
+
+        await (await sidecar.ready()).printed("was loaded: 1 route changed")
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            sidecar.process.send_signal(number)
+        assert (await sidecar.get("/next/")).status == 200
+        sidecar.terminate()
+        assert await sidecar.exit_code() == 0
+    finally:
+        await sidecar.stop()
 
 
 BAD_CONFIGS = {

@@ -11,10 +11,14 @@ from sidecar.adapters.admin import circuits, configuration, effective, stored
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import LARGEST_BODY
 from sidecar.adapters.admin.context import CONTEXT
+from sidecar.adapters.admin.events import PARAMETERS as EVENTS
 from sidecar.adapters.admin.events import EventStreams, list_events
+from sidecar.adapters.admin.explain import PARAMETERS as EXPLAIN
 from sidecar.adapters.admin.explain import explain
 from sidecar.adapters.admin.guard import Guard, TokenFile
 from sidecar.adapters.admin.problems import Call, problems_as_json
+from sidecar.adapters.admin.queries import with_known_query
+from sidecar.adapters.admin.stored import SELECTORS
 
 if TYPE_CHECKING:
     from sidecar.adapters.admin.context import AdminContext
@@ -22,12 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One call: its method, path and meaning."""
+    """One call: its method, path and meaning, and the parameters that its query may have."""
 
     method: str
     path: str
     call: Call
     meaning: str
+    query: tuple[str, ...] = ()
 
 
 def build_admin(context: AdminContext) -> web.Application:
@@ -41,10 +46,11 @@ def build_admin(context: AdminContext) -> web.Application:
     app.on_response_prepare.append(_guard_answer)
     entries = _entries(streams)
     for entry in (*entries, _index(entries)):
+        call = with_known_query(entry.call, entry.query)
         if entry.method == "GET":
-            app.router.add_get(entry.path, entry.call)  # and HEAD
+            app.router.add_get(entry.path, call)  # and HEAD
         else:
-            app.router.add_route(entry.method, entry.path, entry.call)
+            app.router.add_route(entry.method, entry.path, call)
     return app
 
 
@@ -58,8 +64,12 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
         Entry("GET", "/v1/circuits/{name}", circuits.show_circuit, "one circuit, and why it opened last"),
         Entry("PUT", "/v1/circuits/{name}/override", circuits.override_circuit, "force it: {mode, ttl, reason, actor}"),
         Entry("DELETE", "/v1/circuits/{name}/override", circuits.release_circuit, "back to the automatic state"),
-        Entry("POST", "/v1/circuits/{name}/reset", circuits.reset_circuit, "closed, with an empty window"),
-        Entry("GET", "/v1/events", list_events, "the last 1000 events"),
+        Entry(
+            "POST", "/v1/circuits/{name}/reset", circuits.reset_circuit, "closed, with an empty window: {reason, actor}"
+        ),
+        Entry(
+            "GET", "/v1/events", list_events, "the last 1000 events, or ?limit= of them, or those ?since= an id", EVENTS
+        ),
         Entry("GET", "/v1/events/stream", streams.stream, "the same as server-sent events, and what follows"),
         Entry("GET", "/v1/routes", effective.list_routes, "every route with its settings in force"),
         Entry("GET", "/v1/upstreams", effective.list_upstreams, "every upstream with its settings in force"),
@@ -67,9 +77,9 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
         Entry("POST", "/v1/config/check", configuration.check_config, "what {config}, or the file now, would change"),
         Entry("POST", "/v1/config/reload", configuration.reload_config, "use the file as it is now"),
         Entry("GET", "/v1/info", effective.show_info, "the process"),
-        Entry("GET", "/v1/explain", explain, "what becomes of ?method= and ?url= (and ?header=), and why"),
+        Entry("GET", "/v1/explain", explain, "what becomes of ?method= and ?url= (and ?header=), and why", EXPLAIN),
         Entry("GET", "/v1/cache", stored.show_cache, "what the cache holds and what it answered, by route"),
-        Entry("DELETE", "/v1/cache", stored.purge_cache, "forget ?route=, ?url=, ?prefix= or ?tag="),
+        Entry("DELETE", "/v1/cache", stored.purge_cache, "forget ?route=, ?url=, ?prefix= or ?tag=", SELECTORS),
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TTL = 3600.0
 KEYS = ("mode", "ttl", "reason", "actor")
+RESET_KEYS = ("reason", "actor")
 MODES = tuple(mode.value for mode in OverrideMode)
 
 
@@ -60,12 +61,12 @@ async def release_circuit(request: web.Request) -> web.Response:
 
 
 async def reset_circuit(request: web.Request) -> web.Response:
-    """Closed, with an empty window; a body may name the `actor`."""
-    fields = Fields(await json_object(request) if request.body_exists else {}, ["actor"])
-    actor = fields.text("actor")
+    """Closed, with an empty window; a body may say who (`actor`) and why (`reason`)."""
+    fields = Fields(await json_object(request) if request.body_exists else {}, RESET_KEYS)
+    reason, actor = fields.text("reason"), fields.text("actor")
     fields.finish()
     circuit = _named(request)
-    circuit.reset(_now(request), actor)
+    circuit.reset(_now(request), actor, reason)
     return _shown(request, circuit)
 
 

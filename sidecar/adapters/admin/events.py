@@ -11,6 +11,8 @@ from aiohttp import hdrs, web
 from sidecar.adapters.admin.answers import dumps, json_long_answer
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import Problem
+from sidecar.adapters.admin.queries import LONGEST_NUMBER, number_in, whole_number
+from sidecar.core.events import RING_SIZE
 from sidecar.core.report import rfc3339
 from sidecar.pipeline.slices import in_slices
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from sidecar.core.events import Event, EventRing
 
 MOST_STREAMS = 64
-LONGEST_ID = 18
+PARAMETERS = ("since", "limit")
+LARGEST_ID = 10**LONGEST_NUMBER - 1
 LONGEST_WRITE = 30.0
 """Seconds for which a reader may leave what it was sent unread; it may come back with its Last-Event-ID."""
 GREETING = b"retry: 2000\n\n"
@@ -26,8 +29,14 @@ HEARTBEAT = b": heartbeat\n\n"
 
 
 async def list_events(request: web.Request) -> web.Response:
-    """The kept events, oldest first."""
-    return await json_long_answer({}, {"events": map(event_view, request.app[CONTEXT].events.after(0))})
+    """The kept events, oldest first: the youngest `limit` of them, or with `since` those that came after that id, of
+    which `limit` takes the oldest, so that whoever goes on with the last id that it got misses none.
+    """
+    since, limit = whole_number(request, "since", 0, LARGEST_ID), whole_number(request, "limit", 1, RING_SIZE)
+    events = request.app[CONTEXT].events.after(since or 0)
+    if limit is not None:
+        events = events[-limit:] if since is None else events[:limit]
+    return await json_long_answer({}, {"events": map(event_view, events)})
 
 
 def event_view(event: Event) -> dict[str, object]:
@@ -131,4 +140,4 @@ def _server_sent(event: Event) -> str:
 
 def last_event_id(field: str) -> int:
     """The id that a Last-Event-ID field holds; 0 when it is none of ours."""
-    return int(field) if field.isascii() and field.isdigit() and len(field) <= LONGEST_ID else 0
+    return number_in(field) or 0

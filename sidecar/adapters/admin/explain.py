@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import BodyError, bad_values
+from sidecar.adapters.admin.queries import single
 from sidecar.adapters.admin.stored import explain_storing
 from sidecar.core.request_explanation import BadMethod, BadUrl, explain_request, request_head
 from sidecar.core.settings.settings_view import route_settings
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
     from sidecar.core.request_explanation import RequestExplanation
 
 
+PARAMETERS = ("method", "url", "header")
+
+
 async def explain(request: web.Request) -> web.Response:
     """The route of `method` (GET unless said), `url` and any number of `header=name: value`, and why not another."""
     context = request.app[CONTEXT]
     config = context.config()
-    query = request.query
+    method, url = single(request, "method"), single(request, "url")
     own = [str(address) for address in config.proxy.listen]
     try:
-        head = request_head(query.get("method", "GET"), query.get("url", ""), _fields(request), own)
+        head = request_head("GET" if method is None else method, url or "", _fields(request), own)
     except BadMethod as error:
         raise bad_values([BodyError("?method", str(error))]) from None
     except BadUrl as error:

@@ -8,11 +8,11 @@ from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import BodyError, bad_values, unknown
+from sidecar.adapters.admin.queries import single
 from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES, request_directives
 from sidecar.core.cache_policy import bypass
 from sidecar.core.config import CacheMode
 from sidecar.core.report import rfc3339
-from sidecar.core.settings.suggest import did_you_mean
 from sidecar.pipeline.cached_route import cached_route
 
 if TYPE_CHECKING:
@@ -126,18 +126,8 @@ async def purge_cache(request: web.Request) -> web.Response:
 
 
 def _selected(request: web.Request, context: AdminContext) -> dict[str, str]:
-    """The selectors of the query. Raises Problem unless there is one, each is known, and none is given twice."""
-    errors = [
-        BodyError(f"?{name}", f"unknown; {did_you_mean(name, SELECTORS)}")
-        for name in request.query
-        if name not in SELECTORS
-    ]
-    for name in SELECTORS:
-        values = request.query.getall(name, [])
-        if len(values) > 1:
-            errors.append(BodyError(f"?{name}", "given more than once"))
-        elif values == [""]:
-            errors.append(BodyError(f"?{name}", "is empty"))
+    """The selectors of the query. Raises Problem unless there is one, each says something, and none is given twice."""
+    errors = [BodyError(f"?{name}", "is empty") for name in SELECTORS if single(request, name) == ""]
     if not request.query:
         errors.append(BodyError("?", f"say what to purge: one of {', '.join(SELECTORS)}"))
     if errors:

@@ -56,13 +56,14 @@ def refusal(override: Override, now: float, patience: float) -> Refusal:
 def set_in_words(override: Override) -> str:
     """Who forced what, for how long, and why."""
     until = "until removed" if override.expires_at is None else f"for {span(override.expires_at - override.set_at)}"
-    return f"{override.mode.value} {until} by {override.actor or 'unknown'}{_because(override)}"
+    return f"{override.mode.value} {until} by {override.actor or 'unknown'}{because(override.reason)}"
 
 
 def ended_in_words(override: Override, how: str) -> str:
     """What ended, how (`expired`, `was removed`), and what it had been for."""
-    return f"the {override.mode.value} override by {override.actor or 'unknown'} {how}{_because(override)}"
+    return f"the {override.mode.value} override by {override.actor or 'unknown'} {how}{because(override.reason)}"
 
 
-def _because(override: Override) -> str:
-    return f": {override.reason}" if override.reason else ""
+def because(reason: str) -> str:
+    """What to put after the words that tell of an operator's deed."""
+    return f": {reason}" if reason else ""
