@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
+from sidecar.core.circuit.backoff import parse_retry_after
 from sidecar.core.circuit.permit import Permit, Role
 from sidecar.core.explanation import Sample
 from sidecar.core.outcome import Outcome
@@ -47,6 +48,8 @@ class Finding:
     healthy: bool
     status: int | None = None
     error: str | None = None
+    retry_after: float | None = None
+    """Seconds that the answer asks to wait."""
 
 
 class HealthMonitor:
@@ -103,7 +106,7 @@ class HealthMonitor:
             return
         verdict = Outcome.SUCCESS if finding.healthy else Outcome.FAILURE
         outcome = verdict if permit.role is Role.PROBE else Outcome.NOT_SENT
-        circuit.settle(permit, outcome, now, describe=describe)
+        circuit.settle(permit, outcome, now, describe=describe, retry_after=finding.retry_after)
 
     async def _ask(self, endpoint: Endpoint) -> Finding:
         url = URL(f"{endpoint.scheme}://{endpoint.authority}{endpoint.base_path}{self._check.path}", encoded=True)
@@ -115,7 +118,13 @@ class HealthMonitor:
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
                 session.get(url, allow_redirects=False, ssl=tls, server_hostname=self._server_name) as response,
             ):
-                return Finding(response.status in self._check.expect, status=response.status)
+                asked = response.headers.get("Retry-After")
+                wait = (
+                    None
+                    if asked is None
+                    else parse_retry_after(asked.encode(errors="surrogateescape"), self._clock.wall())
+                )
+                return Finding(response.status in self._check.expect, status=response.status, retry_after=wait)
         except (aiohttp.ClientError, OSError) as error:
             return Finding(healthy=False, error=next(label for kind, label in REASONS if isinstance(error, kind)))
 

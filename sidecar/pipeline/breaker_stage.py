@@ -75,7 +75,8 @@ class BreakerStage:
             return response
         verdict = HEALTHY if plain else self._verdict(request, permit, response.head)
         if isinstance(body, bytes) or status == SWITCHING_PROTOCOLS:
-            self._settle(permit, verdict)
+            outcome, describe, retry_after = verdict
+            circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)
         else:
             circuit.answered(permit, self._monotonic(), verdict)
             body.on_end(partial(self._body_ended, request, permit, verdict))
@@ -88,7 +89,8 @@ class BreakerStage:
         if isinstance(end, ProxyError):
             self._settle_error(request, permit, end, verdict.retry_after)
         elif end is BodyEnd.COMPLETE:
-            self._settle(permit, verdict)
+            outcome, describe, retry_after = verdict
+            self._circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)
         else:
             self._circuit.settle(permit, Outcome.CANCELLED, self._monotonic())
 
@@ -98,10 +100,6 @@ class BreakerStage:
         outcome = of_status(head.status, circuit.settings)
         describe = partial(self._sample, request, permit.started, head.status, None)
         return Verdict(outcome, describe, self._asked_to_wait(head) if outcome in ASKS_TO_WAIT else None)
-
-    def _settle(self, permit: Permit, verdict: Verdict) -> None:
-        outcome, describe, retry_after = verdict
-        self._circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)
 
     def _settle_error(
         self, request: Request, permit: Permit, error: ProxyError, retry_after: float | None = None

@@ -12,10 +12,13 @@ from sidecar.core.config import Endpoint, HealthCheck
 from sidecar.core.explanation import OverrideMode
 from sidecar.core.outcome import Outcome
 from tests.support.circuits import OPEN_FOR, Bench
+from tests.support.origin import CLOSE, READ
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.conftest import StartOrigin
 
 
 class FakeClock:
@@ -34,6 +37,7 @@ class Origin:
 
     def __init__(self) -> None:
         self.status = 200
+        self.fields = {"Location": "/elsewhere"}
         self.asked: list[tuple[str, str]] = []
         self.stuck: asyncio.Event | None = None
         app = web.Application()
@@ -44,7 +48,7 @@ class Origin:
         self.asked.append((request.path_qs, request.headers["Host"]))
         if self.stuck is not None:
             await self.stuck.wait()
-        return web.Response(status=self.status, headers={"Location": "/elsewhere"})
+        return web.Response(status=self.status, headers=self.fields)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -93,6 +97,26 @@ async def test_an_unexpected_status_reopens_for_longer(origin: Origin, status: i
     await scene.monitor.probe()
     assert scene.bench.steps[-1] == ("half_open", "open", "probe_failed")
     assert scene.bench.events[-1].detail == f"a probe failed: GET /healthz answered {status}"
+    assert scene.bench.circuit.snapshot(OPEN_FOR).next_probe_at == OPEN_FOR + 20.0
+
+
+@pytest.mark.parametrize(("asked", "period"), [("50", 50.0), ("3", 20.0), ("999999999", 100.0), ("soon", 20.0)])
+@pytest.mark.parametrize("status", [503, 500, 404])
+async def test_a_failing_answer_s_retry_after_lengthens_the_period(
+    origin: Origin, status: int, asked: str, period: float
+) -> None:
+    origin.status, origin.fields = status, {"Retry-After": asked}
+    scene = Scene(origin.endpoint)
+    scene.trip()
+    await scene.monitor.probe()
+    assert scene.bench.circuit.snapshot(OPEN_FOR).next_probe_at == OPEN_FOR + period
+
+
+async def test_a_retry_after_that_is_no_text_is_passed_over(start_origin: StartOrigin) -> None:
+    raw = await start_origin((READ, b"HTTP/1.1 503 No\r\nRetry-After: \xff\r\nContent-Length: 0\r\n\r\n", CLOSE))
+    scene = Scene(Endpoint("http", "127.0.0.1", raw.port))
+    scene.trip()
+    await scene.monitor.probe()
     assert scene.bench.circuit.snapshot(OPEN_FOR).next_probe_at == OPEN_FOR + 20.0
 
 

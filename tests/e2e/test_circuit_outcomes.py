@@ -25,7 +25,7 @@ BREAKER: dict[str, Any] = {
 TIMEOUTS = {"connect": "1s", "first_byte": "1500ms", "idle": "700ms"}
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"
+LINES = CHUNKED[:-2] + b"Content-Type: application/x-ndjson\r\n\r\n3\r\n{}\n\r\n"
 
 
 def status(code: int) -> Script:
@@ -114,16 +114,16 @@ async def test_a_client_that_leaves_is_neither_success_nor_failure(
     await settled(sidecar, {"cancelled": 1})
 
 
-async def test_server_sent_events_are_judged_at_their_head(
+async def test_an_endless_answer_is_judged_by_its_head_without_another_request(
     start_origin: StartOrigin, start_sidecar: StartSidecar
 ) -> None:
-    origin = await start_origin((READ, EVENTS, STALL))
-    sidecar = await start_sidecar(origin, upstream={"breaker": BREAKER})
+    origin = await start_origin((READ, LINES, STALL))
+    sidecar = await start_sidecar(origin, upstream={"breaker": {**BREAKER, "probe_timeout": "50ms"}})
     client = await sidecar.connect()
     await client.send(GOOD)
     async with asyncio.timeout(PATIENCE):
-        while await calls(sidecar) != {"success": 1}:  # noqa: ASYNC110 - the origin answers on this loop
-            await asyncio.sleep(0)
+        while await calls(sidecar) != {"success": 1}:  # noqa: ASYNC110 - time has to pass
+            await asyncio.sleep(0.01)
     client.transport.abort()
     await settled(sidecar, {"success": 1})
 
