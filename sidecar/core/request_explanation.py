@@ -28,12 +28,15 @@ class BadUrl(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RequestExplanation:
-    """A request, how it was routed, and what is sent to the upstream (None without a route)."""
+    """A request, how it was routed, and what is sent to the upstream (None without a route). `taken_away`: which
+    implicit route it would have taken, if another route had not named the upstream, in words.
+    """
 
     head: RequestHead
     routing: RoutingReport
     sent: str | None
     nearest: tuple[str, ...]
+    taken_away: str = ""
 
 
 def request_head(method: str, url: str, fields: Iterable[Field], own: Iterable[str]) -> RequestHead:
@@ -62,7 +65,8 @@ def explain_request(config: Config, head: RequestHead) -> RequestExplanation:
     routing = explain(table, head)
     match = routing.match
     nearest = () if match else tuple(table.nearest(head.target))
-    return RequestExplanation(head, routing, _sent(head, match) if match else None, nearest)
+    taken_away = table.taken_away(head, match)
+    return RequestExplanation(head, routing, _sent(head, match) if match else None, nearest, taken_away)
 
 
 def _sent(head: RequestHead, match: RouteMatch) -> str:
@@ -92,6 +96,8 @@ def as_lines(explanation: RequestExplanation) -> Iterator[str]:
                 *((view.name, view.value, view.ref) for view in route_settings(route)),
             ]
         )
+    if explanation.taken_away:
+        yield explanation.taken_away
     yield from _others(explanation)
 
 

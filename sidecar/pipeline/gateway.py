@@ -119,4 +119,6 @@ class Gateway:
         nearest = routes.nearest(path)
         if not nearest:
             return "no route matches, and none is configured"
-        return f"no route matches {path.decode('latin-1')[:200]}; nearest: {', '.join(nearest)}"
+        taken_away = routes.taken_away(request.head)
+        why = f"; {taken_away}" if taken_away else ""
+        return f"no route matches {path.decode('latin-1')[:200]}{why}; nearest: {', '.join(nearest)}"

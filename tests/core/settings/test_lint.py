@@ -235,7 +235,7 @@ def test_an_upstream_elsewhere_on_the_same_port_is_fine() -> None:
     [
         ({"prefix": "/a/"}, {"prefix": "/a"}),
         ({"path": "/a"}, {"path": "/a"}),
-        ({"regex": "/a"}, {"regex": "/a"}),
+        ({"regex": "/.*"}, {"regex": "/.*"}),
         (
             {"prefix": "/", "headers": (("a", "1"), ("b", None))},
             {"prefix": "/", "headers": (("b", None), ("a", "1"))},
@@ -260,7 +260,7 @@ def test_a_pattern_behind_a_catch_all_is_found() -> None:
 
 
 def test_a_pattern_that_backtracks_is_found() -> None:
-    assert "exponential" in findings(route(regex="/(a+)+$"))[0].message
+    assert "exponential" in findings(route("own", prefix="/a"), route(regex="/(a+)+$"))[0].message
 
 
 @pytest.mark.parametrize(
@@ -285,3 +285,35 @@ def test_two_words_about_the_host_are_one_too_many() -> None:
     upstream = replace(UPSTREAM, preserve_host=True)
     found = findings(route(prefix="/a/", upstream=upstream, rewrite=Rewrite(host="other")))
     assert [each.setting for each in found] == ["rewrite.host"]
+
+
+PATHLESS = {
+    "by host": ({"host": "shop.local"},),
+    "by host and prefix": ({"host": "shop.local", "prefix": "/catalog/"},),
+    "by regex": ({"regex": "/v[0-9]+/"},),
+    "by both": ({"host": "shop.local"}, {"regex": "/v[0-9]+/"}),
+}
+
+
+@pytest.mark.parametrize("matches", PATHLESS.values(), ids=PATHLESS.keys())
+def test_an_upstream_that_lost_its_path_to_routes_by_host_or_regex(matches: tuple[dict[str, Any], ...]) -> None:
+    (found,) = findings(*(route(f"r{number}", **match) for number, match in enumerate(matches)))
+
+    assert (found.kind, found.name, found.setting, found.severity) == ("route", "r0", "match", Severity.WARNING)
+    assert found.message.startswith("/catalog/ does not lead to upstream catalog: route")
+    assert "match: {prefix: /catalog/}, rewrite: {strip_prefix: /catalog}" in found.hint
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"prefix": "/catalog/"},
+        {"prefix": "/shop/"},
+        {"regex": "/[a-z]+/"},
+        {"path": "/x"},
+        {"prefix": "/", "methods": frozenset({"GET"})},
+    ],
+    ids=str,
+)
+def test_an_upstream_with_any_path_of_its_own_has_lost_nothing(match: dict[str, Any]) -> None:
+    assert findings(route("other", host="shop.local"), route("own", **match)) == []
