@@ -74,6 +74,8 @@ def test_the_defaults_are_beyond_reproach() -> None:
         ({"failures": frozenset({404, 500})}, "failures", "failures contains 404", "write failures: [500]"),
         ({"failures": frozenset(range(400, 600))}, "failures", "failures contains 400-407", "429, 500-599]"),
         ({"failures": frozenset({404})}, "failures", "failures contains 404", "write failures: [500-599]"),
+        ({"failures": frozenset({302, 503})}, "failures", "failures contains 302: a healthy", "write failures: [503]"),
+        ({"failures": frozenset({200})}, "failures", "failures contains 200: a healthy", "write failures: [500-599]"),
         ({"ignore": frozenset({503})}, "ignore", "503 is in failures and in ignore", "keep it in one"),
         (
             {"slow_rate": 0.5, "slow_after": 15.0},
@@ -317,3 +319,13 @@ def test_an_upstream_that_lost_its_path_to_routes_by_host_or_regex(matches: tupl
 )
 def test_an_upstream_with_any_path_of_its_own_has_lost_nothing(match: dict[str, Any]) -> None:
     assert findings(route("other", host="shop.local"), route("own", **match)) == []
+
+
+def test_what_to_write_for_failures_keeps_neither_good_answers_nor_the_clients_mistakes() -> None:
+    found = findings(route(prefix="/a/", breaker=BreakerSettings(failures=frozenset(range(200, 600)))))
+
+    assert [each.message.partition(":")[0] for each in found] == [
+        "failures contains 200-399",
+        "failures contains 400-407, 409-424, 426-428, 430-499",
+    ]
+    assert {each.hint for each in found} == {"write failures: [408, 425, 429, 500-599]"}
