@@ -113,17 +113,18 @@ def _demo(_arguments: argparse.Namespace) -> int:
     return run_demo()
 
 
-def _load(arguments: argparse.Namespace) -> Loaded:
+def _load(arguments: argparse.Namespace, *, look_at_files: bool) -> Loaded:
     from sidecar.adapters.config_file import load
 
-    return load(_config_path(arguments), os.environ)
+    return load(_config_path(arguments), os.environ, look_at_files=look_at_files)
 
 
 def _loaded_config(arguments: argparse.Namespace) -> Config | None:
     """The configuration, or None after telling what is wrong with it."""
     from sidecar.core.settings.problem_report import as_text
 
-    loaded = _load(arguments)
+    # Whoever only asks about the configuration, or for an address in it, need not have its secrets.
+    loaded = _load(arguments, look_at_files=False)
     if loaded.config is None:
         sys.stderr.write(as_text(loaded.errors, loaded.source, loaded.text))
     return loaded.config
@@ -132,7 +133,7 @@ def _loaded_config(arguments: argparse.Namespace) -> Config | None:
 def _check(arguments: argparse.Namespace) -> int:
     from sidecar.core.settings import problem_report
 
-    loaded = _load(arguments)
+    loaded = _load(arguments, look_at_files=True)
     match arguments.format:
         case "json":
             sys.stdout.write(problem_report.as_json(loaded.problems, loaded.source))

@@ -6,12 +6,14 @@ depth and what aliases multiply; nothing in a file can construct an object.
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from sidecar.core.settings.config_load import Loaded, read_document
+from sidecar.core.settings.config_load import Loaded, Outside, read_document
 from sidecar.core.settings.document import Entry, Mapping, Node, Scalar, Sequence
 from sidecar.core.settings.document_text import LARGEST, Unreadable, decode, lines
 from sidecar.core.settings.problem import START, Position, Problems
@@ -19,17 +21,21 @@ from sidecar.core.settings.units import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as Environ
-    from pathlib import Path
 
 DEEPEST = 50
 """Nesting beyond this is no configuration, and libyaml is quadratic in it."""
 MOST_NODES = 1_000_000
 """Nodes in a document, those that aliases repeat counted each time."""
 MERGE = "<<"
+FIRST_OCTETS = 4096
+"""Of a file that is named, to see whether it holds anything but white space."""
 
 
-def load(path: Path, environ: Environ[str, str]) -> Loaded:
-    """The configuration in the file at `path`. Never raises for what the file is or holds: see `problems`."""
+def load(path: Path, environ: Environ[str, str], *, look_at_files: bool = True) -> Loaded:
+    """The configuration in the file at `path`. Never raises for what the file is or holds: see `problems`.
+
+    `look_at_files`: whether those that it names must be there and hold something.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
@@ -38,10 +44,12 @@ def load(path: Path, environ: Environ[str, str]) -> Loaded:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         problems.error(START, f"cannot read the file: {reason}", "name the file with -c or SIDECAR_CONFIG")
         return Loaded(None, problems.listed(), str(path), "")
-    return load_text(content, environ, str(path))
+    return load_text(content, environ, str(path), look_at_files=look_at_files)
 
 
-def load_text(content: str | bytes, environ: Environ[str, str], source: str = "<config>") -> Loaded:
+def load_text(
+    content: str | bytes, environ: Environ[str, str], source: str = "<config>", *, look_at_files: bool = True
+) -> Loaded:
     """The configuration in `content`; `source` names it in messages and references."""
     problems = Problems()
     try:
@@ -55,7 +63,23 @@ def load_text(content: str | bytes, environ: Environ[str, str], source: str = "<
     except Unreadable as error:
         problems.error(error.at, str(error), error.hint)
         return Loaded(None, problems.listed(), source, text)
-    return read_document(document, environ, problems, source, text)
+    outside = Outside(environ, fault_of_file if look_at_files else lambda _: "")
+    return read_document(document, outside, problems, source, text)
+
+
+def fault_of_file(path: str) -> str:
+    """What is wrong with the file at `path` that a configuration names; "" when it can be read and holds something."""
+    try:
+        mode = Path(path).stat().st_mode
+        if stat.S_ISDIR(mode):
+            return "is a directory"
+        if not stat.S_ISREG(mode):
+            # Reading a pipe would wait for its writer, and leave nothing for who needs it.
+            return "is no regular file"
+        with Path(path).open("rb") as file:
+            return "" if file.read(FIRST_OCTETS).strip() else "is empty"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {(error.strerror if isinstance(error, OSError) else None) or error}"
 
 
 @dataclass(slots=True)

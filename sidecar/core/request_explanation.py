@@ -34,7 +34,8 @@ class BadMethod(ValueError):
 @dataclass(frozen=True, slots=True)
 class RequestExplanation:
     """A request, how it was routed, and what is sent to the upstream (None when nothing is). `here`: the answer that
-    the sidecar makes itself, whatever the route, and why; None when it makes none.
+    the sidecar makes itself, whatever the route, and why; None when it makes none. `taken_away`: which implicit route
+    it would have taken, if another route had not named the upstream, in words.
     """
 
     head: RequestHead
@@ -42,6 +43,7 @@ class RequestExplanation:
     sent: str | None
     nearest: tuple[str, ...]
     here: str | None = None
+    taken_away: str = ""
 
 
 def request_head(method: str, url: str, fields: Iterable[Field], own: Iterable[str]) -> RequestHead:
@@ -74,7 +76,7 @@ def explain_request(config: Config, head: RequestHead) -> RequestExplanation:
     nearest = () if match else tuple(table.nearest(head.target))
     here = _answered_here(head, routed=match is not None)
     sent = _sent(head, match) if match and here is None else None
-    return RequestExplanation(head, routing, sent, nearest, here)
+    return RequestExplanation(head, routing, sent, nearest, here, table.taken_away(head, match))
 
 
 def _answered_here(head: RequestHead, *, routed: bool) -> str | None:
@@ -113,6 +115,8 @@ def as_lines(explanation: RequestExplanation) -> Iterator[str]:
                 *((view.name, view.value, view.ref) for view in route_settings(route)),
             ]
         )
+    if explanation.taken_away:
+        yield explanation.taken_away
     yield from _others(explanation)
 
 

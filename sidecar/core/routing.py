@@ -8,7 +8,7 @@ fewer, then the order of the file decides. Regular expressions come after all th
 A look-up costs one dictionary access per segment of the path, however many routes there are.
 
 A request that names an upstream's own authority, as a forward proxy's clients do, reaches the implicit route of that
-upstream with its path untouched.
+upstream with its path untouched. An upstream that any route names has no implicit one, by path or by authority.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ class Site:
 class RouteTable:
     """All routes, indexed once; `match` is on the hot path."""
 
-    __slots__ = ("_authorities", "_exact", "_longest", "_methods", "_patterns", "_prefixes", "_sorted", "candidates")
+    __slots__ = (
+        "_authorities", "_claims", "_exact", "_longest", "_methods", "_patterns", "_prefixes", "_sorted", "candidates",
+    )  # fmt: skip
 
     def __init__(self, routes: Iterable[RouteConfig]) -> None:
         self.candidates = [Candidate(route, order) for order, route in enumerate(routes)]
@@ -114,6 +116,8 @@ class RouteTable:
         self._prefixes: dict[bytes, Site] = {}
         self._patterns: list[Candidate] = []
         self._authorities: dict[bytes, RouteMatch] = {}
+        self._claims: dict[bytes, RouteConfig] = {}
+        """By path or authority of an implicit route that there is not: the first route that names its upstream."""
         for candidate in self.candidates:
             self._add(candidate)
         self._longest = max(map(len, self._prefixes), default=0)
@@ -132,6 +136,9 @@ class RouteTable:
         if route.implicit:
             for authority in authorities(route):
                 self._authorities.setdefault(authority, RouteMatch(route, UNTOUCHED))
+        else:
+            for implicit in (f"/{route.upstream.name}".encode(), *authorities(route)):
+                self._claims.setdefault(implicit, route)
 
     def match(self, head: RequestHead) -> RouteMatch | None:
         """The route of a request, or None."""
@@ -168,6 +175,21 @@ class RouteTable:
             if fits and candidate.host in names and candidate.admits(head):
                 return candidate.match
         return None
+
+    def taken_away(self, head: RequestHead, found: RouteMatch | None = None) -> str:
+        """If `head` asks for an implicit route that is not there because another route names the upstream: that, in
+        words. "" when it does not, or when the route that it has `found` leads to that upstream.
+        """
+        path = head.target.partition(b"?")[0]
+        end = path.find(b"/", 1)
+        route = self._claims.get(path if end < 0 else path[:end])
+        lost = "" if route is None else f"has no /{route.upstream.name}/ of its own"
+        if route is None and head.absolute_form:
+            route = self._claims.get(head.authority.lower())
+            lost = "is not reached by its own host"
+        if route is None or (found is not None and found.route.upstream.name == route.upstream.name):
+            return ""
+        return f"upstream {route.upstream.name} {lost} because route {route.name} names it"
 
     def nearest(self, path: bytes, count: int = 3) -> list[str]:
         """Names of the routes whose path begins most like `path`, for the answer to a request that has none.

@@ -12,6 +12,7 @@ from sidecar.pipeline.exchange import Response, Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from sidecar.core.http import RequestHead
     from sidecar.core.routing import RouteTable
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request
@@ -55,7 +56,7 @@ class Gateway:
             request.route_name = None if match is None else match.route.name
             return self._answer_options(request)
         if match is None:
-            return self._refuse(request, NoRoute(self._advice(request)))
+            return self._refuse(request, NoRoute("" if self._routes is None else advice(self._routes, head)))
         request.route_name = name = match.route.name
         request.rewrite = match.rewrite
         return self._stacks[name].handle(request)
@@ -74,9 +75,13 @@ class Gateway:
         self._unrouted(error, request, response)
         return response
 
-    def _advice(self, request: Request) -> str:
-        path = request.head.target.partition(b"?")[0]
-        nearest = [] if self._routes is None else self._routes.nearest(path)
-        if not nearest:
-            return "no route matches, and none is configured"
-        return f"no route matches {path.decode('latin-1')[:200]}; nearest: {', '.join(nearest)}"
+
+def advice(routes: RouteTable, head: RequestHead) -> str:
+    """Why `routes` have none for `head`, in words, and which are nearest."""
+    path = head.target.partition(b"?")[0]
+    nearest = routes.nearest(path)
+    if not nearest:
+        return "no route matches, and none is configured"
+    taken_away = routes.taken_away(head)
+    why = f"; {taken_away}" if taken_away else ""
+    return f"no route matches {path.decode('latin-1')[:200]}{why}; nearest: {', '.join(nearest)}"

@@ -317,9 +317,12 @@ async def test_a_method_that_is_no_call_is_told_which_are(
     assert process.admits("catalog")
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v2/circuits", "/v1/circuits/", "/v1/circuits/catalog/", "/metrics"])
-async def test_an_unknown_call_is_told_where_the_calls_are_listed(client: "Client", path: str) -> None:
-    assert "GET /" in (await call(client, "GET", path, status=404))["detail"]
+@pytest.mark.parametrize("path", ["/v2", "/v2/circuits", "/v1/circuits/", "/v1/circuits/catalog/", "/metrics"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_unknown_call_is_told_which_calls_there_are(client: "Client", method: str, path: str) -> None:
+    told = await call(client, method, path, status=404)
+    assert "GET /" in told["detail"]
+    assert told["calls"] == (await get(client, "/"))["calls"]
 
 
 @pytest.mark.parametrize(
@@ -346,8 +349,9 @@ async def test_a_defect_is_a_problem_and_goes_to_the_log(
 # The rest of what can be asked
 
 
-async def test_the_index_lists_the_calls(client: "Client") -> None:
-    calls = {(it["method"], it["path"]) for it in (await get(client, "/"))["calls"]}
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/"])
+async def test_the_index_lists_the_calls(client: "Client", path: str) -> None:
+    calls = {(it["method"], it["path"]) for it in (await get(client, path))["calls"]}
     assert {("GET", "/v1/circuits"), ("PUT", "/v1/circuits/{name}/override"), ("DELETE", "/v1/cache")} <= calls
 
 

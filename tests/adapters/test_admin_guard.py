@@ -171,7 +171,8 @@ async def test_a_token_is_needed_where_one_is_set(
 
 async def test_the_index_needs_no_token(serve: "Serve", token_file: Path) -> None:
     server = await serve(Administered().app(token_file=str(token_file)))
-    assert await raw(server, OWN, path="/") == HTTPStatus.OK
+    for path in ("/", "/v1", "/v1/"):
+        assert await raw(server, OWN, path=path) == HTTPStatus.OK
 
 
 def test_a_changed_token_file_is_read_again(tmp_path: Path, token_file: Path) -> None:

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,12 @@ def test_routes_that_say_nothing_new_share_the_settings_of_their_upstream() -> N
 FULL = """\
 proxy:
   listen: ["127.0.0.1:4100", "[::1]:4100", unix:/run/p.sock]
-  tls: {cert_file: /c.pem, key_file: /k.pem}
+  tls: {cert_file: A_FILE, key_file: A_FILE}
   limits: {body_size: 10MB, keep_alive: 0s, requests_per_connection: 5}
   via: shop-1
   forwarded: both
   access_log: false
-admin: {token_file: /t, allowed_hosts: Admin.local}
+admin: {token_file: A_FILE, allowed_hosts: Admin.local}
 telemetry: {listen: 127.0.0.1:0}
 cache: {max_size: 1GiB, max_variants: 4}
 state_dir: /var/lib/sidecar
@@ -106,7 +107,7 @@ defaults:
 upstreams:
   catalog:
     endpoints: ["http://10.0.0.1:8080", "https://b/base/"]
-    tls: {ca_file: /ca.pem, server_name: catalog}
+    tls: {ca_file: A_FILE, server_name: catalog}
     pool: {max_age: 1h, warm: 2}
     health: {path: /healthz, expect: [200, 204]}
     preserve_host: true
@@ -126,7 +127,7 @@ routes:
     upstream: catalog
   - {name: pattern, match: {regex: "^/y[0-9]+$"}, upstream: catalog}
   - {name: hosted, match: {host: h}, upstream: catalog}
-"""
+""".replace("A_FILE", __file__)
 
 
 def test_every_block_arrives() -> None:
@@ -135,11 +136,11 @@ def test_every_block_arrives() -> None:
     assert config.proxy.tls is not None
     assert (config.proxy.limits.body_size, config.proxy.limits.keep_alive) == (10_000_000, 0.0)
     assert (config.proxy.via, config.proxy.forwarded, config.proxy.access_log) == ("shop-1", ForwardedMode.BOTH, False)
-    assert (config.admin.token_file, config.admin.allowed_hosts) == ("/t", ("admin.local",))
+    assert (config.admin.token_file, config.admin.allowed_hosts) == (__file__, ("admin.local",))
     assert (config.cache.max_size, config.cache.max_variants, config.state_dir) == (1 << 30, 4, "/var/lib/sidecar")
     (upstream,) = config.upstreams
     assert upstream.endpoints[1] == Endpoint("https", "b", 443, base_path="/base")
-    assert (upstream.tls.ca_file, upstream.pool.warm, upstream.preserve_host) == ("/ca.pem", 2, True)
+    assert (upstream.tls.ca_file, upstream.pool.warm, upstream.preserve_host) == (__file__, 2, True)
     assert upstream.health == HealthCheck("/healthz", expect=frozenset({200, 204}))
     assert upstream.cache.mode is CacheMode.FALLBACK
     assert upstream.cache.stale_policy is StalePolicy.LARGER
@@ -386,7 +387,9 @@ def test_a_value_of_the_wrong_kind_is_an_error_at_its_place(setting: str, messag
             [(2, 40, "methods: CONNECT is never forwarded")],
             id="CONNECT",
         ),
-        pytest.param(ONE + "proxy: {tls: {cert_file: /c}}", [(2, 9, "tls needs key_file")], id="missing key"),
+        pytest.param(
+            ONE + f"proxy: {{tls: {{cert_file: {__file__}}}}}", [(2, 9, "tls needs key_file")], id="missing key"
+        ),
         pytest.param(
             ONE + "proxy: {listen: '127.0.0.1:4101'}",
             [(1, 1, "admin.listen 127.0.0.1:4101 collides with proxy.listen 127.0.0.1:4101")],
@@ -619,3 +622,117 @@ JSONISH = st.recursive(
 def test_any_structure_gets_a_verdict(document: dict[str, Any]) -> None:
     with contextlib.suppress(UnicodeEncodeError):
         assert is_verdict(load_text(json.dumps(document), {}))
+
+
+# Files that it names
+
+TOP = {"admin.token_file": "admin: {token_file: FILE}", "proxy.tls": "proxy: {tls: {cert_file: GOOD, key_file: FILE}}"}
+TLS = {
+    key: f"upstreams: {{a: {{url: https://a, tls: {{{key}: FILE{more}}}}}}}"
+    for key, more in (("ca_file", ""), ("cert_file", ", key_file: GOOD"), ("key_file", ", cert_file: GOOD"))
+}
+NAMED = {
+    **{key: f"{ONE}{text}\n" for key, text in TOP.items()},
+    "client_ca_file": f"{ONE}proxy: {{tls: {{cert_file: GOOD, key_file: GOOD, client_ca_file: FILE}}}}\n",
+    **{f"upstream {key}": f"x-: 1\n{text}\n" for key, text in TLS.items()},
+    "defaults": "upstreams: {a: {url: https://a}, b: {url: https://b}}\ndefaults: {tls: {ca_file: FILE}}\n",
+}
+FAULTS = {
+    "missing": "cannot be read: No such file or directory",
+    "directory": "is a directory",
+    "empty": "is empty",
+    "blank": "is empty",
+    "under a file": "cannot be read: Not a directory",
+    "pipe": "is no regular file",
+    "loop": "cannot be read: Too many levels of symbolic links",
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "good").write_text("secret")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "empty").touch()
+    (tmp_path / "blank").write_text(" \n")
+    (tmp_path / "link").symlink_to("good")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path
+
+
+def naming(text: str, files: Path, name: str) -> str:
+    path = files / "good" / "x" if name == "under a file" else files / name
+    return text.replace("FILE", str(path)).replace("GOOD", str(files / "good"))
+
+
+@pytest.mark.parametrize(("name", "fault"), FAULTS.items(), ids=FAULTS)
+@pytest.mark.parametrize("text", NAMED.values(), ids=NAMED)
+def test_a_named_file_that_is_of_no_use_is_an_error_at_its_place(files: Path, text: str, name: str, fault: str) -> None:
+    text = naming(text, files, name)
+    loaded = load_text(text, {})
+
+    (problem,) = loaded.errors
+    row = text.splitlines()[1]
+    assert problem.message.endswith(f" {fault}")
+    assert (problem.line, row[problem.column - 1 :].startswith(str(files))) == (2, True)
+    assert loaded.config is None
+    assert load_text(text, {}, look_at_files=False).errors == ()
+
+
+@pytest.mark.parametrize("name", ["good", "link"])
+@pytest.mark.parametrize("text", NAMED.values(), ids=NAMED)
+def test_a_named_file_with_something_in_it_is_fine(files: Path, text: str, name: str) -> None:
+    assert load_text(naming(text, files, name), {}).errors == ()
+
+
+def test_a_file_named_by_a_variable_is_looked_at_too(files: Path) -> None:
+    (problem,) = load_text(f"{ONE}admin: {{token_file: '${{TOKEN}}'}}", {"TOKEN": str(files / "empty")}).errors
+
+    assert problem.message == f"token_file: {str(files / 'empty')!r} is empty"
+
+
+def test_a_state_directory_need_not_be_there() -> None:
+    assert load_text(f"{ONE}state_dir: /nowhere/state", {}).errors == ()
+
+
+# All errors in one round
+
+TOGETHER = {
+    "listeners": ("proxy: {listen: '127.0.0.1:1'}\nadmin: {listen: '127.0.0.1:1'}\n", ["collides"]),
+    "client certificate": (
+        "upstreams: {a: {url: https://a, tls: {cert_file: GOOD}}}\n",
+        ["a client certificate needs both files: key_file is missing"],
+    ),
+    "own address": ("upstreams: {a: {url: 'http://127.0.0.1:4100'}}\n", ["is this sidecar's own listener"]),
+    "routes": (
+        "routes: [{name: r, match: {path: /x}, upstream: a}, {name: s, match: {path: /x}, upstream: a}]\n",
+        ["route s can never match"],
+    ),
+    "names": (
+        "routes: [{name: r, match: {path: /x}, upstream: a}, {name: r, match: {path: /y}, upstream: a}]\n",
+        ["a second route is called 'r'"],
+    ),
+    "nothing more": ("routes: [{name: r, match: {path: /x}, upstream: a}]\n", []),
+    # What cannot be known because its value is wrong is no second error.
+    "a listener that is wrong itself": ("proxy: {listen: nonsense}\nadmin: {listen: '127.0.0.1:4100'}\n", ["listen"]),
+    "a key file that is wrong itself": (
+        "upstreams: {a: {url: https://a, tls: {cert_file: GOOD, key_file: /nowhere}}}\n",
+        ["key_file: '/nowhere' cannot be read"],
+    ),
+    "a match that is wrong itself": (
+        "routes: [{match: {path: /x}, upstream: a}, {name: s, match: {path: /x, methods: get}, upstream: a}]\n",
+        ["methods: 'get'"],
+    ),
+    "an upstream that is wrong itself": ("upstreams: {a: {url: nonsense}}\n", ["url"]),
+}
+
+
+@pytest.mark.parametrize(("text", "semantic"), TOGETHER.values(), ids=TOGETHER)
+def test_errors_of_meaning_come_in_the_same_round_as_typos(files: Path, text: str, semantic: list[str]) -> None:
+    text = naming(text if "upstreams" in text else ONE + text, files, "good") + "proxi: {}\ncache: {max_size: 1}\n"
+    messages = [problem.message for problem in load_text(text, {}).problems]
+
+    assert [message for message in messages if "proxi" in message or "max_size" in message] == messages[-2:]
+    assert len(messages[:-2]) == len(semantic), messages
+    for message, part in zip(messages, semantic, strict=False):
+        assert part in message

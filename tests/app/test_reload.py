@@ -177,10 +177,24 @@ async def test_an_override_that_a_switched_off_circuit_has_holds(
 # What cannot be used
 
 
+async def test_a_posted_configuration_is_judged_with_the_files_that_it_names(
+    start_origin: StartOrigin, configure: Configure
+) -> None:
+    text = written({"shop": upstream(await start_origin())})
+    sidecar = await configure(text)
+    posted = written({"shop": {"url": "http://127.0.0.1:9"}}, admin={"token_file": "/nowhere/token"})
+
+    status, problem = await sidecar.call("POST", "/v1/config/check", {"config": posted})
+
+    assert status == 422
+    assert ["/nowhere/token" in error["message"] for error in problem["errors"]] == [True]
+
+
 BROKEN = {
     "syntax": "upstreams: {a: [\n",
     "unknown key": written({"shop": {"url": "http://127.0.0.1:9", "tiemouts": {}}}),
     "no upstream": written({}),
+    "a CA file without a certificate": written({"shop": {"url": "https://127.0.0.1:9", "tls": {"ca_file": __file__}}}),
     "missing CA file": written({"shop": {"url": "https://127.0.0.1:9", "tls": {"ca_file": "/nowhere/ca.pem"}}}),
 }
 

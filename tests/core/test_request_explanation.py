@@ -112,6 +112,17 @@ def test_its_own_name_may_end_with_a_dot(url: str, *, absolute: bool) -> None:
     assert request_head("GET", url, [], ["localhost:4100"]).absolute_form is absolute
 
 
+def test_a_missed_implicit_route_is_told_with_and_without_another_that_matches() -> None:
+    told = "upstream catalog has no /catalog/ of its own because route eu names it"
+    by_host = route("eu", host="eu.local")
+    other = UpstreamConfig("other", (Endpoint("http", "b", 80),))
+    rest = dataclasses.replace(route("rest", prefix="/"), upstream=other)
+
+    assert told in lines(Config((UPSTREAM,), (by_host,)), "/catalog/1")
+    assert told in lines(Config((UPSTREAM, other), (by_host, rest)), "/catalog/1")
+    assert told not in lines(CONFIG, "/catalog/1")
+
+
 def test_several_endpoints_and_sockets_are_shown() -> None:
     many = UpstreamConfig("m", (Endpoint("http", "", 0, unix_path="/a.sock"), Endpoint("http", "b", 80)))
     config = Config((many,), (dataclasses.replace(READS, upstream=many),))

@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -377,3 +378,43 @@ def test_the_nearest_route_begins_most_alike(path: bytes, name: str) -> None:
     table = RouteTable(route(name, prefix=f"/{name}/") for name in known)
     assert table.nearest(path)[0] == name
     assert len(table.nearest(path)) == 3
+
+
+# Implicit routes that are not there
+
+TAKEN = "because route reads names it"
+BY_PATH = f"upstream catalog has no /catalog/ of its own {TAKEN}"
+BY_HOST = f"upstream catalog is not reached by its own host {TAKEN}"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "target", "host", "said"),
+    [
+        ({"host": "shop.local"}, b"/catalog/1", b"a", BY_PATH),
+        ({"host": "shop.local"}, b"/catalog?x=/y", b"a", BY_PATH),
+        ({"host": "shop.local"}, b"/catalog", b"a", BY_PATH),
+        ({"regex": "/v[0-9]+/"}, b"/catalog/1", b"a", BY_PATH),
+        ({"prefix": "/shop/"}, b"/catalog/1", b"a", BY_PATH),
+        ({"prefix": "/catalog/", "methods": frozenset({"POST"})}, b"/catalog/1", b"a", BY_PATH),
+        ({"prefix": "/shop/"}, b"/catalogue/1", b"a", ""),
+        ({"prefix": "/shop/"}, b"/", b"a", ""),
+        ({"prefix": "/shop/"}, b"*", b"a", ""),
+        ({"prefix": "/shop/"}, b"/1", b"Catalog.shop.svc:8080", BY_HOST),
+        ({"prefix": "/shop/"}, b"/1", b"other.svc:8080", ""),
+        ({"implicit": True, "prefix": "/catalog/"}, b"/catalog/1", b"catalog.shop.svc:8080", ""),
+    ],
+)
+def test_a_request_that_misses_an_implicit_route_is_told_which_route_took_it_away(
+    conditions: dict[str, Any], target: bytes, host: bytes, said: str
+) -> None:
+    table = RouteTable([route("reads", **conditions)])
+    head = dataclasses.replace(request("/"), target=target, authority=host, absolute_form=b":" in host)
+
+    assert table.taken_away(head) == said
+
+
+def test_nothing_is_missed_where_the_route_taken_leads_to_the_same_upstream() -> None:
+    table = RouteTable([route("reads", prefix="/catalog/")])
+    head = request("/catalog/1")
+
+    assert table.taken_away(head, table.match(head)) == ""

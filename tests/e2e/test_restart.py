@@ -87,10 +87,18 @@ async def test_a_state_dir_that_cannot_be_used_ends_the_start_with_one_line(
     assert sidecar.output.splitlines() == [f"sidecar: state_dir {tmp_path}/file/state cannot be used: Not a directory"]
 
 
-async def test_tls_files_that_are_missing_end_the_start_with_one_line(launch_sidecar: LaunchSidecar) -> None:
+async def test_files_that_are_missing_are_errors_of_the_configuration(launch_sidecar: LaunchSidecar) -> None:
     config = config_text("https://127.0.0.1:9", upstream={"tls": {"ca_file": "/nowhere/ca.pem"}})
+    sidecar = await launch_sidecar(config)
+
+    assert await sidecar.exit_code() == 64
+    assert "error: ca_file: '/nowhere/ca.pem' cannot be read: No such file or directory" in sidecar.output
+
+
+async def test_tls_files_without_a_certificate_end_the_start_with_one_line(launch_sidecar: LaunchSidecar) -> None:
+    config = config_text("https://127.0.0.1:9", upstream={"tls": {"ca_file": __file__}})
     sidecar = await launch_sidecar(config)
 
     assert await sidecar.exit_code() == 1
     (line,) = sidecar.output.splitlines()
-    assert "the TLS files of upstream origin cannot be used: No such file or directory" in line
+    assert "the TLS files of upstream origin cannot be used" in line

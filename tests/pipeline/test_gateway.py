@@ -77,6 +77,15 @@ async def test_a_request_without_a_route_is_told_the_nearest() -> None:
     assert door.refused == [("no_route", asked)]
 
 
+async def test_a_request_for_a_path_that_a_route_took_away_is_told_so() -> None:
+    door = Door(route("reads", prefix="/v1/"))
+    detail = problem(await door.refuse(request(b"/catalog/1")))["detail"]
+    assert detail == (
+        "no route matches /catalog/1; upstream catalog has no /catalog/ of its own because route reads names it; "
+        "nearest: reads"
+    )
+
+
 async def test_the_path_is_quoted_within_reason() -> None:
     detail = problem(await Door(CATALOG).refuse(request(b"/" + b"x" * 10_000 + b"\xff")))["detail"]
     assert len(detail) < 400

@@ -21,6 +21,8 @@ from sidecar.adapters.admin.queries import with_known_query
 from sidecar.adapters.admin.stored import SELECTORS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from sidecar.adapters.admin.context import AdminContext
 
 
@@ -39,13 +41,15 @@ def build_admin(context: AdminContext) -> web.Application:
     """The application of the admin listener."""
     guard = Guard(context.hosts, TokenFile(context.token_file) if context.token_file is not None else None)
     streams = EventStreams()
+    entries = _entries(streams)
+    calls = {"calls": [{"method": entry.method, "path": entry.path, "meaning": entry.meaning} for entry in entries]}
     # The guard stands inside, so that what it refuses is told like everything else.
-    app = web.Application(middlewares=[problems_as_json, guard.middleware()], client_max_size=LARGEST_BODY)
+    middlewares = [problems_as_json(calls), guard.middleware()]
+    app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
     app[CONTEXT] = context
     app.on_shutdown.append(streams.close)
     app.on_response_prepare.append(_guard_answer)
-    entries = _entries(streams)
-    for entry in (*entries, _index(entries)):
+    for entry in (*entries, *_indexes(calls)):
         call = with_known_query(entry.call, entry.query)
         if entry.method == "GET":
             app.router.add_get(entry.path, call)  # and HEAD
@@ -83,10 +87,9 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
     )
 
 
-def _index(entries: tuple[Entry, ...]) -> Entry:
-    calls = {"calls": [{"method": entry.method, "path": entry.path, "meaning": entry.meaning} for entry in entries]}
-
+def _indexes(calls: Mapping[str, object]) -> Iterator[Entry]:
     async def show(_request: web.Request) -> web.Response:
         return json_answer(calls)
 
-    return Entry("GET", "/", show, "this list")
+    for path in ("/", "/v1", "/v1/"):
+        yield Entry("GET", path, show, "this list")

@@ -63,6 +63,7 @@ def explanation_view(explanation: RequestExplanation) -> dict[str, object]:
         "answered_here": explanation.here,
         "settings": _settings(match.route) if match else None,
         "nearest": list(explanation.nearest),
+        "taken_away": explanation.taken_away or None,
         "candidates": [
             {"route": each.route, "path": each.path, "failed": list(each.failed)}
             for each in explanation.routing.candidates

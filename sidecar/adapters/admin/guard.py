@@ -26,7 +26,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - refused here
 """Where a listener may bind, but what is nobody's name; browsers let pages reach the local machine by them."""
 LONGEST_TOKEN = 4096
-OPEN_PATHS = frozenset({"/"})
+OPEN_PATHS = frozenset({"/", "/v1", "/v1/"})
 """What may be fetched without a token: it tells nothing about this process."""
 
 

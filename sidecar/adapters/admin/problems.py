@@ -16,6 +16,8 @@ from sidecar.core.settings.suggest import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from aiohttp.typedefs import Middleware
+
 Call: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
 
 NOTHING_MORE: Mapping[str, object] = MappingProxyType({})
@@ -86,25 +88,31 @@ def problem_response(problem: Problem) -> web.Response:
     )
 
 
-@web.middleware
-async def problems_as_json(request: web.Request, handler: Call) -> web.StreamResponse:
-    """The one place where an exception becomes an answer."""
-    try:
-        return await handler(request)
-    except Problem as problem:
-        return problem_response(problem)
-    except web.HTTPException as error:
-        return problem_response(_from_library(request, error))
-    except Exception:
-        logger.exception("an admin call failed", extra={"method": request.method, "path": request.path})
-        return problem_response(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the log has the details"))
+def problems_as_json(calls: Mapping[str, object]) -> Middleware:
+    """The one place where an exception becomes an answer. `calls` is told to whoever asks for what is none."""
+
+    @web.middleware
+    async def told(request: web.Request, handler: Call) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            return problem_response(problem)
+        except web.HTTPException as error:
+            return problem_response(_from_library(request, error, calls))
+        except Exception:
+            logger.exception("an admin call failed", extra={"method": request.method, "path": request.path})
+            failed = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the log has the details")
+            return problem_response(failed)
+
+    return told
 
 
-def _from_library(request: web.Request, error: web.HTTPException) -> Problem:
+def _from_library(request: web.Request, error: web.HTTPException, calls: Mapping[str, object]) -> Problem:
     if isinstance(error, web.HTTPMethodNotAllowed):
         allow = error.headers[hdrs.ALLOW]
         detail = f"{request.method} is not a call on {request.path}; use {allow}"
         return Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, headers={hdrs.ALLOW: allow})
     if isinstance(error, web.HTTPNotFound):
-        return Problem(HTTPStatus.NOT_FOUND, "unknown_call", f"there is no call {request.path}; GET / lists them")
+        detail = f"there is no call {request.path}; `calls` has all that there are, as has GET /"
+        return Problem(HTTPStatus.NOT_FOUND, "unknown_call", detail, members=calls)
     return Problem(HTTPStatus(error.status), error.reason.lower().replace(" ", "_"), error.reason)

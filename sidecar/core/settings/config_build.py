@@ -5,7 +5,7 @@ defaults → upstream → route, key by key, block by block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.config import Config, Match, Rewrite, RouteConfig, UpstreamConfig
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import Endpoint
     from sidecar.core.settings.problem import Position, Problems
 
+LISTENERS = ("proxy", "admin", "telemetry")
 INHERITED = frozenset(key.name for key in keys.PER_ROUTE)
 ROOT_BLOCKS = tuple(key for key in keys.ROOT.keys if key.name in {"proxy", "admin", "telemetry", "cache"})
 PATH_CONDITIONS = ("prefix", "path", "regex")
@@ -39,8 +40,8 @@ class Built:
     root: Places = field(default_factory=dict)
 
 
-def build(root: Given, problems: Problems, source: str) -> Built | None:
-    """The configuration, or None with errors in `problems`."""
+def build(root: Given, problems: Problems, source: str) -> Built:
+    """The configuration. With errors in `problems` it is what could be made of the rest, to look for further ones."""
     return _Builder(root, problems, source).build()
 
 
@@ -54,13 +55,16 @@ class _Builder:
         self._upstream_places: dict[str, Places] = {}
         self._route_places: dict[str, Places] = {}
 
-    def build(self) -> Built | None:
+    def build(self) -> Built:
         self._build_upstreams()
         routes = self._build_routes()
         listeners = self._blocks(ROOT_BLOCKS, self._root)
         state_dir = self._root.setting("state_dir")
-        if self._problems.failed:
-            return None
+        for name in LISTENERS:
+            given = self._root.block(name)
+            if given and "listen" in given.failed:
+                # The default is not what is meant, and could only collide.
+                listeners[name] = replace(listeners[name], listen=())
         config = Config(
             upstreams=tuple(upstream for upstream in self._upstreams.values() if upstream),
             routes=tuple(routes),
@@ -87,8 +91,11 @@ class _Builder:
         blocks = self._blocks(keys.PER_UPSTREAM + keys.PER_ROUTE, layer)
         endpoints = self._endpoints(name, layer)
         preserve = layer.setting("preserve_host")
-        if endpoints is None or self._problems.failed:
+        if endpoints is None:
             return None
+        tls = layer.block("tls")
+        if tls and tls.failed:
+            blocks.pop("tls")
         host = {"preserve_host": preserve.value} if preserve else {}
         return UpstreamConfig(name=name, endpoints=endpoints, refs=self._refs(found), **blocks, **host)
 
@@ -149,7 +156,7 @@ class _Builder:
         layer = merge(restricted(self._layers[upstream_name], INHERITED), given)
         blocks = self._blocks(keys.PER_ROUTE, layer)
         upstream = self._upstreams[upstream_name]
-        if upstream is None or match is None or rewrite is None or self._problems.failed:
+        if upstream is None or match is None or rewrite is None:
             return None
         found = self._route_places[name] = {"": given.at, **dict(places(layer))}
         return RouteConfig(name, match, upstream, rewrite, **blocks, refs=self._refs(found))
@@ -177,7 +184,9 @@ class _Builder:
         for extra in said[1:]:
             at = block.settings[extra].key_at  # type: ignore[union-attr]  # `said` holds settings
             self._problems.error(at, f"match has both {said[0]} and {extra}", "keep one of prefix, path and regex")
-        if not said and not block.failed & set(PATH_CONDITIONS):
+        if block.failed:
+            return None
+        if not said:
             return construct(keys.MATCH, block, self._problems, prefix="/")
         return construct(keys.MATCH, block, self._problems)
 

@@ -210,7 +210,7 @@ ROOT = Block(
         Key("cache", STORE, "the store that all routes share"),
         Key(
             "state_dir",
-            t.FILE,
+            t.DIRECTORY,
             "directory where overrides, open circuits and the cache outlive a restart; made when missing",
             nullable=True,
         ),

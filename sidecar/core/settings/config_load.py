@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.config import Config
     from sidecar.core.settings.config_build import Built
+    from sidecar.core.settings.config_reader import Fault
     from sidecar.core.settings.document import Node
     from sidecar.core.settings.problem import Finding
 
@@ -37,23 +38,33 @@ class Loaded:
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
 
-def read_document(
-    document: Node | None, environ: Environ[str, str], problems: Problems, source: str, text: str
-) -> Loaded:
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a configuration refers to: variables, and files, which are only asked for what is wrong with them."""
+
+    environ: Environ[str, str]
+    fault: Fault
+
+
+def read_document(document: Node | None, outside: Outside, problems: Problems, source: str, text: str) -> Loaded:
     """The configuration in `document`, every problem of it collected."""
     config = None
     if document is None:
         problems.error(START, "the configuration is empty", SMALLEST)
     else:
-        root = Reader(environ, problems).document(keys.ROOT, document)
-        if root and (built := build(root, problems, source)):
-            _note_findings(built, problems)
+        root = Reader(outside.environ, outside.fault, problems).document(keys.ROOT, document)
+        if root:
+            built = build(root, problems, source)
+            # Beside values that could not be read, defaults stand in their places: nothing to be warned of.
+            _note_findings(built, problems, errors_only=problems.failed)
             config = None if problems.failed else built.config
     return Loaded(config, problems.listed(), source, text)
 
 
-def _note_findings(built: Built, problems: Problems) -> None:
+def _note_findings(built: Built, problems: Problems, *, errors_only: bool) -> None:
     for finding in lint(built.config):
+        if errors_only and finding.severity is not Severity.ERROR:
+            continue
         note = problems.error if finding.severity is Severity.ERROR else problems.warning
         note(_place(finding, built), finding.message, finding.hint)
 

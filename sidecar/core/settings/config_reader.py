@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sidecar.core.settings.config_given import Given, Setting
 from sidecar.core.settings.config_schema import Block, Key, Later, Listed, Named
-from sidecar.core.settings.config_types import IDENTIFIER, ListType, MapType, ScalarType
+from sidecar.core.settings.config_types import FILE, IDENTIFIER, ListType, MapType, ScalarType
 from sidecar.core.settings.document import NULLS, Mapping, Node, Scalar, Sequence, kind_of
 from sidecar.core.settings.substitution import SubstitutionFailed, substitute
 from sidecar.core.settings.suggest import closest, did_you_mean
 from sidecar.core.settings.units import BadValue, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Mapping as Environ
 
     from sidecar.core.settings.document import Entry
@@ -27,11 +28,18 @@ class _Failed(Exception):
     """The value is unusable and the problem is noted."""
 
 
-class Reader:
-    """Reads blocks out of a document; `${VAR}` comes from `environ`, findings go to `problems`."""
+Fault: TypeAlias = "Callable[[str], str]"
+"""What is wrong with the file at a path, in words that follow it; "" when nothing is."""
 
-    def __init__(self, environ: Environ[str, str], problems: Problems) -> None:
+
+class Reader:
+    """Reads blocks out of a document; `${VAR}` comes from `environ`, `fault` knows the files that it names, findings
+    go to `problems`.
+    """
+
+    def __init__(self, environ: Environ[str, str], fault: Fault, problems: Problems) -> None:
         self._environ = environ
+        self._fault = fault
         self._problems = problems
 
     def document(self, block: Block[Any], node: Node) -> Given | None:
@@ -106,10 +114,13 @@ class Reader:
             raise self._fail(node.at, f"{name} needs a value", f"write {kind.label}")
         text = self._text(node)
         try:
-            return kind.parse(text)
+            value = kind.parse(text)
         except BadValue as bad:
             origin = f" (from {node.text})" if text != node.text else ""
             raise self._fail(node.at, f"{name}: {bad}{origin}", bad.hint or f"write {kind.label}") from None
+        if kind is FILE and (wrong := self._fault(text)):
+            raise self._fail(node.at, f"{name}: {text!r} {wrong}", "name a file that the sidecar can read")
+        return value
 
     def _list(self, name: str, kind: ListType, node: Node) -> object:
         items = node.items if isinstance(node, Sequence) else (node,)

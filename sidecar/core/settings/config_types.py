@@ -235,6 +235,8 @@ BOOLEAN = ScalarType(
 IDENTIFIER = text_of(NAME, "a name (letters, digits, . _ -; a letter or digit first)", longest=LONGEST_NAME)
 VIA_NAME = text_of(PSEUDONYM, "a pseudonym (letters, digits, . _ -; a letter first)", longest=LONGEST_NAME)
 FILE = text_of(re.compile(r"[^\x00-\x1f\x7f]+"), "a path of a file")
+"""A file that has to be there when the configuration is read."""
+DIRECTORY = text_of(re.compile(r"[^\x00-\x1f\x7f]+"), "a path of a directory")
 FIELD_NAME = text_of(TOKEN, "a header name", lower=True)
 FIELD_VALUE = text_of(VISIBLE, "a header value (visible ASCII characters)")
 PARAMETER = text_of(re.compile(r"[^\x00-\x20\x7f&=#]+"), "the name of a query parameter")

@@ -24,16 +24,19 @@ GIVEN_WHOLE = (ROOT, ROUTE, SERVER_TLS)
 
 def schema() -> dict[str, Any]:
     """The whole schema."""
-    root = _block(ROOT)
+    root = _block(ROOT, nullable=False)
     root["patternProperties"] = {"^x-": True}
     shared = {block.cls.__name__: _block(block) for block in SHARED}
     return {"$schema": DIALECT, "title": "circuit-sidecar", **root, "$defs": shared}
 
 
-def _block(block: Block[Any]) -> dict[str, Any]:
+def _block(block: Block[Any], *, nullable: bool = True) -> dict[str, Any]:
+    """`nullable`: null says the same as leaving the block out. That stands in the type: where there are alternatives a
+    validator tells only that none of them fits, and not which key is the wrong one.
+    """
     described: dict[str, Any] = {
         "description": block.doc,
-        "type": "object",
+        "type": ["object", "null"] if nullable else "object",
         "properties": {key.name: _key(block, key) for key in block.keys},
         "additionalProperties": False,
     }
@@ -47,7 +50,7 @@ def _key(block: Block[Any], key: Key) -> dict[str, Any]:
     if isinstance(key.type, ScalarType | ListType) and block.has_default(key.name):
         described["default"] = shown(key, block.default(key.name))
     kind = _type(key)
-    if key.nullable or isinstance(key.type, Block):
+    if key.nullable and not isinstance(key.type, Block):
         kind = {"anyOf": [kind, {"type": "null"}]}
     return described | kind
 
@@ -70,11 +73,11 @@ def _structure(kind: Block[Any] | Named | Listed | Later) -> dict[str, Any]:
         return {
             "type": "object",
             "propertyNames": names,
-            "additionalProperties": _block(kind.block),
+            "additionalProperties": _block(kind.block, nullable=False),
             "minProperties": 1,
         }
     if isinstance(kind, Listed):
-        return {"type": ["array", "null"], "items": _block(kind.block)}
+        return {"type": ["array", "null"], "items": _block(kind.block, nullable=False)}
     if isinstance(kind, Later):
         return {"type": "null", "$comment": f"not supported yet: {kind.feature}"}
     return {"$ref": f"#/$defs/{kind.cls.__name__}"} if kind in SHARED else _block(kind)

@@ -92,10 +92,14 @@ def _probes(breaker: BreakerSettings) -> Iterator[tuple[str, str, str]]:
 
 
 def _statuses(breaker: BreakerSettings) -> Iterator[tuple[str, str, str]]:
+    healthy = frozenset(code for code in breaker.failures if code < 400)
     blamed = frozenset(code for code in breaker.failures if 400 <= code < 500) - UPSTREAM_4XX
+    hint = f"write failures: [{_listed(breaker.failures - healthy - blamed) or '500-599'}]"
+    if healthy:
+        yield "failures", f"failures contains {_listed(healthy)}: a healthy upstream would open the circuit", hint
     if blamed:
         message = f"failures contains {_listed(blamed)}: a client's mistake would open the circuit for everyone"
-        yield "failures", message, f"write failures: [{_listed(breaker.failures - blamed) or '500-599'}]"
+        yield "failures", message, hint
     if both := breaker.failures & breaker.ignore:
         message = f"{_listed(both)} is in failures and in ignore: ignore wins"
         yield "ignore", message, "keep it in one of the two"

@@ -20,6 +20,7 @@ def routing_findings(routes: Iterable[RouteConfig]) -> Iterator[Finding]:
     """What is wrong with the routes, each by itself and all together."""
     routes = list(routes)
     yield from _unreachable(routes)
+    yield from _without_a_path(routes)
     for route in routes:
         yield from _rewrite(route)
         yield from _methods(route)
@@ -41,6 +42,30 @@ def _unreachable(routes: list[RouteConfig]) -> Iterator[Finding]:
             message = f"regex route {route.name} can never match: prefix / of route {catch_all.name} is tried before it"
             hint = f"give {catch_all.name} a regex too (regex: /), after this route"
             yield Finding("route", route.name, "match.regex", message, hint)
+
+
+def _without_a_path(routes: list[RouteConfig]) -> Iterator[Finding]:
+    """Upstreams that would have /<name>/, had no route named them, and now have no path that any client can ask for."""
+    naming: dict[str, list[RouteConfig]] = {}
+    for route in routes:
+        naming.setdefault(route.upstream.name, []).append(route)
+    for name, its in naming.items():
+        if any(_has_a_path(route.match, f"/{name}/") for route in its):
+            continue
+        named = f"route {its[0].name} names" if len(its) == 1 else f"routes {', '.join(e.name for e in its)} name"
+        message = f"/{name}/ does not lead to upstream {name}: {named} it, and match by host or regex only"
+        lines = f"match: {{prefix: /{name}/}}, rewrite: {{strip_prefix: /{name}}}"
+        hint = f"if clients use that path, add a route: {lines}"
+        yield Finding("route", its[0].name, "match", message, hint)
+
+
+def _has_a_path(match: Match, implicit: str) -> bool:
+    """Whether it takes requests by their path alone: its own, or the `implicit` one if its pattern fits that."""
+    if match.host is not None:
+        return False
+    if match.regex is None:
+        return True
+    return not backtracks(match.regex.pattern.decode()) and match.regex.match(implicit.encode()) is not None
 
 
 def _repeated(route: RouteConfig, other: RouteConfig) -> Finding:

@@ -56,3 +56,28 @@ def test_defaults_are_shown_as_they_would_be_written() -> None:
     assert breaker["failure_rate"]["default"] == "50%"
     assert breaker["failures"]["default"] == ["500", "502-504"]
     assert breaker["slow_rate"]["default"] is None
+
+
+TYPOS = {
+    "root": {"upstreams": UP, "proxi": {}},
+    "upstream": {"upstreams": {"a": {"url": "http://a", "proxi": 1}}},
+    "block": {"upstreams": {"a": {"url": "http://a", "breaker": {"proxi": 1}}}},
+    "nullable block": {"upstreams": {"a": {"url": "http://a", "health": {"path": "/", "proxi": 1}}}},
+    "block in a block": {"upstreams": UP, "defaults": {"breaker": {"backoff": {"proxi": 1}}}},
+    "listener": {"upstreams": UP, "proxy": {"limits": {"proxi": 1}}},
+    "nullable tls": {"upstreams": UP, "proxy": {"tls": {"cert_file": "c", "key_file": "k", "proxi": 1}}},
+    "route": {"upstreams": UP, "routes": [{"match": {"prefix": "/"}, "upstream": "a", "proxi": 1}]},
+    "match": {"upstreams": UP, "routes": [{"match": {"prefix": "/", "proxi": 1}, "upstream": "a"}]},
+}
+
+
+@pytest.mark.parametrize("document", TYPOS.values(), ids=TYPOS)
+def test_a_typo_is_named(document: object) -> None:
+    (error,) = VALIDATOR.iter_errors(document)
+
+    assert "'proxi'" in error.message
+
+
+@pytest.mark.parametrize("block", ["proxy", "admin", "telemetry", "cache", "defaults"])
+def test_a_block_may_be_null(block: str) -> None:
+    VALIDATOR.validate({"upstreams": {"a": {"url": "http://a", "breaker": None, "health": None}}, block: None})

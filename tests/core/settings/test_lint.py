@@ -74,6 +74,8 @@ def test_the_defaults_are_beyond_reproach() -> None:
         ({"failures": frozenset({404, 500})}, "failures", "failures contains 404", "write failures: [500]"),
         ({"failures": frozenset(range(400, 600))}, "failures", "failures contains 400-407", "429, 500-599]"),
         ({"failures": frozenset({404})}, "failures", "failures contains 404", "write failures: [500-599]"),
+        ({"failures": frozenset({302, 503})}, "failures", "failures contains 302: a healthy", "write failures: [503]"),
+        ({"failures": frozenset({200})}, "failures", "failures contains 200: a healthy", "write failures: [500-599]"),
         ({"ignore": frozenset({503})}, "ignore", "503 is in failures and in ignore", "keep it in one"),
         (
             {"slow_rate": 0.5, "slow_after": 15.0},
@@ -245,7 +247,7 @@ def test_a_method_that_is_nearly_a_standard_one_is_found(method: str, hint: str 
         ({"prefix": "/a/"}, {"prefix": "/a"}),
         ({"prefix": "/a/", "host": "a.example:80"}, {"prefix": "/a/", "host": "a.example.:80"}),
         ({"path": "/a"}, {"path": "/a"}),
-        ({"regex": "/a"}, {"regex": "/a"}),
+        ({"regex": "/.*"}, {"regex": "/.*"}),
         (
             {"prefix": "/", "headers": (("a", "1"), ("b", None))},
             {"prefix": "/", "headers": (("b", None), ("a", "1"))},
@@ -270,7 +272,7 @@ def test_a_pattern_behind_a_catch_all_is_found() -> None:
 
 
 def test_a_pattern_that_backtracks_is_found() -> None:
-    assert "exponential" in findings(route(regex="/(a+)+$"))[0].message
+    assert "exponential" in findings(route("own", prefix="/a"), route(regex="/(a+)+$"))[0].message
 
 
 @pytest.mark.parametrize(
@@ -295,3 +297,45 @@ def test_two_words_about_the_host_are_one_too_many() -> None:
     upstream = replace(UPSTREAM, preserve_host=True)
     found = findings(route(prefix="/a/", upstream=upstream, rewrite=Rewrite(host="other")))
     assert [each.setting for each in found] == ["rewrite.host"]
+
+
+PATHLESS = {
+    "by host": ({"host": "shop.local"},),
+    "by host and prefix": ({"host": "shop.local", "prefix": "/catalog/"},),
+    "by regex": ({"regex": "/v[0-9]+/"},),
+    "by both": ({"host": "shop.local"}, {"regex": "/v[0-9]+/"}),
+}
+
+
+@pytest.mark.parametrize("matches", PATHLESS.values(), ids=PATHLESS.keys())
+def test_an_upstream_that_lost_its_path_to_routes_by_host_or_regex(matches: tuple[dict[str, Any], ...]) -> None:
+    (found,) = findings(*(route(f"r{number}", **match) for number, match in enumerate(matches)))
+
+    assert (found.kind, found.name, found.setting, found.severity) == ("route", "r0", "match", Severity.WARNING)
+    assert found.message.startswith("/catalog/ does not lead to upstream catalog: route")
+    assert "match: {prefix: /catalog/}, rewrite: {strip_prefix: /catalog}" in found.hint
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"prefix": "/catalog/"},
+        {"prefix": "/shop/"},
+        {"regex": "/[a-z]+/"},
+        {"path": "/x"},
+        {"prefix": "/", "methods": frozenset({"GET"})},
+    ],
+    ids=str,
+)
+def test_an_upstream_with_any_path_of_its_own_has_lost_nothing(match: dict[str, Any]) -> None:
+    assert findings(route("other", host="shop.local"), route("own", **match)) == []
+
+
+def test_what_to_write_for_failures_keeps_neither_good_answers_nor_the_clients_mistakes() -> None:
+    found = findings(route(prefix="/a/", breaker=BreakerSettings(failures=frozenset(range(200, 600)))))
+
+    assert [each.message.partition(":")[0] for each in found] == [
+        "failures contains 200-399",
+        "failures contains 400-407, 409-424, 426-428, 430-499",
+    ]
+    assert {each.hint for each in found} == {"write failures: [408, 425, 429, 500-599]"}
