@@ -118,6 +118,8 @@ class ResponseHead:
     reason: bytes = b""
     verdict: tuple[object, str] | None = None
     """What the cache made of it last, and by which rules. A head that is seen again brings it along."""
+    connection_bound: bool = False
+    """Whether it came on a connection that authenticates its user: it is for nobody else (`connection_auth`)."""
 
 
 def list_members(value: bytes) -> list[bytes]:

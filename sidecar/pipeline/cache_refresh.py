@@ -37,7 +37,7 @@ class CacheRefresh:
         if asked.key in self._under_way:
             return
         copy = conditional(trip.request, [] if trip.stored is None else validators(trip.stored))
-        copy.on_interim = None
+        copy.on_interim = copy.pins = None
         copy.started = self._surroundings.clock.monotonic()
         try:
             at_hand = self._inner.answer_now(copy)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.http import RequestHead, ResponseHead
     from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.pins import Pins
     from sidecar.pipeline.ports import Handler
 
 
@@ -153,9 +154,10 @@ class Request:
 
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
-    client; None where nobody wants them. `is_probe` says that the circuit lets it go upstream once, and not twice
-    (breaker.md 13). The gateway sets `route_name`, `rewrite` and `handler`; `lookup` is the cache stage's own: what
-    `answer_now` found out, kept for `answer`.
+    client; None where nobody wants them. `pins` are those of the client connection that it came on, None where no
+    client asks. `is_probe` says that the circuit lets it go upstream once, and not twice (breaker.md 13). The gateway
+    sets `route_name`, `rewrite` and `handler`; `lookup` is the cache stage's own: what `answer_now` found out, kept
+    for `answer`.
     """
 
     __slots__ = (
@@ -166,6 +168,7 @@ class Request:
         "is_probe",
         "lookup",
         "on_interim",
+        "pins",
         "request_id",
         "rewrite",
         "route_name",
@@ -187,6 +190,7 @@ class Request:
         self.handler: Handler | None = None
         self.upgrade = b""
         self.is_probe = False
+        self.pins: Pins | None = None
         self.on_interim: Callable[[ResponseHead], None] | None = None
 
 

@@ -18,6 +18,7 @@ from sidecar.adapters.server.exchange import Exchange
 from sidecar.adapters.server.patience import NEXT_REQUEST, Awaits, Patience
 from sidecar.adapters.server.request import RequestReader
 from sidecar.pipeline.errors import ClientGone, ClientTooSlow, ProxyError, TooManyConnections, respond
+from sidecar.pipeline.pins import Pins
 from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         "client",
         "closing",
         "drained",
+        "pins",
         "transport",
     )
 
@@ -63,6 +65,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         super().__init__(context)
         self.client = ""
         self.closing = False
+        self.pins = Pins()
         self._reader = RequestReader(context.limits, context.memo)
         self._queue: deque[Incoming] = deque()
         self._exchange: Exchange | None = None
@@ -151,6 +154,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.cancel()
+        self.pins.end()
 
     def pause_writing(self) -> None:
         """The client does not read fast enough."""
@@ -192,6 +196,9 @@ class ClientConnection(asyncio.Protocol, Patience):
         whether it was one.
         """
         if self._awaits is not NEXT_REQUEST or self._exchange is not None or self.drained is not None or self.closing:
+            return False
+        if self.pins.connections:
+            # Who has authenticated a connection is answered on it.
             return False
         context, alike = self.context, None
         incoming = context.known(data)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import httptools
 
+from sidecar.core.connection_auth import challenges_connection
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS, end_to_end
 from sidecar.core.http import Headers, ResponseHead, list_members
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
@@ -321,7 +322,8 @@ class ResponseReader:
         self.framing = self._frame(status, headers, minor)
         self.keep_alive = self._persists(headers, minor)
         self.keep_alive_hint = headers.index.get(b"keep-alive")
-        self.head = ResponseHead(status, self._forwardable(status, headers), self._reason)
+        forwardable, bound = self._forwardable(status, headers), challenges_connection(headers)
+        self.head = ResponseHead(status, forwardable, self._reason, connection_bound=bound)
         if self.framing is Framing.NONE:
             self.complete = True
         if self.framing is not Framing.CHUNKED:
