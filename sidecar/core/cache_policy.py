@@ -12,6 +12,7 @@ from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES
 from sidecar.core.cache_status import Forward
 from sidecar.core.conditional import ORIGIN_PRECONDITIONS
 from sidecar.core.config import CacheMode, StalePolicy
+from sidecar.core.connection_auth import WHY, sends_connection_credentials
 from sidecar.core.forwarding import withheld
 from sidecar.core.vary import select
 
@@ -106,6 +107,8 @@ def bypass(
         return Bypass(Forward.BYPASS, "request content")
     if not rules.foreign_fields.isdisjoint(index):
         return Bypass(Forward.BYPASS, "unkeyed field")
+    if sends_connection_credentials(head.headers):
+        return Bypass(Forward.BYPASS, WHY)
     if withheld(head.headers):
         return Bypass(Forward.BYPASS, "field withheld by Connection")
     if not ORIGIN_PRECONDITIONS.isdisjoint(index):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sidecar.core.cache_policy import allowance
 from sidecar.core.conditional import updated, validates
 from sidecar.core.config import CacheMode
+from sidecar.core.connection_auth import WHY
 from sidecar.core.forwarding import HOP_BY_HOP
 from sidecar.core.freshness import HEURISTICALLY_CACHEABLE, Lifetime, initial_age, lifetime
 from sidecar.core.http import Headers, ResponseHead
@@ -76,6 +77,8 @@ ValidationDecision: TypeAlias = Refresh | Mismatch
 
 def never_stored(head: ResponseHead, rules: RouteRules) -> str:
     """Why no answer with this head is stored whatever was asked, nor changes what is; "" when there is more to it."""
+    if head.connection_bound:
+        return WHY
     if head.status in GONE or head.status in NEVER_COMPLETE:
         return ""
     directives, _ = effective_directives(head.headers, rules.targeted)
@@ -176,6 +179,8 @@ class _Candidate:
     def _forbidden(self) -> str:
         head, directives = self.head, self.directives
         understood = head.status in UNDERSTOOD
+        if head.connection_bound:
+            return WHY
         if head.status < 200 or head.status in NEVER_COMPLETE:
             return "status is never stored"
         if self.asked.head.method != "GET":

@@ -112,6 +112,8 @@ class ResponseHead:
     status: int
     headers: Headers
     reason: bytes = b""
+    connection_bound: bool = False
+    """Whether it came on a connection that authenticates its user: it is for nobody else (`connection_auth`)."""
 
 
 def list_members(value: bytes) -> list[bytes]:

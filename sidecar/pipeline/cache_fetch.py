@@ -16,6 +16,7 @@ from sidecar.core.cacheability import (
     outdated,
 )
 from sidecar.core.conditional import OUR_PRECONDITIONS, validators
+from sidecar.core.connection_auth import WHY
 from sidecar.core.freshness import Arrival
 from sidecar.core.http import RequestHead
 from sidecar.pipeline.collect import drain
@@ -99,11 +100,15 @@ class CacheFetch:
             if trip.stored is None or not (preconditions and _validates(response)):
                 return self.answered(trip, response, asked_at, token)
             arrival = Arrival(asked_at, clock.monotonic(), clock.wall())
-            decision = on_validation(trip.asked, response.head, trip.stored, arrival, self._rules)
+            bound = response.head.connection_bound
+            decision = (
+                Mismatch() if bound else on_validation(trip.asked, response.head, trip.stored, arrival, self._rules)
+            )
             validated = self._validated(trip, decision, arrival, token)
             if validated is not None:
                 return validated
-            # The 304 was about something else than what is stored: ask for the whole (RFC 9111 §4.3.4).
+            # The 304 was about something else than what is stored, or about one user: ask for the whole (RFC 9111
+            # §4.3.4).
             preconditions = []
 
     def passed(self, trip: Trip, response: Response, why: str) -> Response:
@@ -116,6 +121,8 @@ class CacheFetch:
         """What becomes of an answer that validates nothing; it was asked for at `asked_at`, under `token`."""
         if response.source is not Source.UPSTREAM:
             return Delivered(self._answers.forwarded(response, Forwarded(trip.reason), trip.asked.key))
+        if response.head.connection_bound:
+            return Delivered(self.passed(trip, response, WHY))
         clock = self._surroundings.clock
         arrival = Arrival(asked_at, clock.monotonic(), clock.wall())
         if response.head.status in self._rules.failures:
@@ -210,6 +217,7 @@ def conditional(request: Request, preconditions: list[Field]) -> Request:
     copy.route_name = request.route_name
     copy.rewrite = request.rewrite
     copy.on_interim = request.on_interim
+    copy.pins = request.pins
     return copy
 
 

@@ -38,7 +38,7 @@ class CacheRefresh:
             # The stale answer has been served for exactly this reason.
             return
         copy = conditional(trip.request, [] if trip.stored is None else validators(trip.stored))
-        copy.on_interim = None
+        copy.on_interim = copy.pins = None
         copy.started = self._surroundings.clock.monotonic()
         self._under_way.add(asked.key)
         refresh = Trip(copy, asked._replace(head=copy.head), trip.reason, trip.stored)

@@ -25,6 +25,7 @@ from sidecar.core.cache_status import Forward, Forwarded
 from sidecar.core.cacheability import never_stored
 from sidecar.core.conditional import ORIGIN_PRECONDITIONS
 from sidecar.core.config import CacheMode
+from sidecar.core.connection_auth import WHY
 from sidecar.core.forwarding import withheld
 from sidecar.core.outcome import Outcome
 from sidecar.core.vary import select
@@ -126,6 +127,9 @@ class CacheStage:
             return None
         if not self._needs_thought.isdisjoint(head.headers.index) or withheld(head.headers):
             return None
+        pins = request.pins
+        if pins is not None and pins.connections:
+            return None
         space = self._space_of(request)
         key = space.key(head)
         variants = self._store.get(key)
@@ -142,6 +146,11 @@ class CacheStage:
         space = self._route.space
         return space if request.rewrite is space.rewrite or request.rewrite == space.rewrite else self._untouched
 
+    def _is_pinned(self, request: Request) -> bool:
+        """Whether its client connection has authenticated a connection to this route's upstream: that answers then."""
+        pins = request.pins
+        return pins is not None and self._route.upstream in pins.connections
+
     def _look_up(self, request: Request) -> Response | Trip | Bypass:
         head, rules, space = request.head, self._route.rules, self._space_of(request)
         directives = NO_REQUEST_DIRECTIVES
@@ -150,6 +159,8 @@ class CacheStage:
         bypassed = bypass(head, directives, rules, has_content=bool(request.body), upgrades=bool(request.upgrade))
         if bypassed is not None:
             return bypassed
+        if self._is_pinned(request):
+            return Bypass(Forward.BYPASS, WHY)
         return self._act(request, Asked(head, directives, space.key(head), space, self._route.name))
 
     def _act(self, request: Request, asked: Asked) -> Response | Trip:

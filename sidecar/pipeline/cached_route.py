@@ -31,6 +31,7 @@ class CachedRoute:
     """The cache's part of one route's configuration. `cache_name` is this sidecar's in Cache-Status."""
 
     name: str
+    upstream: str
     rules: RouteRules
     space: KeySpace
     cache_name: bytes
@@ -56,4 +57,4 @@ def cached_route(route: RouteConfig, proxy: ProxySettings) -> CachedRoute:
         foreign_fields=space.foreign_fields,
         credentials_keyed=space.credentials_keyed,
     )
-    return CachedRoute(route.name, rules, space, proxy.via.encode())
+    return CachedRoute(route.name, route.upstream.name, rules, space, proxy.via.encode())

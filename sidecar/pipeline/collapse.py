@@ -192,7 +192,7 @@ class Collapser:
         if entry is not None and (delivered.stands_in or self._sharable(entry)):
             self._not_shared.pop(key, None)
             return Landed(entry, response.stand_in)
-        if response.head.status not in self._rules.failures:
+        if response.head.connection_bound or response.head.status not in self._rules.failures:
             self._remember(key)
             return Alone()
         selecting = shared_failure(trip.asked, response.head, self._rules)

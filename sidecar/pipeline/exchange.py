@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.http import RequestHead, ResponseHead
     from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.pins import Pins
 
 
 NO_REWRITE = Rewrite()
@@ -167,8 +168,8 @@ class Request:
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
     client; None where nobody wants them. `cut` is why the sidecar itself ended the client's connection while this was
-    under way. `is_probe`: the circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets
-    `route_name` and `rewrite`.
+    under way. `pins` are those of the client connection that it came on, None where no client asks. `is_probe`: the
+    circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets `route_name` and `rewrite`.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
@@ -183,6 +184,7 @@ class Request:
         "is_probe",
         "on_interim",
         "on_sent",
+        "pins",
         "request_id",
         "rewrite",
         "route_name",
@@ -204,6 +206,7 @@ class Request:
         self.rewrite = NO_REWRITE
         self.upgrade = b""
         self.is_probe = False
+        self.pins: Pins | None = None
         self.on_interim: Callable[[ResponseHead], None] | None = None
         self.sent_at = inf
         self.on_sent: SentListener | None = None

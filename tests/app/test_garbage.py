@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGE = 600_000
 GET = b"GET /thing HTTP/1.1\r\nHost: a\r\n\r\n"
+STEP = b"GET /thing HTTP/1.1\r\nHost: a\r\nAuthorization: NTLM abc\r\n\r\n"
+ASKED = b"HTTP/1.1 401 Who\r\nWWW-Authenticate: NTLM\r\nContent-Length: 3\r\n\r\nwho"
 TRACED = tuple(b"%bTraceparent: %d\r\n\r\n" % (GET[:-2], number) for number in range(8))
 POST = b"POST /thing HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % LARGE
 UPLOAD = b"POST /thing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -66,6 +68,8 @@ CASES = {
         ((READ, HEAD_OF_STORED % LARGE, b"x" * 1000, RESET),), (GET,), upstream=CACHED
     ),
     "an answer that is nonsense": Case(((READ, b"nonsense\r\n\r\n", CLOSE),)),
+    "a connection that authenticates": Case(((READ, ASKED, READ, ASKED, READ, CLOSE), (READ, ASKED, AGAIN))),
+    "a client that leaves while it authenticates": Case(((READ, STALL),), (STEP,), leaves=True),
     "a connection that had died": Case(((READ, OK, READ, CLOSE), WELL_BEHAVED)),
     "a client that leaves before the answer": Case(((READ, STALL),), (GET,), leaves=True),
     "a client that leaves during the answer": Case(((READ, HEAD_OF_LARGE, b"x", STALL),), (GET,), leaves=True),

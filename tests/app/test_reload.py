@@ -98,6 +98,50 @@ async def test_requests_in_flight_on_a_removed_route_finish(start_origin: StartO
     await slow.ended()
 
 
+async def test_a_pinned_connection_lives_as_long_as_the_pool_it_was_made_for(
+    start_origin: StartOrigin, configure: Configure
+) -> None:
+    asked = b"HTTP/1.1 401 Who\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
+    origin = await start_origin((READ, asked, AGAIN))
+    sidecar = await configure(written({"shop": upstream(origin)}))
+    client = await sidecar.connect()
+    get = b"GET /shop/ HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert (await client.exchange(get)).status == 401
+
+    await sidecar.reload(written({"shop": upstream(origin, breaker=TRIPS_AT_ONCE)}))
+    assert (await client.exchange(get)).status == 401
+    assert len(origin.connections) == 1
+
+    await sidecar.reload(written({"shop": upstream(origin, pool={"max_connections": 7})}))
+    await origin.ended()
+    for _ in range(2):
+        assert (await client.exchange(get)).status == 401
+    assert len(origin.connections) == 2
+
+    await sidecar.reload(written({"other": upstream(origin)}))
+    await origin.ended(1)
+
+
+async def test_a_pinned_connection_in_use_ends_after_its_exchange_when_the_pool_changes(
+    start_origin: StartOrigin, configure: Configure
+) -> None:
+    asked = b"HTTP/1.1 401 Who\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
+    origin = await start_origin((READ, asked, READ, GATE, OK, AGAIN))
+    sidecar = await configure(written({"shop": upstream(origin)}))
+    client = await sidecar.connect()
+    get = b"GET /shop/ HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert (await client.exchange(get)).status == 401
+    await client.send(get)
+    await origin.until(lambda seen: len(seen.requests) == 2)
+
+    await sidecar.reload(written({"shop": upstream(origin, pool={"max_connections": 7})}))
+    origin.gate.set()
+
+    assert (await client.response()).status == 200
+    await origin.ended()
+    assert (await client.exchange(get)).status == 401
+
+
 async def test_a_request_that_repeats_itself_goes_where_it_is_sent_now(
     start_origin: StartOrigin, configure: Configure
 ) -> None:

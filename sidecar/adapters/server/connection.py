@@ -26,6 +26,7 @@ from sidecar.pipeline.errors import (
     TunnelIdle,
     respond,
 )
+from sidecar.pipeline.pins import Pins
 from sidecar.pipeline.record import refusal_record
 from sidecar.pipeline.streams import StreamBody
 
@@ -63,6 +64,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         "client",
         "closing",
         "drained",
+        "pins",
         "transport",
     )
 
@@ -72,6 +74,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         super().__init__(context)
         self.client = ""
         self.closing = False
+        self.pins = Pins()
         self._reader = RequestReader(context.limits)
         self._queue: deque[Incoming] = deque()
         self._exchange: Exchange | None = None
@@ -167,6 +170,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.cancel()
+        self.pins.end()
 
     def pause_writing(self) -> None:
         """The client does not read fast enough."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.server.context import ServerContext
     from sidecar.adapters.server.incoming import Incoming
     from sidecar.core.http import Field, RequestHead, ResponseHead
+    from sidecar.pipeline.pins import Pins
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Connection(Valve, Protocol):
     context: ServerContext
     transport: asyncio.Transport
     client: str
+    pins: Pins
     closing: bool
     """No further request will be taken: the answer says so."""
     drained: asyncio.Future[None] | None
@@ -64,6 +66,7 @@ class Exchange:
         content = b"" if incoming.complete and not incoming.pieces else self._take_body()
         self.request = request = Request(head, content, request_id=request_id, started=now, client=connection.client)
         request.upgrade = incoming.upgrade
+        request.pins = connection.pins
 
     def begin(self) -> None:
         """Prepare for what may come before the answer: interim responses, and a client that waits for 100."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from sidecar.adapters.upstream.response import Framing, ResponseReader
 from sidecar.adapters.upstream.tunnel import TunnelBody
+from sidecar.core.connection_auth import sends_connection_credentials
 from sidecar.pipeline.deadlines import Deadlined
 from sidecar.pipeline.errors import (
     ClientGone,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sidecar.core.http import ResponseHead
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.pins import Pins
     from sidecar.pipeline.ports import Clock, Spawn
 
 Answer: TypeAlias = "tuple[ResponseHead, bytes | Body]"
@@ -47,6 +49,8 @@ class Owner(Protocol):
     clock: Clock
     wheel: DeadlineWheel
     spawn: Spawn
+    upstream: str
+    """The name of the upstream that it leads to."""
 
     def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """The connection carries no exchange any more. Called once per exchange."""
@@ -69,6 +73,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         "_body",
         "_drained",
         "_idle",
+        "_in_handshake",
         "_interim",
         "_loop",
         "_owner",
@@ -83,10 +88,12 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         "_upstream_since",
         "_waiter",
         "closed",
+        "dedicated",
         "exchanges",
         "idle_since",
         "let_go",
         "opened_at",
+        "pins",
         "transport",
     )
 
@@ -115,6 +122,11 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self.exchanges = 0
         self.opened_at = self.idle_since = owner.clock.monotonic()
         self.closed = False
+        self.pins: Pins | None = None
+        """The client connection's of the exchange under way, or of the last one."""
+        self._in_handshake = False
+        self.dedicated = False
+        """Whether it authenticates a user, and so is never for another client connection than that of `pins`."""
         self.let_go = False
         """Whether this side closed it while it was idle."""
 
@@ -152,6 +164,21 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             if isinstance(body, Body):
                 body.close()
 
+    @property
+    def usable(self) -> bool:
+        """Whether it still stands, as far as is known."""
+        return not self.closed and not self.transport.is_closing()
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a client connection still counts on it."""
+        return self.pins is not None and self.pins.holds(self._owner.upstream, self)
+
+    def release(self) -> None:
+        """Its client connection is gone, and no other may use it. An exchange under way ends first."""
+        if not self.busy:
+            self.close()
+
     def close(self) -> None:
         """Close an idle connection in good order."""
         self.let_go = True
@@ -172,12 +199,28 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self.exchanges += 1
         self._reader.start(request.head.method, request.upgrade)
         self._interim = request.on_interim
+        self.pins = request.pins
         self._idle = timeouts.idle
+        if self.dedicated or b"authorization" in request.head.headers.index:
+            self._note_credentials(request)
         if timeouts.total is not None:
             self._total = timeouts.total
             self._total_deadline = request.started + timeouts.total
         else:
             self._total_deadline = inf
+
+    def _note_credentials(self, request: Request) -> None:
+        sent = sends_connection_credentials(request.head.headers)
+        self._in_handshake = sent and self.dedicated
+        if sent:
+            self._dedicate()
+
+    def _dedicate(self) -> None:
+        """A handshake that authenticates the connection is on it: from now on it is for this client connection only."""
+        if not self.dedicated:
+            self.dedicated = True
+            if self.pins is not None:
+                self.pins.add(self._owner.upstream, self)
 
     def _request_sent(self, first_byte: float) -> None:
         self._sent = True
@@ -281,6 +324,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self._reader.close()
         self._owner.wheel.forget(self)
         self._owner.connection_closed(self)
+        if self.dedicated and self.pins is not None:
+            self.pins.remove(self._owner.upstream, self)
 
     def given_up(self) -> None:
         """Connecting was cancelled, perhaps when it just stood: the loop closes it then, and tells it nothing."""
@@ -321,6 +366,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self._waiter = None
         if self._sending is not None:
             self._answered_early(self._sending)
+        if head.connection_bound:
+            self._dedicate()
         if reader.complete and not reader.trailers and reader.framing is not Framing.SWITCHED:
             # An idle connection does not hold the last body.
             pieces, reader.pieces = reader.pieces, []
@@ -406,7 +453,8 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             self._answer(reader.head, reader)
 
     def _stale(self) -> ConnectionLost | None:
-        if self._waiter is None or self._reader.started or self.exchanges < 2:
+        # Another connection knows nothing of the handshake's earlier steps.
+        if self._waiter is None or self._reader.started or self.exchanges < 2 or self._in_handshake:
             return None
         return StaleConnection("the upstream closed a kept-alive connection before its response")
 

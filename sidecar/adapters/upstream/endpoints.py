@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.upstream.connection import UpstreamConnection
     from sidecar.adapters.upstream.pool import Surroundings
     from sidecar.core.config import Endpoint, UpstreamConfig
+    from sidecar.pipeline.pins import Pins
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +109,25 @@ class EndpointSet:
         """All pools, for counting and closing."""
         return [pool for _, pool in self._choices]
 
-    def at_hand(self, now: float) -> tuple[NamedEndpoint, UpstreamConnection] | None:
-        """An idle connection to the only address there is, when no name has to be looked up: the common case."""
+    def at_hand(self, now: float, pins: Pins | None) -> tuple[NamedEndpoint, UpstreamConnection] | None:
+        """An idle connection to the only address there is, when no name has to be looked up: the common case.
+
+        Or to any, when it is pinned to the client connection of `pins`.
+        """
+        if pins is not None and pins.connections and (own := self.pinned(pins, now)) is not None:
+            return own
         if len(self._choices) != 1 or self._next_resolve <= now:
             return None
         endpoint, pool = self._choices[0]
         connection = pool.take(now)
         return None if connection is None else (endpoint, connection)
+
+    def pinned(self, pins: Pins, now: float) -> tuple[NamedEndpoint, UpstreamConnection] | None:
+        """The idle connection that belongs to the client connection of `pins` alone, to an address still in use."""
+        for endpoint, pool in self._choices:
+            if (connection := pool.take_pinned(pins, now)) is not None:
+                return endpoint, connection
+        return None
 
     async def choose(self) -> tuple[NamedEndpoint, EndpointPool]:
         """Where the next attempt goes. Raises ProxyError when no name has ever resolved."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connection import StaleConnection
 from sidecar.adapters.upstream.endpoints import EndpointSet
 from sidecar.core.forwarding import rewrite_target, trailers_allowed
-from sidecar.core.http import IDEMPOTENT_METHODS
+from sidecar.core.http import IDEMPOTENT_METHODS, ResponseHead
 from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError
 from sidecar.pipeline.exchange import Body, Response
 
@@ -79,7 +80,8 @@ class UpstreamHandler:
         """The upstream's answer. Raises ProxyError.
 
         Nothing is sent twice but an idempotent request without content whose kept-alive connection died before the
-        first octet of an answer (RFC 9112 §9.3.1), unless it is a circuit's probe (breaker.md 13).
+        first octet of an answer (RFC 9112 §9.3.1). Nor is that when it is a circuit's probe, or a step of a handshake
+        that authenticates the connection: its other steps were on the one that died.
         """
         upstream = self._upstream
         monotonic = upstream.clock.monotonic
@@ -91,7 +93,7 @@ class UpstreamHandler:
             connection: UpstreamConnection | None = None
             answer: asyncio.Future[Answer] | None = None
             try:
-                at_hand = None if fresh else upstream.endpoints.at_hand(started)
+                at_hand = None if fresh else upstream.endpoints.at_hand(started, request.pins)
                 endpoint, connection = at_hand or await self._connection(fresh=fresh)
                 answer = connection.send(self._head(request, endpoint), request, self._timeouts)
                 head, body = await answer
@@ -116,6 +118,8 @@ class UpstreamHandler:
             else:
                 attempts["success"] += 1
                 upstream.stats.attempt_durations.observe(monotonic() - started)
+                if connection.dedicated:
+                    head = _bound(head, request)
                 return Response(head, body)
 
     async def _connection(self, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
@@ -165,6 +169,18 @@ class UpstreamHandler:
 def _may_repeat(request: Request, error: ProxyError) -> bool:
     unsent = isinstance(error, StaleConnection) and not request.body
     return unsent and not request.is_probe and request.head.method in IDEMPOTENT_METHODS
+
+
+def _bound(head: ResponseHead, request: Request) -> ResponseHead:
+    """`head` as an answer for this client alone.
+
+    A client that knows that it speaks to a proxy begins such a handshake only when told that the proxy keeps its
+    connections apart (RFC 4559 §6).
+    """
+    headers = head.headers
+    if head.status == HTTPStatus.UNAUTHORIZED and request.head.absolute_form:
+        headers = headers.plus((b"Connection", b"Proxy-Support"), (b"Proxy-Support", b"Session-Based-Authentication"))
+    return ResponseHead(head.status, headers, head.reason, connection_bound=True)
 
 
 def _give_up(body: bytes | Body) -> None:

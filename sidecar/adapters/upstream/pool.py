@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.config import PoolSettings
     from sidecar.pipeline.deadlines import DeadlineWheel
+    from sidecar.pipeline.pins import Pins
     from sidecar.pipeline.ports import Clock, Spawn
     from sidecar.pipeline.stats import UpstreamStats
 
@@ -58,7 +59,11 @@ class Target:
 
 
 class EndpointPool:
-    """Keeps at most `max_connections` to one target; idle ones are used last in, first out. Times are monotonic."""
+    """Keeps at most `max_connections` to one target; idle ones are used last in, first out. Times are monotonic.
+
+    A connection that authenticates a user (`dedicated`) counts among them, but no other client connection ever uses it:
+    between its requests it idles in `_pinned`, not in `_idle`, and it closes when its client connection has ended.
+    """
 
     __slots__ = (
         "_connecting",
@@ -68,6 +73,7 @@ class EndpointPool:
         "_keep_alive",
         "_last_close",
         "_max_age",
+        "_pinned",
         "_queue",
         "_retired",
         "_settings",
@@ -77,6 +83,7 @@ class EndpointPool:
         "in_flight",
         "spawn",
         "target",
+        "upstream",
         "wheel",
     )
 
@@ -85,10 +92,13 @@ class EndpointPool:
         self.clock = around.clock
         self.wheel = around.wheel
         self.spawn = around.spawn
+        self.upstream = around.stats.name
         self._stats = around.stats
         self._settings = around.settings
         self._max_age = around.settings.max_age
         self._idle: deque[UpstreamConnection] = deque()
+        self._pinned: dict[Pins, UpstreamConnection] = {}
+        """Idle ones that belong to one client connection, by whose they are; the longest idle first."""
         self._queue: deque[asyncio.Future[None]] = deque()
         self._connections: set[UpstreamConnection] = set()
         self._connecting = 0
@@ -102,7 +112,7 @@ class EndpointPool:
 
     @property
     def idle(self) -> int:
-        """Connections that wait for work."""
+        """Connections that wait for work of any client."""
         return len(self._idle)
 
     def take(self, now: float) -> UpstreamConnection | None:
@@ -117,6 +127,21 @@ class EndpointPool:
                 stats.active += 1
                 return connection
             connection.close()
+        return None
+
+    def take_pinned(self, pins: Pins, now: float) -> UpstreamConnection | None:
+        """The idle connection that belongs to the client connection of `pins` alone, now in flight.
+
+        Its age counts for nothing: replaced in the middle of a handshake, it would fail that.
+        """
+        connection = self._pinned.pop(pins, None)
+        if connection is None:
+            return None
+        self._stats.idle -= 1
+        if now - connection.idle_since < self._keep_alive and connection.usable:
+            self._now_in_flight()
+            return connection
+        connection.close()
         return None
 
     async def acquire(self, connect_timeout: float) -> UpstreamConnection:
@@ -157,7 +182,7 @@ class EndpointPool:
     def retire(self) -> None:
         """The address has vanished: no idle connection stays, and those in flight close after their exchange."""
         self._retired = True
-        for connection in list(self._idle):
+        for connection in [*self._idle, *self._pinned.values()]:
             connection.close()
 
     # Owner of its connections
@@ -170,7 +195,9 @@ class EndpointPool:
             connection.abort()
             return
         now = self.clock.monotonic()
-        if self._retired or (self._max_age is not None and now - connection.opened_at > self._max_age):
+        if connection.dedicated:
+            self._rest_pinned(connection, now)
+        elif self._retired or (self._max_age is not None and now - connection.opened_at > self._max_age):
             connection.close()
         else:
             self._rest(connection, now)
@@ -188,6 +215,10 @@ class EndpointPool:
     def connection_closed(self, connection: UpstreamConnection) -> None:
         """See `Owner`."""
         self._connections.discard(connection)
+        if connection.dedicated:
+            self._forget_pinned(connection)
+            self._wake_next()
+            return
         try:
             self._idle.remove(connection)
         except ValueError:
@@ -234,8 +265,30 @@ class EndpointPool:
         if self._queue:
             self._wake_next()
 
+    def _rest_pinned(self, connection: UpstreamConnection, now: float) -> None:
+        if self._retired or connection.pins is None or not connection.pinned:
+            connection.close()
+            return
+        connection.idle_since = now
+        self.wheel.set(connection, now + self._keep_alive)
+        self._pinned[connection.pins] = connection
+        self._stats.idle += 1
+
+    def _forget_pinned(self, connection: UpstreamConnection) -> None:
+        pins = connection.pins
+        if pins is not None and self._pinned.get(pins) is connection:
+            del self._pinned[pins]
+            self._stats.idle -= 1
+
+    def _close_longest_pinned(self) -> None:
+        """Give the slot of the longest idle pinned connection to who waits: its client authenticates anew."""
+        connection = next(iter(self._pinned.values()), None)
+        if connection is not None:
+            self._forget_pinned(connection)
+            connection.abort()
+
     def _trusted(self, connection: UpstreamConnection, now: float) -> bool:
-        if connection.closed or connection.transport.is_closing():
+        if not connection.usable:
             return False
         return self._max_age is None or now - connection.opened_at <= self._max_age
 
@@ -263,6 +316,7 @@ class EndpointPool:
         """Wait for an idle connection, or (None) for room to open one."""
         if len(self._queue) >= self._settings.max_queue:
             raise PoolExhausted(f"every connection to {self.target} is in use and the queue is full")
+        self._close_longest_pinned()
         try:
             async with asyncio.timeout(self._settings.queue_timeout):
                 while True:

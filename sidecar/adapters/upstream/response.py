@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from sidecar.core.chunked import ChunkedDecoder, sole_chunk
+from sidecar.core.connection_auth import challenges_connection
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS, end_to_end
 from sidecar.core.http import Headers, ResponseHead, list_members
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
@@ -275,7 +276,8 @@ class ResponseReader:
         self.framing = self._frame(status, headers, minor)
         self.keep_alive = self._persists(headers, minor)
         self.keep_alive_hint = headers.index.get(b"keep-alive")
-        self.head = ResponseHead(status, self._forwardable(status, headers), self._reason)
+        forwardable, bound = self._forwardable(status, headers), challenges_connection(headers)
+        self.head = ResponseHead(status, forwardable, self._reason, connection_bound=bound)
         if self.framing is Framing.NONE:
             self.complete = True
         # llhttp waits for content that does not come, or not through it.
