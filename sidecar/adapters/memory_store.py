@@ -18,10 +18,10 @@ from sidecar.pipeline.ports import RouteEntries
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from sidecar.core.config import CacheStoreSettings
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.ports import Clock, WriteToken
 
 Exported: TypeAlias = "tuple[int, StoredResponse]"
@@ -52,6 +52,8 @@ class MemoryStore:
     def __init__(self, settings: CacheStoreSettings, clock: Clock) -> None:
         live = settings.max_size // LIVE_SHARE
         self.stats = StoreStats()
+        self.arriving: dict[bytes, int] = {}
+        self.puts = 0
         self.changes = 0
         self._clock = clock
         self._max_variants = settings.max_variants
@@ -116,7 +118,7 @@ class MemoryStore:
     def put(self, stored: StoredResponse, token: WriteToken) -> bool:
         """Keep `stored` in place of the same variant; False when it was purged meanwhile or does not fit."""
         self._tidy(TIDY_PER_PUT)
-        if self._log.refuses(token, stored.key, stored.route, stored.url, stored.tags):
+        if self.raced(stored, token):
             return False
         record = pack(stored)
         size = packed_size(stored, record)
@@ -124,6 +126,10 @@ class MemoryStore:
             return False
         self._place(stored, record, size)
         return True
+
+    def raced(self, stored: StoredResponse | Draft, token: WriteToken) -> bool:
+        """Whether it was purged or invalidated since `begin` gave `token`."""
+        return self._log.refuses(token, stored.key, stored.route, stored.url, stored.tags)
 
     def _find(self, stored: StoredResponse) -> int | None:
         """The slot of the variant that `stored` is, or None."""
@@ -166,6 +172,7 @@ class MemoryStore:
             self._queues.resize(slot, size)
         self._catalog.attach(slot, stored, record, size, self._log.generation, self._clock.monotonic())
         self._live.drop(stored.key)
+        self.puts += 1
         self._changed()
 
     def _drop(self, slot: int, reason: str) -> None:
@@ -187,10 +194,12 @@ class MemoryStore:
         self.stats.entries = self._catalog.entries
         self.stats.bytes = self._queues.bytes + self._catalog.tags.bytes + self._live.bytes
 
-    def invalidate(self, key: bytes) -> int:
-        """Forget every variant of `key`; how many there were. Fetches of it already begun will not be stored."""
+    def invalidate(self, key: bytes, variants: Collection[Selecting] | None = None) -> int:
+        """Forget every variant of `key`, or just these; how many. Fetches of it already begun will not be stored."""
         self._log.invalidate(key)
         slots = self._still_good(self._catalog.slots(key))
+        if variants is not None:
+            slots = [slot for slot in slots if self._catalog.identity(slot)[1] in variants]
         for slot in slots:
             self._drop(slot, "invalidated")
         return len(slots)

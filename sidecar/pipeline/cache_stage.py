@@ -18,7 +18,6 @@ from sidecar.core.cache_policy import (
     Serve,
     Unavailable,
     bypass,
-    may_use,
     on_request,
     stale_allowance,
     stands_in,
@@ -29,9 +28,8 @@ from sidecar.core.conditional import ORIGIN_PRECONDITIONS
 from sidecar.core.config import CacheMode
 from sidecar.core.forwarding import withheld
 from sidecar.core.outcome import Outcome
-from sidecar.core.vary import select
 from sidecar.pipeline.cache_answers import SHAPING, CacheAnswers
-from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip
+from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip, usable
 from sidecar.pipeline.cache_refresh import CacheRefresh
 from sidecar.pipeline.collapse import Collapser, leads
 from sidecar.pipeline.collect import Collector
@@ -264,7 +262,7 @@ class CacheStage:
 
     async def _missed(self, request: Request, trip: Trip) -> Response:
         """The upstream's answer where nothing is stored: kept short for what says of itself that it never is."""
-        token = self._store.begin(trip.asked.key)
+        token, puts = self._store.begin(trip.asked.key), self._store.puts
         asked_at = self._clock.monotonic()
         try:
             response = await self._inner.answer(request)
@@ -272,8 +270,8 @@ class CacheStage:
             return self._stand_in_or_raise(trip.asked, error)
         why = never_stored(response.head, self._route.rules)
         if why and response.source is Source.UPSTREAM:
-            return self._fetch.passed(trip, response, why)
-        return self._landed(self._fetch.answered(trip, response, asked_at, token))
+            return self._fetch.passed(trip, response, why, puts)
+        return self._landed(self._fetch.answered(trip, response, asked_at, token, puts))
 
     async def _alone(self, trip: Trip) -> Response:
         return self._landed(await self._fetch.fetch(trip))
@@ -281,7 +279,7 @@ class CacheStage:
     def _landed(self, fetched: Fetched) -> Response:
         if isinstance(fetched, Arriving):
             limit = self._route.rules.settings.max_entry_size
-            Collector(self._store, fetched.draft, fetched.token, limit).watch(fetched.body)
+            Collector(self._store, fetched.storing, limit).watch(fetched.body)
         return fetched.response
 
     def _stand_in_or_raise(self, asked: Asked, error: ProxyError) -> Response:
@@ -296,17 +294,18 @@ class CacheStage:
         """The stored answer in the place of `error`, if there is one now and it may (cache.md 17, 18)."""
         if not isinstance(error, CircuitOpen) and error.outcome is not Outcome.FAILURE:
             return None
-        stored = select(self._store.get(asked.key), asked.head.headers)
-        rules, now = self._route.rules, self._clock.monotonic()
-        if stored is None or not may_use(stored, asked.head.headers, rules):
-            return None
-        if not stands_in(stored, asked.directives, rules, now):
-            return None
-        return self._answers.hit(asked.head, stored, now, _detail(error))
+        now = self._clock.monotonic()
+        stored = usable(self._store, asked, self._route.rules, now)
+        return None if stored is None else self._answers.hit(asked.head, stored, now, _detail(error))
 
     async def _bypass(self, request: Request, decision: Bypass) -> Response:
         response = await self._inner.answer(request)
-        invalidate_changed(self._store, self._space_of(request), request.head, response)
+        space = self._space_of(request)
+        invalidate_changed(self._store, space, request.head, response)
+        if decision.reason is Forward.REQUEST:
+            key = space.key(request.head)
+            asked = Asked(request.head, NO_REQUEST_DIRECTIVES, key, space, self._route.name)
+            self._fetch.went_past(asked, response)
         why = decision.why if self._route.rules.settings.debug else ""
         return self._answers.forwarded(response, Forwarded(decision.reason, detail=why))
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Collection, Coroutine, Sequence
 
     from sidecar.core.http import RequestHead
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ready_answer import Ready, Recalled, Refused
     from sidecar.pipeline.stats import StoreStats
@@ -91,6 +91,10 @@ class CacheStore(Protocol):
     """
 
     stats: StoreStats
+    arriving: dict[bytes, int]
+    """How many answers are on their way here whose heads are known already, by key. Kept by who stores them."""
+    puts: int
+    """How many answers were put so far."""
     changes: int
     """Another number than before once `get` may give other answers, whichever the key."""
 
@@ -113,8 +117,14 @@ class CacheStore(Protocol):
         The oldest variant goes when `key` has more than the permitted number.
         """
 
-    def invalidate(self, key: bytes) -> int:
-        """Forget every variant of `key`; how many there were. Fetches of `key` already begun will not be stored."""
+    def raced(self, stored: StoredResponse | Draft, token: WriteToken) -> bool:
+        """Whether `put` would refuse it because of what was invalidated or purged since `begin` gave `token`."""
+
+    def invalidate(self, key: bytes, variants: Collection[Selecting] | None = None) -> int:
+        """Forget every variant of `key`, or those with one of these selecting values; how many there were.
+
+        Fetches of `key` already begun will not be stored, whichever variant they are for.
+        """
 
     def purge(
         self,

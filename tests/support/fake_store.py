@@ -8,9 +8,9 @@ from sidecar.pipeline.ports import RouteEntries
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.ports import WriteToken
 
 
@@ -19,9 +19,11 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.stats = StoreStats()
+        self.arriving: dict[bytes, int] = {}
+        self.puts = 0
         self.changes = 0
         self.entries: dict[bytes, list[StoredResponse]] = {}
-        self.forgotten: list[Callable[[StoredResponse], bool]] = []
+        self.forgotten: list[Callable[[StoredResponse | Draft], bool]] = []
 
     def get(self, key: bytes) -> Sequence[StoredResponse]:
         return self.entries.get(key, ())
@@ -30,15 +32,20 @@ class FakeStore:
         return len(self.forgotten)
 
     def put(self, stored: StoredResponse, token: WriteToken) -> bool:
-        if any(covers(stored) for covers in self.forgotten[token:]):
+        if self.raced(stored, token):
             return False
         others = [one for one in self.entries.get(stored.key, ()) if one.selecting != stored.selecting]
         self.entries[stored.key] = [stored, *others]
+        self.puts += 1
         self.changes += 1
         return True
 
-    def invalidate(self, key: bytes) -> int:
-        return self._forget(lambda stored: stored.key == key)
+    def raced(self, stored: StoredResponse | Draft, token: WriteToken) -> bool:
+        return any(covers(stored) for covers in self.forgotten[token:])
+
+    def invalidate(self, key: bytes, variants: Collection[Selecting] | None = None) -> int:
+        self.forgotten.append(lambda stored: stored.key == key)
+        return self._drop(lambda stored: stored.key == key and (variants is None or stored.selecting in variants))
 
     def purge(
         self,
@@ -63,8 +70,11 @@ class FakeStore:
     def all(self) -> list[StoredResponse]:
         return [stored for variants in self.entries.values() for stored in variants]
 
-    def _forget(self, covers: Callable[[StoredResponse], bool]) -> int:
+    def _forget(self, covers: Callable[[StoredResponse | Draft], bool]) -> int:
         self.forgotten.append(covers)
+        return self._drop(covers)
+
+    def _drop(self, covers: Callable[[StoredResponse | Draft], bool]) -> int:
         self.changes += 1
         before = len(self.all())
         self.entries = {
