@@ -6,6 +6,7 @@ was purged, and `live_copies` keeps unpacked what is in frequent use. Here they 
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.storage.catalog import Catalog
@@ -14,11 +15,11 @@ from sidecar.core.storage.live_copies import Copy, LiveCopies
 from sidecar.core.storage.packing import pack, packed_size
 from sidecar.core.storage.purging import PurgeLog, PurgeRule
 from sidecar.core.storage.usage import tag_size
-from sidecar.pipeline.ports import RouteEntries
+from sidecar.pipeline.ports import URLS_TOLD, Purged, RouteEntries
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from sidecar.core.config import CacheStoreSettings
     from sidecar.core.stored import Draft, Selecting, StoredResponse
@@ -33,6 +34,8 @@ TIDY_PER_PUT = 16
 TIDY_PER_PURGE = 256
 """Slots looked at, for purges that are not carried out yet."""
 URLS_PER_PURGE = 256
+URL_SCAN = 1024
+"""Slots looked at for the URLs that a purge tells."""
 BUCKET_BYTES = 16 * 1024
 """Store bytes per bucket of URLs: some ten to thirty small answers."""
 LIVE_SHARE = 16
@@ -211,12 +214,13 @@ class MemoryStore:
         url: bytes | None = None,
         prefix: bytes | None = None,
         tag: bytes | None = None,
-    ) -> int:
-        """Forget what meets all the conditions; how many answers that were.
+    ) -> Purged:
+        """Forget what meets all the conditions.
 
         The number counts all of a route, a tag or a URL; else what was found at once, in a bounded time.
         """
         rule = PurgeRule(route, url, prefix, tag)
+        urls = self._some_urls(rule)
         self._log.purge(rule)
         self._last_purge = self._log.generation
         self.changes += 1
@@ -227,7 +231,23 @@ class MemoryStore:
         else:
             count = self._purge_lazily(rule)
         self._tidy(TIDY_PER_PURGE)
-        return count
+        return Purged(count, urls)
+
+    def _some_urls(self, rule: PurgeRule) -> tuple[bytes, ...]:
+        """URLs of what `rule` covers, of the answers that can be looked at in a bounded time."""
+        urls: dict[bytes, None] = {}
+        if rule.url is not None:
+            slots: Iterable[int] = self._catalog.slots_at(rule.url, URLS_PER_PURGE)[0]
+        elif rule.route is not None:
+            slots = self._catalog.slots_of(rule.route)
+        else:
+            slots = range(FIRST_SLOT, self._queues.end)
+        for slot in islice(slots, URL_SCAN):
+            if len(urls) == URLS_TOLD:
+                break
+            if self._catalog.holds(slot) and not self._is_purged(slot) and self._covers(rule, slot):
+                urls[self._catalog.identity(slot)[2]] = None
+        return tuple(urls)
 
     def _purge_url(self, url: bytes, rule: PurgeRule) -> int:
         slots, complete = self._catalog.slots_at(url, URLS_PER_PURGE)

@@ -249,7 +249,7 @@ class _Candidate:
             stored_wall=self.arrival.received_wall,
             rules=rules,
             route=self.asked.route,
-            url=self.asked.space.url(self.asked.head),
+            url=self.asked.space.named(self.asked.space.url(self.asked.head)),
             tags=tags(self.head.headers),
         )
 

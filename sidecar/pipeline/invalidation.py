@@ -40,7 +40,7 @@ def invalidate_changed(store: CacheStore, space: KeySpace, head: RequestHead, re
     for each in changed:
         store.invalidate(space.key_of(each, head.headers))
         if space.key_headers:
-            store.purge(url=each)
+            store.purge(url=space.named(each))
 
 
 def withdraw(store: CacheStore, asked: Asked, head: ResponseHead, rules: RouteRules) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,6 +82,17 @@ class RouteEntries:
     largest: int
 
 
+URLS_TOLD = 20
+"""How many URLs a purge names of what it covered."""
+
+
+class Purged(NamedTuple):
+    """What a purge covered: how many answers, and the URLs of some, as the upstream knows them."""
+
+    entries: int
+    urls: tuple[bytes, ...] = ()
+
+
 class CacheStore(Protocol):
     """Where stored answers are kept: in memory, bounded in bytes. Synchronous, and called on the event loop only.
 
@@ -133,8 +144,8 @@ class CacheStore(Protocol):
         url: bytes | None = None,
         prefix: bytes | None = None,
         tag: bytes | None = None,
-    ) -> int:
-        """Forget what has this `route`, this exact `url`, a `url` that starts with `prefix`, or this tag; how many.
+    ) -> Purged:
+        """Forget what has this `route`, this exact `url`, a `url` that starts with `prefix`, or this tag.
 
         At least one is given; several narrow each other. Fetches already begun that would be covered are refused.
         """

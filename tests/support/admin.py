@@ -16,6 +16,7 @@ from sidecar.core.explanation import Sample
 from sidecar.core.outcome import Outcome
 from sidecar.core.report import Moment
 from sidecar.core.settings.config_change import Verdict, judge
+from sidecar.pipeline.ports import Purged
 from sidecar.pipeline.stats import RouteStats
 from tests.support.fake_store import FakeStore
 
@@ -39,9 +40,9 @@ class PurgeableStore(FakeStore):
         self.purges: list[dict[str, str | bytes | None]] = []
         self.held: list[RouteEntries] = []
 
-    def purge(self, **selectors: Any) -> int:
+    def purge(self, **selectors: Any) -> Purged:
         self.purges.append({name: value for name, value in selectors.items() if value is not None})
-        return 3
+        return Purged(3, (b"http://shop.svc:8080/a",))
 
     def summarize(self) -> Sequence[RouteEntries]:
         return self.held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline.ports import RouteEntries
+from sidecar.pipeline.ports import URLS_TOLD, Purged, RouteEntries
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
@@ -54,15 +54,17 @@ class FakeStore:
         url: bytes | None = None,
         prefix: bytes | None = None,
         tag: bytes | None = None,
-    ) -> int:
-        return self._forget(
-            lambda stored: (
+    ) -> Purged:
+        def covers(stored: StoredResponse | Draft) -> bool:
+            return (
                 (route is None or stored.route == route)
                 and (url is None or stored.url == url)
                 and (prefix is None or stored.url.startswith(prefix))
                 and (tag is None or tag in stored.tags)
             )
-        )
+
+        urls = dict.fromkeys(stored.url for stored in self.all() if covers(stored))
+        return Purged(self._forget(covers), tuple(urls)[:URLS_TOLD])
 
     def summarize(self) -> Sequence[RouteEntries]:
         return [RouteEntries(stored.route, 1, len(stored.body), stored.born, len(stored.body)) for stored in self.all()]
