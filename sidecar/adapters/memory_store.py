@@ -6,6 +6,7 @@ was purged, and `live_copies` keeps unpacked what is in frequent use. Here they 
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.storage.catalog import Catalog
@@ -14,14 +15,14 @@ from sidecar.core.storage.live_copies import Copy, LiveCopies
 from sidecar.core.storage.packing import pack, packed_size
 from sidecar.core.storage.purging import PurgeLog, PurgeRule
 from sidecar.core.storage.usage import tag_size
-from sidecar.pipeline.ports import RouteEntries
+from sidecar.pipeline.ports import URLS_TOLD, Purged, RouteEntries
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from sidecar.core.config import CacheStoreSettings
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.ports import Clock, WriteToken
 
 Exported: TypeAlias = "tuple[int, StoredResponse]"
@@ -33,6 +34,8 @@ TIDY_PER_PUT = 16
 TIDY_PER_PURGE = 256
 """Slots looked at, for purges that are not carried out yet."""
 URLS_PER_PURGE = 256
+URL_SCAN = 1024
+"""Slots looked at for the URLs that a purge tells."""
 BUCKET_BYTES = 16 * 1024
 """Store bytes per bucket of URLs: some ten to thirty small answers."""
 LIVE_SHARE = 16
@@ -52,6 +55,8 @@ class MemoryStore:
     def __init__(self, settings: CacheStoreSettings, clock: Clock) -> None:
         live = settings.max_size // LIVE_SHARE
         self.stats = StoreStats()
+        self.arriving: dict[bytes, int] = {}
+        self.puts = 0
         self._clock = clock
         self._max_variants = settings.max_variants
         self._capacity = settings.max_size - live
@@ -115,7 +120,7 @@ class MemoryStore:
     def put(self, stored: StoredResponse, token: WriteToken) -> bool:
         """Keep `stored` in place of the same variant; False when it was purged meanwhile or does not fit."""
         self._tidy(TIDY_PER_PUT)
-        if self._log.refuses(token, stored.key, stored.route, stored.url, stored.tags):
+        if self.raced(stored, token):
             return False
         record = pack(stored)
         size = packed_size(stored, record)
@@ -123,6 +128,10 @@ class MemoryStore:
             return False
         self._place(stored, record, size)
         return True
+
+    def raced(self, stored: StoredResponse | Draft, token: WriteToken) -> bool:
+        """Whether it was purged or invalidated since `begin` gave `token`."""
+        return self._log.refuses(token, stored.key, stored.route, stored.url, stored.tags)
 
     def _find(self, stored: StoredResponse) -> int | None:
         """The slot of the variant that `stored` is, or None."""
@@ -165,6 +174,7 @@ class MemoryStore:
             self._queues.resize(slot, size)
         self._catalog.attach(slot, stored, record, size, self._log.generation, self._clock.monotonic())
         self._live.drop(stored.key)
+        self.puts += 1
         self._count()
 
     def _drop(self, slot: int, reason: str) -> None:
@@ -182,10 +192,12 @@ class MemoryStore:
         self.stats.entries = self._catalog.entries
         self.stats.bytes = self._queues.bytes + self._catalog.tags.bytes + self._live.bytes
 
-    def invalidate(self, key: bytes) -> int:
-        """Forget every variant of `key`; how many there were. Fetches of it already begun will not be stored."""
+    def invalidate(self, key: bytes, variants: Collection[Selecting] | None = None) -> int:
+        """Forget every variant of `key`, or just these; how many. Fetches of it already begun will not be stored."""
         self._log.invalidate(key)
         slots = self._still_good(self._catalog.slots(key))
+        if variants is not None:
+            slots = [slot for slot in slots if self._catalog.identity(slot)[1] in variants]
         for slot in slots:
             self._drop(slot, "invalidated")
         return len(slots)
@@ -197,12 +209,13 @@ class MemoryStore:
         url: bytes | None = None,
         prefix: bytes | None = None,
         tag: bytes | None = None,
-    ) -> int:
-        """Forget what meets all the conditions; how many answers that were.
+    ) -> Purged:
+        """Forget what meets all the conditions.
 
         The number counts all of a route, a tag or a URL; else what was found at once, in a bounded time.
         """
         rule = PurgeRule(route, url, prefix, tag)
+        urls = self._some_urls(rule)
         self._log.purge(rule)
         self._last_purge = self._log.generation
         if url is not None:
@@ -212,7 +225,23 @@ class MemoryStore:
         else:
             count = self._purge_lazily(rule)
         self._tidy(TIDY_PER_PURGE)
-        return count
+        return Purged(count, urls)
+
+    def _some_urls(self, rule: PurgeRule) -> tuple[bytes, ...]:
+        """URLs of what `rule` covers, of the answers that can be looked at in a bounded time."""
+        urls: dict[bytes, None] = {}
+        if rule.url is not None:
+            slots: Iterable[int] = self._catalog.slots_at(rule.url, URLS_PER_PURGE)[0]
+        elif rule.route is not None:
+            slots = self._catalog.slots_of(rule.route)
+        else:
+            slots = range(FIRST_SLOT, self._queues.end)
+        for slot in islice(slots, URL_SCAN):
+            if len(urls) == URLS_TOLD:
+                break
+            if self._catalog.holds(slot) and not self._is_purged(slot) and self._covers(rule, slot):
+                urls[self._catalog.identity(slot)[2]] = None
+        return tuple(urls)
 
     def _purge_url(self, url: bytes, rule: PurgeRule) -> int:
         slots, complete = self._catalog.slots_at(url, URLS_PER_PURGE)

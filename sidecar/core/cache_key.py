@@ -73,10 +73,17 @@ class KeySpace:
 
     def url(self, head: RequestHead) -> bytes:
         """The resource's URL as the upstream knows it."""
-        base = self.base
-        if self.authority_varies:
-            base = base.partition(b"://")[0] + b"://" + head.authority.lower()
-        return base + rewrite_target(head.target, self.rewrite)
+        return self.base_for(head.authority) + rewrite_target(head.target, self.rewrite)
+
+    def base_for(self, authority: bytes) -> bytes:
+        """Scheme and authority of the upstream's URLs when clients address `authority`."""
+        if not self.authority_varies:
+            return self.base
+        return self.base.partition(b"://")[0] + b"://" + authority.lower()
+
+    def named(self, url: bytes) -> bytes:
+        """The upstream's `url` with the part of its query that is in the key: what entries are known by."""
+        return keyed_url(url, self.query)
 
     def key(self, head: RequestHead) -> bytes:
         """The primary key of what `head` asks for."""

@@ -133,7 +133,8 @@ def on_request(
         return _miss(Forward.REQUEST, directives)
     fresh = now < stored.expires_at and not stored.rules.always_validate
     if rules.settings.mode is CacheMode.FALLBACK and not directives.only_if_cached:
-        return Revalidate(stored, Forward.BYPASS if fresh else Forward.STALE)
+        # It is the mode that sends it there, however old what is stored may be.
+        return Revalidate(stored, Forward.BYPASS)
     if not stored.rules.always_validate and accepted(stored, directives, now):
         if fresh or _stale_accepted(stored, directives, now):
             return Serve(stored)

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.cache_policy import allowance
-from sidecar.core.conditional import updated, validates
+from sidecar.core.conditional import NEVER_UPDATED, updated, validates
 from sidecar.core.config import CacheMode
 from sidecar.core.connection_auth import WHY
 from sidecar.core.forwarding import HOP_BY_HOP
@@ -18,6 +18,7 @@ from sidecar.core.freshness import HEURISTICALLY_CACHEABLE, Lifetime, initial_ag
 from sidecar.core.http import Headers, ResponseHead
 from sidecar.core.http_date import format_http_date
 from sidecar.core.stored import Draft, StoredResponse, UseRules, shared_rules
+from sidecar.core.superseding import has_large_fields, replaces
 from sidecar.core.targeted import effective_directives
 from sidecar.core.vary import selecting_values
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sidecar.core.cache_control import ResponseDirectives
     from sidecar.core.cache_policy import Asked, RouteRules
     from sidecar.core.freshness import Arrival
+    from sidecar.core.http import Field
     from sidecar.core.stored import Selecting
 
 NEVER_COMPLETE = frozenset({206, 304})
@@ -35,11 +37,9 @@ NEVER_STORED = HOP_BY_HOP | {b"age", b"set-cookie", b"trailer"}
 TAG_FIELDS = frozenset({b"surrogate-key", b"cache-tag"})
 ABOUT_THE_REQUEST = frozenset({412, 416})
 """Statuses that answer a precondition or a range, which are not in the key."""
+OF_THIS_EXCHANGE = NEVER_STORED - {b"set-cookie"} | NEVER_UPDATED | {b"date"}
+"""Fields of a 304 that its asker has no use for, or gets otherwise."""
 FIRST_CLIENT_ERROR = 400
-FIRST_ERROR = 500
-LARGE_FIELDS = 4096
-"""Octets of request fields beyond which an error may be about their size: every server takes that many."""
-GONE = frozenset({404, 410})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,15 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """The stored answer is good: `stored` is what it became. `why` is empty when it may stay in the store."""
+    """The stored answer is good: `stored` is what it became. `why` is empty when it may stay in the store.
+
+    `personal` are fields of the 304 that are for who asked and are in no store: Set-Cookie, and those that
+    `no-cache="…"` and `private="…"` name.
+    """
 
     stored: StoredResponse
     why: str = ""
+    personal: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,9 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Only pass it on. `outdates`: what is stored is no longer true (the resource is gone)."""
+    """Only pass it on."""
 
     why: str
-    outdates: bool = False
 
 
 ResponseDecision: TypeAlias = Store | Pass
@@ -76,10 +80,10 @@ ValidationDecision: TypeAlias = Refresh | Mismatch
 
 
 def never_stored(head: ResponseHead, rules: RouteRules) -> str:
-    """Why no answer with this head is stored whatever was asked, nor changes what is; "" when there is more to it."""
+    """Why no answer with this head is stored whatever was asked; "" when there is more to it."""
     if head.connection_bound:
         return WHY
-    if head.status in GONE or head.status in NEVER_COMPLETE:
+    if head.status in NEVER_COMPLETE:
         return ""
     directives, _ = effective_directives(head.headers, rules.targeted)
     if directives.must_understand:
@@ -95,18 +99,17 @@ def on_response(
     rules: RouteRules,
     standing: StoredResponse | None,
 ) -> ResponseDecision:
-    """What to do with a complete answer to `asked`. `length`: octets of its body if known; `standing`: the entry that
-    it would replace.
+    """What to do with a complete answer to `asked`. `length`: octets of its body if known; `standing`: the stored
+    answer that the request could have been given instead.
     """
     if length is not None and length > rules.settings.max_entry_size:
         return Pass("larger than max_entry_size")
     candidate = _Candidate(asked, head, arrival, rules)
     why = candidate.refusal()
-    if not why and _good_over(standing, head, arrival.received_at):
-        why = "an error does not replace a good answer"
-    if why:
-        return Pass(why, outdates=head.status in GONE)
-    return Store(candidate.draft(head.headers))
+    if not why and standing is not None and arrival.received_at <= standing.keep_until:
+        good = replaces(asked.head.headers, head.status, standing, rules)
+        why = "" if good else "an error does not replace a good answer"
+    return Pass(why) if why else Store(candidate.draft(head.headers))
 
 
 def on_validation(
@@ -116,10 +119,11 @@ def on_validation(
     if not validates(fresh.headers, stored.head.headers):
         return Mismatch()
     dated = with_date(fresh.headers, arrival.received_wall)
-    merged = ResponseHead(stored.head.status, updated(stored.head.headers, dated.without({b"age"})), stored.head.reason)
-    candidate = _Candidate(asked, merged, arrival, rules)
+    # A cookie that comes with a 304 says nothing about what is stored, and is not for who gets that.
+    fields = updated(stored.head.headers, dated.without({b"age", b"set-cookie"}))
+    candidate = _Candidate(asked, ResponseHead(stored.head.status, fields, stored.head.reason), arrival, rules)
     why = candidate.refusal()
-    return Refresh(candidate.draft(dated).complete(stored.body), why)
+    return Refresh(candidate.draft(dated).complete(stored.body), why, candidate.personal(fresh.headers))
 
 
 def on_head(
@@ -141,13 +145,6 @@ def outdated(stored: StoredResponse, now: float) -> StoredResponse:
 def with_date(headers: Headers, wall: float) -> Headers:
     """`headers` with the Date that a recipient adds where the origin did not (RFC 9110 §6.6.1)."""
     return headers if b"date" in headers.index else headers.plus((b"Date", format_http_date(wall)))
-
-
-def _good_over(standing: StoredResponse | None, head: ResponseHead, now: float) -> bool:
-    """Whether `head` is an error in the place of an answer that can still be used (cache.md 11)."""
-    if standing is None or head.status < FIRST_ERROR:
-        return False
-    return standing.head.status < FIRST_ERROR and now <= standing.keep_until
 
 
 class _Candidate:
@@ -202,8 +199,7 @@ class _Candidate:
         headers = self.asked.head.headers
         if self.head.status in ABOUT_THE_REQUEST or b"range" in headers:
             return "an error about a precondition or a range"
-        large = sum(len(name) + len(value) for name, value in headers) > LARGE_FIELDS
-        return "an error that large request fields may have provoked" if large else ""
+        return "an error that large request fields may have provoked" if has_large_fields(headers) else ""
 
     def _personal(self) -> str:
         """Why it may be meant for this one client (cache.md 13)."""
@@ -251,9 +247,14 @@ class _Candidate:
             stored_wall=self.arrival.received_wall,
             rules=rules,
             route=self.asked.route,
-            url=self.asked.space.url(self.asked.head),
+            url=self.asked.space.named(self.asked.space.url(self.asked.head)),
             tags=tags(self.head.headers),
         )
+
+    def personal(self, arrived: Headers) -> tuple[Field, ...]:
+        """The fields of a 304 that are for who asked alone."""
+        names = (self.directives.unstored_fields | {b"set-cookie"}) - OF_THIS_EXCHANGE
+        return tuple(field for field in arrived if field[0].lower() in names)
 
     def _stored_fields(self) -> Headers:
         """The end-to-end fields that may be replayed (RFC 9111 §3.1; cache.md 13, 16)."""

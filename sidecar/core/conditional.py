@@ -103,6 +103,15 @@ def validates(fresh: Headers, stored: Headers) -> bool:
     return modified is None or modified == stored.index.get(b"last-modified", modified)
 
 
+def contradicts(fresh: Headers, stored: Headers) -> bool:
+    """Whether the validators of `fresh` are another representation's than those of `stored`; not when one has none."""
+    for name in (b"etag", b"last-modified"):
+        new, old = fresh.index.get(name), stored.index.get(name)
+        if new is not None and old is not None:
+            return opaque_tag(new) != opaque_tag(old)
+    return False
+
+
 def updated(stored: Headers, fresh: Headers) -> Headers:
     """The stored fields with those of a 304 in place of the ones of the same name (RFC 9111 §3.2)."""
     replacing = [field for field in fresh if field[0].lower() not in NEVER_UPDATED]

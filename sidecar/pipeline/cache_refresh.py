@@ -48,7 +48,7 @@ class CacheRefresh:
         try:
             fetched = await self._fetch.fetch(trip)
             if isinstance(fetched, Arriving):
-                Collector(self._store, fetched.draft, fetched.token, self._limit).watch(fetched.body)
+                Collector(self._store, fetched.storing, self._limit).watch(fetched.body)
             await drain(fetched.response.body, self._limit)
         except ProxyError:
             # The circuit has heard of it; what is stored stays as it was.

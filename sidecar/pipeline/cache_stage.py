@@ -17,7 +17,6 @@ from sidecar.core.cache_policy import (
     Serve,
     Unavailable,
     bypass,
-    may_use,
     on_request,
     stands_in,
 )
@@ -28,9 +27,8 @@ from sidecar.core.config import CacheMode
 from sidecar.core.connection_auth import WHY
 from sidecar.core.forwarding import withheld
 from sidecar.core.outcome import Outcome
-from sidecar.core.vary import select
 from sidecar.pipeline.cache_answers import SHAPING, CacheAnswers
-from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip
+from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip, usable
 from sidecar.pipeline.cache_refresh import CacheRefresh
 from sidecar.pipeline.cached_route import Surroundings, cached_route
 from sidecar.pipeline.collapse import Collapser, leads
@@ -210,14 +208,14 @@ class CacheStage:
 
     async def _unconditionally(self, trip: Trip) -> Response:
         """The answer to the client's own request: kept short for what says of itself that it is never stored."""
-        token = self._store.begin(trip.asked.key)
+        token, puts = self._store.begin(trip.asked.key), self._store.puts
         asked_at = self._clock.monotonic()
         response = await self._inner.handle(trip.request)
         if trip.stored is None and response.source is Source.UPSTREAM:
             why = never_stored(response.head, self._route.rules)
             if why:
-                return self._fetch.passed(trip, response, why)
-        return self._landed(self._fetch.answered(trip, response, asked_at, token))
+                return self._fetch.passed(trip, response, why, puts)
+        return self._landed(self._fetch.answered(trip, response, asked_at, token, puts))
 
     async def _alone(self, trip: Trip) -> Response:
         return self._landed(await self._fetch.fetch(trip))
@@ -225,7 +223,7 @@ class CacheStage:
     def _landed(self, fetched: Fetched) -> Response:
         if isinstance(fetched, Arriving):
             limit = self._route.rules.settings.max_entry_size
-            Collector(self._store, fetched.draft, fetched.token, limit).watch(fetched.body)
+            Collector(self._store, fetched.storing, limit).watch(fetched.body)
         return fetched.response
 
     def _stand_in_or_raise(self, trip: Trip, error: ProxyError) -> Response:
@@ -239,17 +237,15 @@ class CacheStage:
     def _stand_in(self, trip: Trip, error: ProxyError) -> Response | None:
         """The stored answer in the place of `error`, if there is one and it may (cache.md 17, 18)."""
         asked, rules = trip.asked, self._route.rules
+        now = self._clock.monotonic()
         if isinstance(error, CircuitOpen):
-            stored = trip.stored
+            stored = trip.stored if trip.stored and stands_in(trip.stored, asked.directives, rules, now) else None
         elif error.outcome is Outcome.FAILURE:
             # The failure took its time: what is stored may be another answer by now, or none.
-            stored = select(self._store.get(asked.key), asked.head.headers)
+            stored = usable(self._store, asked, rules, now)
         else:
             return None
-        if stored is None or not may_use(stored, asked.head.headers, rules):
-            return None
-        now = self._clock.monotonic()
-        if not stands_in(stored, asked.directives, rules, now):
+        if stored is None:
             return None
         because = _detail(error)
         answer = self._answers.hit(asked.head, stored, now, because)
@@ -258,7 +254,12 @@ class CacheStage:
 
     async def _bypass(self, request: Request, decision: Bypass) -> Response:
         response = await self._inner.handle(request)
-        invalidate_changed(self._store, self._space_of(request), request.head, response)
+        space = self._space_of(request)
+        invalidate_changed(self._store, space, request.head, response)
+        if decision.reason is Forward.REQUEST:
+            key = space.key(request.head)
+            asked = Asked(request.head, NO_REQUEST_DIRECTIVES, key, space, self._route.name)
+            self._fetch.went_past(asked, response)
         why = decision.why if self._route.rules.settings.debug else ""
         return self._answers.forwarded(response, Forwarded(decision.reason, detail=why))
 

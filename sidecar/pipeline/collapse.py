@@ -19,7 +19,7 @@ from sidecar.core.config import CacheMode
 from sidecar.core.shared_failure import may_share, shared_failure
 from sidecar.core.vary import matches, normalized
 from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, Delivered
-from sidecar.pipeline.collect import Collector, store_body
+from sidecar.pipeline.collect import Collector, announce, store_body
 from sidecar.pipeline.errors import Draining, InternalError, ProxyError
 from sidecar.pipeline.exchange import BodyEnd, Response
 from sidecar.pipeline.flight import Alone, Failed, Flight, Landed, Landing, Share, decline
@@ -176,14 +176,12 @@ class Collapser:
         if isinstance(fetched, Delivered):
             self._take_off_board(key, flight)
             flight.land(fetched.response, self._share(key, trip, fetched))
-        elif self._sharable(fetched.draft):
+        elif self._sharable(fetched.storing.draft):
             await self._land_stream(key, flight, fetched)
         else:
             self._take_off_board(key, flight)
             self._remember(key)
-            Collector(self._store, fetched.draft, fetched.token, self._rules.settings.max_entry_size).watch(
-                fetched.body
-            )
+            Collector(self._store, fetched.storing, self._rules.settings.max_entry_size).watch(fetched.body)
             flight.land(fetched.response, Alone())
 
     def _share(self, key: bytes, trip: Trip, delivered: Delivered) -> Share:
@@ -202,13 +200,15 @@ class Collapser:
 
     async def _land_stream(self, key: bytes, flight: Flight, arriving: Arriving) -> None:
         stream = SharedStream(arriving.body, self._rules.settings.max_entry_size, flight.desert)
-        flight.land_stream(arriving.response, arriving.draft, stream)
+        storing = arriving.storing
+        announce(self._store, storing)
+        flight.land_stream(arriving.response, storing.draft, stream)
         try:
             body = await stream.pump()
         except asyncio.CancelledError:
-            store_body(self._store, arriving.draft, arriving.token, None, BodyEnd.ABANDONED)
+            store_body(self._store, storing, None, BodyEnd.ABANDONED)
             raise
-        store_body(self._store, arriving.draft, arriving.token, body, stream.end)
+        store_body(self._store, storing, body, stream.end)
         if body is None and not stream.joinable:
             self._remember(key)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Collection, Coroutine, Sequence
 
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.stats import StoreStats
 
@@ -56,6 +56,17 @@ class RouteEntries:
     largest: int
 
 
+URLS_TOLD = 20
+"""How many URLs a purge names of what it covered."""
+
+
+class Purged(NamedTuple):
+    """What a purge covered: how many answers, and the URLs of some, as the upstream knows them."""
+
+    entries: int
+    urls: tuple[bytes, ...] = ()
+
+
 class CacheStore(Protocol):
     """Where stored answers are kept: in memory, bounded in bytes. Synchronous, and called on the event loop only.
 
@@ -65,6 +76,10 @@ class CacheStore(Protocol):
     """
 
     stats: StoreStats
+    arriving: dict[bytes, int]
+    """How many answers are on their way here whose heads are known already, by key. Kept by who stores them."""
+    puts: int
+    """How many answers were put so far."""
 
     def get(self, key: bytes) -> Sequence[StoredResponse]:
         """The stored variants of `key`, most recently put first; empty when there are none.
@@ -85,8 +100,14 @@ class CacheStore(Protocol):
         The oldest variant goes when `key` has more than the permitted number.
         """
 
-    def invalidate(self, key: bytes) -> int:
-        """Forget every variant of `key`; how many there were. Fetches of `key` already begun will not be stored."""
+    def raced(self, stored: StoredResponse | Draft, token: WriteToken) -> bool:
+        """Whether `put` would refuse it because of what was invalidated or purged since `begin` gave `token`."""
+
+    def invalidate(self, key: bytes, variants: Collection[Selecting] | None = None) -> int:
+        """Forget every variant of `key`, or those with one of these selecting values; how many there were.
+
+        Fetches of `key` already begun will not be stored, whichever variant they are for.
+        """
 
     def purge(
         self,
@@ -95,8 +116,8 @@ class CacheStore(Protocol):
         url: bytes | None = None,
         prefix: bytes | None = None,
         tag: bytes | None = None,
-    ) -> int:
-        """Forget what has this `route`, this exact `url`, a `url` that starts with `prefix`, or this tag; how many.
+    ) -> Purged:
+        """Forget what has this `route`, this exact `url`, a `url` that starts with `prefix`, or this tag.
 
         At least one is given; several narrow each other. Fetches already begun that would be covered are refused.
         """

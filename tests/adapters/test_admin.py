@@ -598,10 +598,50 @@ async def test_the_cache_is_shown_whole_and_by_route(client: "Client", process: 
 async def test_purging_forgets_what_is_selected(
     client: "Client", process: Administered, query: str, selectors: dict[str, str | bytes]
 ) -> None:
-    assert await call(client, "DELETE", f"/v1/cache?{query}") == {"purged": 3}
+    told = await call(client, "DELETE", f"/v1/cache?{query}")
+    assert (told["purged"], told["urls"]) == (3, ["http://shop.svc:8080/a"])
     assert process.store.purges == [selectors]
     (event,) = process.events.after(0)
     assert (event.kind, event.details["purged"]) == ("purge", 3)
+
+
+@pytest.mark.parametrize(
+    ("query", "meant", "rules"),
+    [
+        ("tag=a", None, [{"tag": b"a"}]),
+        (
+            "url=/catalog/1",
+            {"url": [{"whose": "client", "url": "http://shop.svc:8080/catalog/1", "route": "catalog"}]},
+            [{"url": b"http://shop.svc:8080/catalog/1", "route": "catalog"}],
+        ),
+        (
+            "url=http://shop.svc:8080/1",
+            {"url": [{"whose": "upstream", "url": "http://shop.svc:8080/1", "route": None}]},
+            [{"url": b"http://shop.svc:8080/1"}],
+        ),
+        ("url=/nowhere", {"url": []}, []),
+        (
+            "url=/catalog/1&route=orders",
+            {"url": [{"whose": "client", "url": "http://shop.svc:8080/catalog/1", "route": "catalog"}]},
+            [],
+        ),
+        (
+            "prefix=/catalog/a&tag=t",
+            {"prefix": [{"whose": "client", "url": "http://shop.svc:8080/catalog/a", "route": "catalog"}]},
+            [{"prefix": b"http://shop.svc:8080/catalog/a", "route": "catalog", "tag": b"t"}],
+        ),
+    ],
+)
+async def test_a_purge_says_whose_url_was_meant(
+    client: "Client",
+    process: Administered,
+    query: str,
+    meant: dict[str, Any] | None,
+    rules: list[dict[str, str | bytes]],
+) -> None:
+    told = await call(client, "DELETE", f"/v1/cache?{query}")
+    assert (told.get("meant"), told["purged"]) == (meant, 3 * len(rules))
+    assert process.store.purges == rules
 
 
 @pytest.mark.parametrize(
@@ -613,6 +653,8 @@ async def test_purging_forgets_what_is_selected(
         ("?tag=a&tag=b", 422),
         ("?tags=a", 422),
         ("?route=catalog&x=1", 422),
+        ("?url=catalog", 422),
+        ("?url=http://shop.svc:8080/a%23b", 422),
         ("?route=catalogs", 404),
     ],
 )

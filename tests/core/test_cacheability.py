@@ -86,11 +86,6 @@ def test_an_error_to_an_ordinary_request_is_stored(fields: dict[str, str]) -> No
     assert isinstance(decide(404, request=asked(**fields), Cache_Control="max-age=5"), Store)
 
 
-@pytest.mark.parametrize("status", [404, 410])
-def test_an_answer_that_says_gone_outdates_what_is_stored(status: int) -> None:
-    assert decide(status) == Pass("neither freshness nor validator", outdates=True)
-
-
 def test_an_error_replaces_an_error_or_an_answer_beyond_all_use() -> None:
     old = entry(lifetime=-10_000.0)
     assert isinstance(decide(501, standing=entry(status=502), Cache_Control="max-age=5"), Store)

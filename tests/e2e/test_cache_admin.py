@@ -111,7 +111,8 @@ async def test_a_purge_forgets_what_it_names_and_nothing_else(selectors: dict[st
                 await sidecar.get(page, f"Accept-Language: {language}")
         named = {name: origin.url + value if value.startswith("/") else value for name, value in selectors.items()}
         query = "&".join(f"{name}={quote(value)}" for name, value in named.items())
-        assert await sidecar.api("DELETE", f"/v1/cache?{query}") == {"purged": 2 * len(gone)}
+        told = await sidecar.api("DELETE", f"/v1/cache?{query}")
+        assert (told["purged"], told["urls"]) == (2 * len(gone), [origin.url + page for page in gone])
         # Looking must not store anew, so that each page is judged by itself.
         held = [page for page in PAGES if await is_held(sidecar, page)]
         assert held == [page for page in PAGES if page not in gone]
@@ -120,6 +121,107 @@ async def test_a_purge_forgets_what_it_names_and_nothing_else(selectors: dict[st
     assert metrics.total("sidecar_cache_entries") == 2 * len(held)
     assert metrics.total("sidecar_cache_evictions_total", reason="purged") == 2 * len(gone)
     assert [event["kind"] for event in events["events"]][-1:] == ["purge"]
+
+
+REWRITTEN = [
+    {"name": "shop", "match": {"prefix": "/shop/"}, "upstream": "origin", "rewrite": {"strip_prefix": "/shop"}},
+    {"name": "beta", "match": {"prefix": "/shop/", "headers": {"x-beta": "1"}}, "upstream": "origin",
+     "rewrite": {"strip_prefix": "/shop", "add_prefix": "/beta"}},
+    {"name": "other", "match": {"prefix": "/"}, "upstream": "origin", "cache": {"query": {"exclude": ["utm"]}}},
+]  # fmt: skip
+ASKED: dict[str, tuple[str, str]] = {
+    # Client's path and request field, by the path that the upstream sees.
+    "/item?a=%2F": ("/shop/item?a=%2F", "X-A: b"),
+    "/beta/item?a=%2F": ("/shop/item?a=%2F", "X-Beta: 1"),
+    "/beta/only": ("/shop/only", "X-Beta: 1"),
+    "/item2?a=1": ("/item2?utm=1&a=1", "X-A: b"),
+}
+
+
+@pytest.mark.parametrize(
+    ("selector", "value", "whose", "gone"),
+    [
+        ("url", "/shop/item?a=%2F", "client", ["/item?a=%2F", "/beta/item?a=%2F"]),
+        ("url", "http://{proxy}/shop/item?a=%2F", "client", ["/item?a=%2F", "/beta/item?a=%2F"]),
+        ("url", "http://any.example/shop/only", "client", ["/beta/only"]),
+        ("url", "{origin}/item?a=%2F", "upstream", ["/item?a=%2F"]),
+        ("url", "{origin}/shop/item?a=%2F", "upstream", []),
+        ("url", "/shop/item", "client", []),
+        ("url", "/item2?a=1&utm=2", "client", ["/item2?a=1"]),
+        ("url", "{origin}/item2?utm=3&a=1", "upstream", ["/item2?a=1"]),
+        ("prefix", "/shop/", "client", ["/item?a=%2F", "/beta/item?a=%2F", "/beta/only"]),
+        ("prefix", "/shop/it", "client", ["/item?a=%2F", "/beta/item?a=%2F"]),
+        ("prefix", "/", "client", list(ASKED)),
+        ("prefix", "{origin}/beta", "upstream", ["/beta/item?a=%2F", "/beta/only"]),
+    ],
+)
+async def test_a_purge_takes_the_clients_url_as_well_as_the_upstreams(
+    selector: str, value: str, whose: str, gone: list[str]
+) -> None:
+    answer = message(BODY, "Cache-Control: max-age=60")
+    async with caching_origin(lambda _: answer) as origin:
+        top = {"upstreams": {"origin": {"url": origin.url, "breaker": NO_TRIPS}}, "routes": REWRITTEN}
+        async with still_sidecar(None, top=top) as sidecar:
+            for target, line in ASKED.values():
+                await sidecar.get(target, line)
+            assert [request.target.decode() for request in origin.requests] == [
+                "/item?a=%2F", "/beta/item?a=%2F", "/beta/only", "/item2?utm=1&a=1",
+            ]  # fmt: skip
+            given = value.format(origin=origin.url, proxy=":".join(map(str, sidecar.proxy)))
+            told = await sidecar.api("DELETE", f"/v1/cache?{selector}={quote(given, safe='')}")
+            held = [
+                path
+                for path, (target, line) in ASKED.items()
+                if (await sidecar.get(target, line, "Cache-Control: only-if-cached")).status == 200
+            ]
+    assert held == [path for path in ASKED if path not in gone]
+    assert (told["purged"], sorted(told["urls"])) == (len(gone), sorted(origin.url + path for path in gone))
+    assert {each["whose"] for each in told["meant"][selector]} == {whose}
+
+
+async def test_an_answer_on_its_way_loses_against_a_purge_of_the_clients_url(start_origin: StartOrigin) -> None:
+    origin = await start_origin((READ, GATE, message(BODY, "Cache-Control: max-age=60"), AGAIN))
+    route = {"rewrite": {"strip_prefix": "/shop"}}
+    async with still_sidecar(origin, upstream={"cache": {}, "breaker": NO_TRIPS}, route=route) as sidecar:
+        client = await sidecar.connect()
+        await client.send(b"GET /shop/item HTTP/1.1\r\nHost: a\r\n\r\n")
+        await origin.until(lambda origin: origin.requests)
+        assert (await sidecar.api("DELETE", "/v1/cache?url=/shop/item"))["purged"] == 0
+        origin.gate.set()
+        assert (await client.response()).body == BODY
+        assert (await by_route(sidecar))["all"]["entries"] == 0
+
+
+async def test_a_purge_names_at_most_twenty_urls() -> None:
+    async with shop() as (_, sidecar):
+        for number in range(25):
+            await sidecar.get(f"/a/{number}")
+        told = await sidecar.api("DELETE", "/v1/cache?route=a")
+    assert (told["purged"], len(set(told["urls"])), "meant" in told) == (25, 20, False)
+
+
+async def test_mode_fallback_counts_as_stale_only_what_is_served_stale() -> None:
+    cache = {"mode": "fallback", "ttl": "10s"}
+    async with (
+        caching_origin(lambda _: message(BODY)) as origin,
+        still_sidecar(origin.url, upstream={"cache": cache, "breaker": NO_TRIPS}) as sidecar,
+    ):
+        told = []
+        for _ in range(4):
+            told.append((await sidecar.get("/item")).get("cache-status"))
+            sidecar.clock.advance(60)
+        healthy = await sidecar.metrics()
+        origin.answer = lambda _: message(b"", status=503)
+        await sidecar.get("/item")
+        failing = await sidecar.metrics()
+    assert told == [b"sidecar; fwd=uri-miss; stored", *[b"sidecar; fwd=bypass; stored"] * 3]
+    results = {word: healthy.total("sidecar_cache_requests_total", result=word) for word in ("uri-miss", "bypass")}
+    assert results == {"uri-miss": 1, "bypass": 3}
+    for metrics, stale in ((healthy, 0), (failing, 1)):
+        assert metrics.total("sidecar_cache_requests_total", result="stale") == 0
+        assert metrics.total("sidecar_cache_requests_total", result="hit-stale") == stale
+        assert metrics.total("sidecar_requests_total", source="stale") == stale
+        assert metrics.total("sidecar_requests_total", source="upstream") == 4
 
 
 async def is_held(sidecar: StillSidecar, page: str) -> bool:
@@ -132,7 +234,7 @@ async def test_an_answer_on_its_way_loses_against_a_purge(start_origin: StartOri
         client = await sidecar.connect()
         await client.send(b"GET /item HTTP/1.1\r\nHost: a\r\n\r\n")
         await origin.until(lambda origin: origin.requests)
-        assert await sidecar.api("DELETE", "/v1/cache?route=all") == {"purged": 0}
+        assert await sidecar.api("DELETE", "/v1/cache?route=all") == {"purged": 0, "urls": []}
         origin.gate.set()
         assert (await client.response()).body == BODY
         assert (await by_route(sidecar))["all"]["entries"] == 0

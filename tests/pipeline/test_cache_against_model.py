@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -24,6 +25,9 @@ CACHE_CONTROL = (
     "no-store", "private, max-age=20", "no-cache", "max-age=5, stale-while-revalidate=10",
     "max-age=20, stale-if-error=10",
 )  # fmt: skip
+STATUSES = (200, 200, 200, 200, 301, 403, 404, 410, 429, 501)
+NOT_AGAINST = {429, 501}
+"""Statuses that withdraw nothing."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Said:
     cache_control: str
     vary: bool
     broken: str  # "", "refused", "status", "cut"
+    status: int = 200
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,16 @@ class Made:
     target: bytes
     at: float
     whole: bytes
+
+    def against(self, other: Made) -> bool:
+        """Whether it withdraws what was made before: no redirection or error is another variant here."""
+        said = self.said
+        if said.status in NOT_AGAINST or said.broken or (said.status == 403 and self.user is not None):
+            return False
+        withdraws = said.status != 200 or (
+            self.user is None and ("no-store" in said.cache_control or "private" in said.cache_control)
+        )
+        return withdraws and not (said.vary and other.said.vary and self.asks_variant != other.asks_variant)
 
 
 @dataclass
@@ -81,7 +96,7 @@ class Model:
         if said.broken == "cut":
             return Reply(fields=fields, pieces=[body[:4], ConnectionLost("cut")])
         pieces: list[bytes] | None = [body[:4], body[4:]] if len(self.made) % 2 else None
-        return Reply(fields=fields, body=body, pieces=pieces)  # type: ignore[arg-type]  # pieces are bytes here
+        return Reply(said.status, fields=fields, body=body, pieces=pieces)  # type: ignore[arg-type]  # pieces are bytes here
 
     def judge(self, asks: Asks, answer: Answer, asked_at_start: int) -> None:
         """Whether `answer` may be what a client with `asks` gets now."""
@@ -100,6 +115,9 @@ class Model:
             assert any(word in words for word in ("public", "s-maxage", "must-revalidate")), "never across users"
         if not answer.hit:
             return
+        for later in self.made[number + 1 : asked_at_start]:
+            withdrawn = later.target == made.target and later.against(made)
+            assert not withdrawn, "never what was withdrawn"
         age = self.world.clock.now - made.at
         lifetime = int(words.partition("age=")[2].partition(",")[0])
         assert answer.age == int(age)
@@ -119,7 +137,11 @@ class Model:
 
 
 SAID = st.builds(
-    Said, st.sampled_from(CACHE_CONTROL), st.booleans(), st.sampled_from(["", "", "", "refused", "status", "cut"])
+    Said,
+    st.sampled_from(CACHE_CONTROL),
+    st.booleans(),
+    st.sampled_from(["", "", "", "refused", "status", "cut"]),
+    st.sampled_from(STATUSES),
 )
 ASKS = st.builds(
     Asks,
@@ -129,7 +151,12 @@ ASKS = st.builds(
     st.sampled_from(["", "", "", "no-cache", "no-store", "max-stale=0"]),
     st.sampled_from([1, 1, 3]),
 )
-STEPS = st.lists(SAID | ASKS | st.sampled_from([1.0, 4.0, 7.0, 19.0, 45.0]) | st.booleans(), max_size=30)
+WAITS = st.sampled_from([1.0, 4.0, 7.0, 19.0, 45.0])
+LIVES = st.tuples(SAID, ASKS, WAITS, SAID, ASKS, WAITS, SAID, ASKS)
+"""Something is stored, becomes something else, and is asked for once more."""
+STEPS = st.lists(LIVES | st.tuples(SAID | ASKS | WAITS | st.booleans()), max_size=30).map(
+    lambda parts: list(chain(*parts))
+)
 
 
 async def exchange(model: Model, asks: Asks) -> None:

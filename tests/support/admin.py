@@ -16,7 +16,9 @@ from sidecar.core.explanation import Sample
 from sidecar.core.outcome import Outcome
 from sidecar.core.report import Moment
 from sidecar.core.settings.config_change import Verdict, judge
-from sidecar.pipeline.stats import RouteStats, StoreStats
+from sidecar.pipeline.ports import Purged
+from sidecar.pipeline.stats import RouteStats
+from tests.support.fake_store import FakeStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,36 +26,23 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from sidecar.core.explanation import Transition
-    from sidecar.core.stored import StoredResponse
-    from sidecar.pipeline.ports import RouteEntries, WriteToken
+    from sidecar.pipeline.ports import RouteEntries
 
 NOON = 1_764_000_000.0
 """Wall time at which these tests take place: 2025-11-24T16:00:00Z."""
 
 
-class PurgeableStore:
+class PurgeableStore(FakeStore):
     """A store that only notes what it is told to forget."""
 
     def __init__(self) -> None:
-        self.stats = StoreStats()
+        super().__init__()
         self.purges: list[dict[str, str | bytes | None]] = []
         self.held: list[RouteEntries] = []
 
-    def get(self, key: bytes) -> Sequence[StoredResponse]:
-        raise NotImplementedError
-
-    def begin(self, key: bytes) -> WriteToken:
-        raise NotImplementedError
-
-    def put(self, stored: StoredResponse, token: WriteToken) -> bool:
-        raise NotImplementedError
-
-    def invalidate(self, key: bytes) -> int:
-        raise NotImplementedError
-
-    def purge(self, **selectors: Any) -> int:
+    def purge(self, **selectors: Any) -> Purged:
         self.purges.append({name: value for name, value in selectors.items() if value is not None})
-        return 3
+        return Purged(3, (b"http://shop.svc:8080/a",))
 
     def summarize(self) -> Sequence[RouteEntries]:
         return self.held

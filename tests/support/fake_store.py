@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline.ports import RouteEntries
+from sidecar.pipeline.ports import URLS_TOLD, Purged, RouteEntries
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.ports import WriteToken
 
 
@@ -19,8 +19,10 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.stats = StoreStats()
+        self.arriving: dict[bytes, int] = {}
+        self.puts = 0
         self.entries: dict[bytes, list[StoredResponse]] = {}
-        self.forgotten: list[Callable[[StoredResponse], bool]] = []
+        self.forgotten: list[Callable[[StoredResponse | Draft], bool]] = []
 
     def get(self, key: bytes) -> Sequence[StoredResponse]:
         return self.entries.get(key, ())
@@ -29,14 +31,19 @@ class FakeStore:
         return len(self.forgotten)
 
     def put(self, stored: StoredResponse, token: WriteToken) -> bool:
-        if any(covers(stored) for covers in self.forgotten[token:]):
+        if self.raced(stored, token):
             return False
         others = [one for one in self.entries.get(stored.key, ()) if one.selecting != stored.selecting]
         self.entries[stored.key] = [stored, *others]
+        self.puts += 1
         return True
 
-    def invalidate(self, key: bytes) -> int:
-        return self._forget(lambda stored: stored.key == key)
+    def raced(self, stored: StoredResponse | Draft, token: WriteToken) -> bool:
+        return any(covers(stored) for covers in self.forgotten[token:])
+
+    def invalidate(self, key: bytes, variants: Collection[Selecting] | None = None) -> int:
+        self.forgotten.append(lambda stored: stored.key == key)
+        return self._drop(lambda stored: stored.key == key and (variants is None or stored.selecting in variants))
 
     def purge(
         self,
@@ -45,15 +52,17 @@ class FakeStore:
         url: bytes | None = None,
         prefix: bytes | None = None,
         tag: bytes | None = None,
-    ) -> int:
-        return self._forget(
-            lambda stored: (
+    ) -> Purged:
+        def covers(stored: StoredResponse | Draft) -> bool:
+            return (
                 (route is None or stored.route == route)
                 and (url is None or stored.url == url)
                 and (prefix is None or stored.url.startswith(prefix))
                 and (tag is None or tag in stored.tags)
             )
-        )
+
+        urls = dict.fromkeys(stored.url for stored in self.all() if covers(stored))
+        return Purged(self._forget(covers), tuple(urls)[:URLS_TOLD])
 
     def summarize(self) -> Sequence[RouteEntries]:
         return [RouteEntries(stored.route, 1, len(stored.body), stored.born, len(stored.body)) for stored in self.all()]
@@ -61,8 +70,11 @@ class FakeStore:
     def all(self) -> list[StoredResponse]:
         return [stored for variants in self.entries.values() for stored in variants]
 
-    def _forget(self, covers: Callable[[StoredResponse], bool]) -> int:
+    def _forget(self, covers: Callable[[StoredResponse | Draft], bool]) -> int:
         self.forgotten.append(covers)
+        return self._drop(covers)
+
+    def _drop(self, covers: Callable[[StoredResponse | Draft], bool]) -> int:
         before = len(self.all())
         self.entries = {
             key: [stored for stored in variants if not covers(stored)] for key, variants in self.entries.items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import refuse_other_types
@@ -12,15 +13,19 @@ from sidecar.adapters.admin.queries import single
 from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES, request_directives
 from sidecar.core.cache_policy import bypass
 from sidecar.core.config import CacheMode
+from sidecar.core.purge_target import UnclearUrl, purge_prefixes, purge_urls
 from sidecar.core.report import rfc3339
 from sidecar.pipeline.cached_route import cached_route
+from sidecar.pipeline.ports import URLS_TOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from aiohttp import web
 
     from sidecar.adapters.admin.context import AdminContext
+    from sidecar.core.config import Config
+    from sidecar.core.purge_target import PurgeTarget
     from sidecar.core.report import Moment
     from sidecar.core.request_explanation import RequestExplanation
     from sidecar.pipeline.ports import RouteEntries
@@ -114,15 +119,47 @@ def _held_view(held: RouteEntries | None, moment: Moment) -> dict[str, object]:
 
 
 async def purge_cache(request: web.Request) -> web.Response:
-    """Forget what the query selects; several selectors narrow each other. Before the answer it is gone."""
+    """Forget what the query selects; several selectors narrow each other. Before the answer it is gone.
+
+    A URL may be the client's or the upstream's; the answer says whose it was taken for.
+    """
     refuse_other_types(request)
     context = request.app[CONTEXT]
     chosen = _selected(request, context)
-    octets = {name: value.encode() for name, value in chosen.items() if name != "route"}
-    purged = context.store.purge(route=chosen.get("route"), **octets)
+    targets = _targets(context.config(), chosen)
+    done = [context.store.purge(**selectors) for selectors in _rules(chosen, targets)]
+    purged = sum(one.entries for one in done)
+    urls = dict.fromkeys(url.decode("latin-1") for one in done for url in one.urls)
     message = f"cache: {purged} entries purged by {', '.join(f'{name} {value}' for name, value in chosen.items())}"
-    context.events.append(context.moment().wall, "purge", message, details={**chosen, "purged": purged})
-    return json_answer({"purged": purged})
+    meant = {name: [_target_view(target) for target in found] for name, found in targets.items()}
+    told = {"purged": purged, **({"meant": meant} if meant else {})}
+    context.events.append(context.moment().wall, "purge", message, details={**chosen, **told})
+    return json_answer({**told, "urls": list(urls)[:URLS_TOLD]})
+
+
+def _targets(config: Config, chosen: dict[str, str]) -> dict[str, list[PurgeTarget]]:
+    """What the selectors that are URLs mean. Raises Problem when that is unclear."""
+    found = {}
+    for name, resolve in (("url", purge_urls), ("prefix", purge_prefixes)):
+        if name in chosen:
+            try:
+                found[name] = resolve(config, chosen[name])
+            except UnclearUrl as error:
+                raise bad_values([BodyError(f"?{name}", str(error))]) from None
+    return found
+
+
+def _target_view(target: PurgeTarget) -> dict[str, object]:
+    return {"whose": target.meant.value, "url": target.url.decode("latin-1"), "route": target.route}
+
+
+def _rules(chosen: dict[str, str], targets: dict[str, list[PurgeTarget]]) -> Iterator[dict[str, Any]]:
+    """The selectors of a store's purges: one for each that the given URLs mean."""
+    given = {"tag": chosen["tag"].encode()} if "tag" in chosen else {}
+    for meant in product(*([(name, target) for target in found] for name, found in targets.items())):
+        routes = {route for route in (chosen.get("route"), *(target.route for _, target in meant)) if route is not None}
+        if len(routes) <= 1:
+            yield {**given, "route": next(iter(routes), None), **{name: target.url for name, target in meant}}
 
 
 def _selected(request: web.Request, context: AdminContext) -> dict[str, str]:

@@ -16,6 +16,8 @@ from sidecar.core.storage.tables import Shards, Shelves
 from sidecar.core.storage.usage import NOBODY, RouteUse, TagCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sidecar.core.stored import StoredResponse
 
 RECLAIMED = NOBODY
@@ -74,6 +76,14 @@ class Catalog:
         places = self._urls.others(hash(url) % self._buckets)
         slots = [place - self._buckets for place in islice(places, limit)]
         return [slot for slot in slots if self.identity(slot)[2] == url], next(places, None) is None
+
+    def slots_of(self, route: str) -> Iterator[int]:
+        """The slots of the answers of `route`, oldest first."""
+        owner = self._owner_of.get(route)
+        use = None if owner is None else self._uses[owner]
+        if use is not None and use.entries:
+            yield use.oldest
+            yield from self._siblings.others(use.oldest)
 
     def holds(self, slot: int) -> bool:
         """Whether there is an answer in `slot`."""
