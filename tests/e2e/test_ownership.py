@@ -63,8 +63,8 @@ async def test_a_live_socket_is_an_error(
     first = await up(await launch_sidecar(text(origin_url, listener, f"unix:{path}")))
     before = path.stat()
 
-    wanted = ([f"unix:{path}"], [f"unix:{free}", f"unix:{path}"], [f"unix:{path}", f"unix:{free}"])
-    for second in [await launch_sidecar(text(origin_url, listener, *addresses)) for addresses in wanted]:
+    for addresses in ([f"unix:{path}"], [f"unix:{free}", f"unix:{path}"]):
+        second = await launch_sidecar(text(origin_url, listener, *addresses))
         assert await second.exit_code() == 1
         assert second.output == f"sidecar: cannot listen on unix:{path}: Address already in use\n"
 
@@ -129,26 +129,25 @@ async def test_a_process_that_drains_leaves_the_socket_to_its_successor(
 
 
 @pytest.mark.parametrize("listener", ["proxy", "admin"])
-async def test_of_starts_at_the_same_time_one_lives(
+async def test_of_two_starts_at_the_same_time_one_lives(
     origin_url: str, launch_sidecar: LaunchSidecar, tmp_path: Path, listener: str
 ) -> None:
     path = tmp_path / "x.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    started = [await launch_sidecar(text(origin_url, listener, f"unix:{path}")) for _ in range(3)]
+    started = [await launch_sidecar(text(origin_url, listener, f"unix:{path}")) for _ in range(2)]
+    ending = {asyncio.ensure_future(sidecar.process.wait()): sidecar for sidecar in started}
 
-    async with asyncio.timeout(PATIENCE):
-        exits = [asyncio.ensure_future(sidecar.process.wait()) for sidecar in started]
-        while sum(exit_.done() for exit_ in exits) < 2:
-            await asyncio.wait([each for each in exits if not each.done()], return_when=asyncio.FIRST_COMPLETED)
+    ended, _ = await asyncio.wait(ending, timeout=3 * PATIENCE, return_when=asyncio.FIRST_COMPLETED)
 
-    assert [each.result() for each in exits if each.done()] == [1, 1]
-    (living,) = [sidecar for sidecar, each in zip(started, exits, strict=True) if not each.done()]
+    (lost,) = ended
+    assert lost.result() == 1
+    (living,) = [sidecar for exit_, sidecar in ending.items() if exit_ is not lost]
     await up(living)
     assert await answers(listener, path)
     living.terminate()
     assert await living.exit_code() == 0
-    await asyncio.gather(*exits)
+    await asyncio.wait(ending)
     assert not path.exists()
 
 
