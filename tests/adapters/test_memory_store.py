@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -153,6 +153,32 @@ def test_an_invalidated_key_loses_every_variant_and_every_fetch_under_way() -> N
     assert store.put(answer(2), other)
     assert put(store, answer())
     assert store.stats.evictions == {"invalidated": 2}
+
+
+def test_single_variants_of_a_key_may_be_invalidated() -> None:
+    store = make_store()
+    for name in (b"de", b"en"):
+        put(store, answer(selecting=language(name)))
+    key = answer().key
+    token = store.begin(key)
+    assert not store.raced(answer(), token)
+    assert store.invalidate(key, [language(b"de"), language(b"fr")]) == 1
+    assert [stored.selecting for stored in store.get(key)] == [language(b"en")]
+    assert store.raced(answer(), token)
+    assert store.invalidate(key, []) == 0
+    assert len(store.get(key)) == 1
+
+
+@pytest.mark.parametrize("selector", [{"route": "catalog"}, {"prefix": b"http://"}, {"tag": b"t"}], ids=str)
+def test_a_purge_names_some_of_what_it_covers(selector: dict[str, Any]) -> None:
+    store = make_store()
+    for number in range(30):
+        put(store, answer(number, url=b"http://u/%d" % (number // 3), tags=(b"t",)))
+    assert sorted(store.purge(**selector).urls) == [b"http://u/%d" % number for number in range(10)]
+    assert store.purge(**selector).urls == ()
+    for number in range(30):
+        put(store, answer(number, tags=(b"t",)))
+    assert len(store.purge(**selector).urls) == 20
 
 
 SELECTORS: list[tuple[dict[str, str | bytes], set[int]]] = [

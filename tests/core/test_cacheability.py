@@ -185,3 +185,26 @@ def test_outdated_is_no_longer_fresh_and_otherwise_the_same() -> None:
 def test_tags_come_from_both_fields_each_once() -> None:
     found = tags(headers(Surrogate_Key="a b  a", Cache_Tag="c, d e ,,a"))
     assert found == (b"a", b"b", b"c", b"d e")
+
+
+def test_what_a_304_has_for_its_asker_alone_is_kept_apart() -> None:
+    stored = entry(ETag='"v"', Cache_Control="max-age=60", X_User="old")
+    sent = headers(
+        Set_Cookie="a=b",
+        X_User="alice",
+        X="1",
+        Age="3",
+        Cache_Control='max-age=60, private="x-user, date", no-cache="age"',
+    )
+    decision = on_validation(asked(), ResponseHead(304, sent), stored, ARRIVAL, RULES)
+    assert isinstance(decision, Refresh)
+    assert (decision.why, decision.personal) == ("", ((b"Set-Cookie", b"a=b"), (b"X-User", b"alice")))
+    assert {b"set-cookie", b"x-user"}.isdisjoint(decision.stored.head.headers.index)
+    assert decision.stored.head.headers.get(b"x") == b"1"
+
+
+@pytest.mark.parametrize("status", [408, 425, 429])
+def test_what_asks_for_patience_does_not_replace_a_good_answer(status: int) -> None:
+    kept = Pass("an error does not replace a good answer")
+    assert decide(status, standing=entry(), Cache_Control="max-age=5") == kept
+    assert isinstance(decide(status, standing=entry(status=status), Cache_Control="max-age=5"), Store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.conditional import not_modified, not_modified_head, updated, validates, validators
+from sidecar.core.conditional import contradicts, not_modified, not_modified_head, updated, validates, validators
 from sidecar.core.http import Headers
 from tests.support.stored_entries import entry, headers
 
@@ -97,3 +97,22 @@ def test_a_304_replaces_fields_by_name_but_nothing_about_the_octets() -> None:
     assert updated(stored, fresh) == Headers(
         [(b"B", b"1"), (b"Content-Length", b"5"), (b"Content-Encoding", b"x"), (b"a", b"3"), (b"C", b"1")]
     )
+
+
+@pytest.mark.parametrize(
+    ("fresh", "stored", "expected"),
+    [
+        ({}, {}, False),
+        ({"ETag": '"v"'}, {"ETag": 'W/"v"'}, False),
+        ({"ETag": '"w"'}, {"ETag": '"v"'}, True),
+        ({"ETag": '"w"'}, {}, False),
+        ({"Last_Modified": MODIFIED}, {"Last_Modified": MODIFIED}, False),
+        ({"Last_Modified": LATER}, {"Last_Modified": MODIFIED}, True),
+        ({"ETag": '"v"', "Last_Modified": LATER}, {"ETag": '"v"', "Last_Modified": MODIFIED}, False),
+        ({"ETag": '"w"', "Last_Modified": LATER}, {"Last_Modified": MODIFIED}, True),
+    ],
+)
+def test_validators_contradict_only_where_both_have_them(
+    fresh: dict[str, str], stored: dict[str, str], *, expected: bool
+) -> None:
+    assert contradicts(headers(**fresh), headers(**stored)) is expected
