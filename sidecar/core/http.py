@@ -7,10 +7,12 @@ order, with their case and their repeats; look-ups are case-insensitive and see 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
 
 Field: TypeAlias = tuple[bytes, bytes]
 """One field line: name as received, value without surrounding white space."""
@@ -23,24 +25,29 @@ IDEMPOTENT_METHODS = SAFE_METHODS | {"PUT", "DELETE"}
 
 
 class Headers:
-    """An immutable field section: ordered field lines and a case-insensitive index of them, made where it is not
-    given.
+    """An immutable field section: ordered field lines, and a case-insensitive index of them, made where it is not
+    given. `index`: lower-case name → combined value (RFC 9110 §5.3).
     """
 
-    __slots__ = ("_lines", "fields", "index")
+    __slots__ = ("fields", "index")
 
     def __init__(self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None) -> None:
-        self._lines: bytes | None = None
         self.fields = fields if type(fields) is list else list(fields)
-        self.index = _index_of(self.fields) if index is None else index
-        """Lower-case name → combined value (RFC 9110 §5.3). Read only."""
+        if index is None:
+            index = {}
+            for name, value in self.fields:
+                key = name.lower()
+                if key in index:
+                    index[key] += b", " + value
+                else:
+                    index[key] = value
+        self.index = index
 
     @property
     def lines(self) -> bytes:
-        """The section serialized, each line ended by CRLF; made once."""
-        if self._lines is None:
-            self._lines = b"".join([b"%b: %b\r\n" % field for field in self.fields])
-        return self._lines
+        """The section serialized, each line ended by CRLF."""
+        fields = self.fields
+        return (b"%b: %b\r\n" * len(fields)) % tuple(chain.from_iterable(fields))
 
     def get(self, name: bytes) -> bytes | None:
         """The combined value of the lower-case `name`, or None."""
@@ -64,9 +71,16 @@ class Headers:
     def __repr__(self) -> str:
         return f"Headers({self.fields!r})"
 
-    def without(self, names: Container[bytes]) -> Headers:
-        """A copy that lacks every field whose lower-case name is in `names`."""
-        return Headers([field for field in self.fields if field[0].lower() not in names])
+    def without(self, names: AbstractSet[bytes]) -> Headers:
+        """The section without the fields whose lower-case name is in `names`; itself when there are none."""
+        index = self.index
+        dropped = names & index.keys()
+        if not dropped:
+            return self
+        return Headers(
+            [field for field in self.fields if field[0].lower() not in dropped],
+            {name: value for name, value in index.items() if name not in dropped},
+        )
 
     def plus(self, *fields: Field) -> Headers:
         """A copy with `fields` appended."""
@@ -75,17 +89,6 @@ class Headers:
     def replacing(self, name: bytes, value: bytes) -> Headers:
         """A copy in which `value` is the only field line called `name`, appended last."""
         return self.without({name.lower()}).plus((name, value))
-
-
-def _index_of(fields: list[Field]) -> dict[bytes, bytes]:
-    index: dict[bytes, bytes] = {}
-    for name, value in fields:
-        key = name.lower()
-        if key in index:
-            index[key] += b", " + value
-        else:
-            index[key] = value
-    return index
 
 
 @dataclass(slots=True)
