@@ -169,6 +169,10 @@ class Circuit:
             return False
         return self._machine.probing(now)
 
+    def step_aside(self, permit: Permit) -> None:
+        """The client of a permitted request may have left: if it is a probe, it keeps no other from probing."""
+        self._machine.probes.step_aside(permit)
+
     def answered(self, permit: Permit, now: float) -> None:
         """The head of a response whose body is still to come arrived: slow or not is decided here."""
         self._machine.answered(permit, now)

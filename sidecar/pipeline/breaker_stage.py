@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.backoff import parse_retry_after
-from sidecar.core.circuit.permit import Refusal
+from sidecar.core.circuit.permit import Refusal, Role
 from sidecar.core.explanation import Sample
 from sidecar.core.http import SAFE_METHODS
 from sidecar.core.outcome import Outcome, of_status
-from sidecar.pipeline.errors import CircuitOpen, ProxyError
+from sidecar.pipeline.errors import CircuitOpen, EarlyAnswerCut, ProxyError
 from sidecar.pipeline.exchange import BodyEnd
 from sidecar.pipeline.ready_answer import Grounds, Refused
 
@@ -67,6 +67,8 @@ class BreakerStage:
         permit = circuit.ask(now, safe=request.head.method in SAFE_METHODS, describe=describe)
         if isinstance(permit, Refusal):
             raise _circuit_open(permit)
+        if permit.role is Role.PROBE:
+            self._watch_client(request, permit)
         try:
             response = await self._inner.answer(request)
         except ProxyError as error:
@@ -86,10 +88,17 @@ class BreakerStage:
             body.on_end(partial(self._body_ended, request, permit, response.head))
         return response
 
+    def _watch_client(self, request: Request, permit: Permit) -> None:
+        """A probe whose client has closed its side, and may have left, keeps no other from probing."""
+        if request.half_closed:
+            self._circuit.step_aside(permit)
+        else:
+            request.on_half_close = partial(self._circuit.step_aside, permit)
+
     def _body_ended(self, request: Request, permit: Permit, head: ResponseHead, end: End) -> None:
-        if isinstance(end, ProxyError):
+        if isinstance(end, ProxyError) and not isinstance(end, EarlyAnswerCut):
             self._settle_error(request, permit, end)
-        elif end is BodyEnd.COMPLETE:
+        elif end is not BodyEnd.ABANDONED:
             self._settle_status(request, permit, head)
         else:
             self._circuit.settle(permit, Outcome.CANCELLED, self._monotonic())

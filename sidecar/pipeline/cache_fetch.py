@@ -208,6 +208,8 @@ def conditional(request: Request, preconditions: list[Field]) -> Request:
     copy.route_name = request.route_name
     copy.rewrite = request.rewrite
     copy.on_interim = request.on_interim
+    copy.half_closed = request.half_closed
+    request.on_half_close = copy.half_close
     return copy
 
 

@@ -154,15 +154,18 @@ class Request:
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
     client; None where nobody wants them. The gateway sets `route_name`, `rewrite` and `handler`; `lookup` is the cache
-    stage's own: what `answer_now` found out, kept for `answer`.
+    stage's own: what `answer_now` found out, kept for `answer`. `half_closed`: the client has closed its side, and may
+    have left; `on_half_close` hears of it when that comes to be.
     """
 
     __slots__ = (
         "body",
         "client",
+        "half_closed",
         "handler",
         "head",
         "lookup",
+        "on_half_close",
         "on_interim",
         "request_id",
         "rewrite",
@@ -185,6 +188,14 @@ class Request:
         self.handler: Handler | None = None
         self.upgrade = b""
         self.on_interim: Callable[[ResponseHead], None] | None = None
+        self.half_closed = False
+        self.on_half_close: Callable[[], None] | None = None
+
+    def half_close(self) -> None:
+        """The client has closed its side."""
+        self.half_closed = True
+        if self.on_half_close is not None:
+            self.on_half_close()
 
 
 class Response:

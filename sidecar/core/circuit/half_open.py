@@ -10,23 +10,30 @@ if TYPE_CHECKING:
     from sidecar.core.config import BreakerSettings
 
 
+MAX_ASIDE = 8
+"""Probes that may wait beside those that count: clients that close their side at once must not all get through."""
+
+
 class Probes:
     """Permits in flight, oldest first, and the successes so far.
 
     At least one probe is always possible, whatever the settings say: with none the circuit could never close.
+    Those whose client may have left stand aside: they keep nobody from probing, but their outcome counts.
     `held_until`: the upstream asked (Retry-After) for no request before that.
     """
 
-    __slots__ = ("_in_flight", "held_until", "successes")
+    __slots__ = ("_aside", "_in_flight", "held_until", "successes")
 
     def __init__(self) -> None:
         self._in_flight: dict[Permit, None] = {}
+        self._aside: dict[Permit, None] = {}
         self.successes = 0
         self.held_until = 0.0
 
     def clear(self) -> None:
         """Start a new half-open period."""
         self._in_flight.clear()
+        self._aside.clear()
         self.successes = 0
         self.held_until = 0.0
 
@@ -48,18 +55,23 @@ class Probes:
 
     def give_back(self, permit: Permit) -> bool:
         """End a probe; False when its permit had been reclaimed."""
-        if permit not in self._in_flight:
+        among = self._aside if permit in self._aside else self._in_flight
+        if permit not in among:
             return False
-        del self._in_flight[permit]
+        del among[permit]
         return True
+
+    def step_aside(self, permit: Permit) -> None:
+        """Let another probe in this one's place, while it goes on."""
+        if permit in self._in_flight and len(self._aside) < MAX_ASIDE:
+            del self._in_flight[permit]
+            self._aside[permit] = None
 
     def reclaim(self, now: float, timeout: float) -> None:
         """Give up the probes without a verdict for `timeout` seconds; what they still bring is dropped."""
-        while self._in_flight:
-            oldest = next(iter(self._in_flight))
-            if now < oldest.started + timeout:
-                return
-            del self._in_flight[oldest]
+        for permits in (self._in_flight, self._aside):
+            for permit in [permit for permit in permits if now >= permit.started + timeout]:
+                del permits[permit]
 
     def in_flight(self, now: float, timeout: float) -> int:
         """How many are not overdue at `now`; changes nothing."""
