@@ -103,6 +103,7 @@ class ClientLimits:
     write_timeout: float = 30.0
     keep_alive: float = 75.0
     tunnel_idle: float = 3600.0
+    half_close: float = 0.5
 
 
 class ForwardedMode(Enum):

@@ -235,6 +235,16 @@ class ConnectionLost(UpstreamError):
     reason = "connection_terminated"
 
 
+class EarlyAnswerCut(ConnectionLost):
+    """The connection ended within an answer that had begun before the request was sent whole.
+
+    TCP resets a connection that is closed while more is coming (RFC 9112 §9.6), so sending too much is enough to get
+    here: the circuit goes by the answer's status.
+    """
+
+    reason = "early_answer_cut"
+
+
 class DnsFailed(UpstreamError):
     """The upstream's name does not resolve."""
 

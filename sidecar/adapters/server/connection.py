@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 
 SLICE = 16 * 1024
 """Octets parsed at a time, so that one read cannot become thousands of pipelined requests."""
-HALF_CLOSE_GRACE = 0.5
-"""Seconds that an answer may still take after the client closed its side: most who do that are gone."""
+LOOK_AFTER = 0.1
+"""Seconds between two looks whether a client that closed its side has left altogether: reading no longer tells."""
 LINGER = 2.0
-"""Seconds that a refused client may go on sending, so that it gets to read its answer; and octets, below."""
-LINGER_OCTETS = 4 * 1024 * 1024
+"""Seconds of silence after which a client that was sending when it was answered is taken to have read its answer."""
+LONGEST_LINGER = 5.0
+"""Seconds after which it must have, however long it goes on sending: many read only when they have sent all, but they
+are near.
+"""
 RESTED = 0.025
 """Seconds after a rest in which a request that is answered makes no new one of it: taking one has its price."""
 _RESET = struct.pack("ii", 1, 0)
@@ -50,9 +53,12 @@ class ClientConnection(asyncio.Protocol, Patience):
     """An `asyncio.Protocol`. Of its two deadlines, what the client sends and what it reads, the earlier is watched."""
 
     __slots__ = (
+        "_all_read",
         "_eof",
         "_exchange",
+        "_half_closed",
         "_lingering",
+        "_patient_until",
         "_queue",
         "_reader",
         "_rested_until",
@@ -61,6 +67,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         "_tunnel",
         "_work",
         "_worker",
+        "answered",
         "client",
         "closing",
         "drained",
@@ -84,8 +91,14 @@ class ClientConnection(asyncio.Protocol, Patience):
         """What the worker waits for, when it has nothing to do."""
         self.drained: asyncio.Future[None] | None = None
         self._stash = b""
-        self._eof = False
-        self._lingering = 0
+        self._all_read = self._eof = False
+        """Whether the client has closed its side."""
+        self._half_closed = False
+        """Whether this side has said all that a tunnel's upstream had to say."""
+        self._lingering = False
+        self._patient_until = inf
+        """How long to linger, or to let a half-closed client wait."""
+        self.answered = False
         self._served = 0
         self._rested_until = 0.0
 
@@ -97,7 +110,10 @@ class ClientConnection(asyncio.Protocol, Patience):
     def shut(self) -> None:
         """Close when nothing is under way, else after the answer that is."""
         self.closing = True
-        if self._exchange is None and not self._lingering:
+        if self._lingering:
+            self._patient_until = min(self._patient_until, self.context.clock.monotonic() + LINGER)
+            self._linger()
+        elif self._exchange is None:
             self.transport.close()
 
     def cut(self, error: ProxyError) -> None:
@@ -130,31 +146,57 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
-        if self._tunnel is not None:
+        if self._lingering:
+            self._linger()
+        elif self._tunnel is not None:
             self.active()
             self._tunnel.feed(data)
-        elif self._lingering:
-            self._discard(data)
         elif self._stash or self._reader.switching:
             self._hold(data)
         else:
             self._read(data)
 
     def eof_received(self) -> bool:
-        """The client will send no more. It may still want its answer, for a moment."""
+        """The client will send no more. A tunnel goes on in the other direction; a request may still be answered."""
         self._eof = True
+        if self._lingering:
+            return False
+        if self._was_reset():
+            # libuv tells of a reset close behind data as of an end in good order.
+            self.transport.abort()
+            return False
         if self._tunnel is not None:
             self._tunnel.feed_end()
-            self._await(Awaits.END, self.context.limits.write_timeout)
-            return True
-        if self._exchange is None or self._lingering:
+            return self.transport.can_write_eof()
+        if self._exchange is None and not self._queue:
             return False
-        self.closing = True
-        self._reader.eof(ClientGone("the client broke its request off"))
-        self._await(Awaits.END, HALF_CLOSE_GRACE)
-        return True
+        if self.context.limits.half_close == 0:
+            self.transport.abort()
+            return False
+        if not self._stash:
+            self._input_ended()
+        if self._exchange is not None:
+            self._exchange.half_closed()
+        self._be_patient()
+        return self.transport.can_write_eof()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _input_ended(self) -> None:
+        """All that the client has sent was read: what is not whole by now never will be."""
+        self._all_read = True
+        self._reader.eof(ClientGone("the client broke its request off"))
+        if not self._queue:
+            self.closing = True
+            if self._exchange is None:
+                self.transport.close()
+
+    def _be_patient(self) -> None:
+        """The client has closed its side: for a while it may wait for the next part of its answer."""
+        self.answered = False
+        grace = self.context.limits.half_close
+        self._patient_until = self.context.clock.monotonic() + grace
+        self._await(Awaits.END, min(grace, LOOK_AFTER))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its part is over either way
         """The client is gone: whatever is done for it ends."""
         self.context.wheel.forget(self)
         self.context.dismiss(self)
@@ -162,7 +204,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         self._reader.close(ClientGone("the client went away"))
         self._wake_writer()
         if self._tunnel is not None:
-            self._tunnel.feed_end(None if exc is None else ClientGone("the client went away"))
+            self._tunnel.feed_end(ClientGone("the client went away"))
         # An exchange and a cancelled task's traceback lead back here: what ends them lets go of them, too.
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -179,6 +221,7 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self.answered = True
         self._must_read(inf)
         self._wake_writer()
         if self._exchange is None:
@@ -203,13 +246,41 @@ class ClientConnection(asyncio.Protocol, Patience):
         elif awaited in (Awaits.HEAD, Awaits.FIRST_HEAD) and self._reader.partial:
             self._refuse(error, self._reader.first_line)
         elif awaited is Awaits.END:
-            self.transport.abort()
+            self._look_whether_gone()
         elif awaited is Awaits.TUNNEL:
             limit = self.context.limits.tunnel_idle
             self._blame(TunnelIdle(f"nothing passed through the tunnel for {limit:g} s (proxy.limits.tunnel_idle)"))
             self.transport.close()
         else:
             self.transport.close()
+
+    def _look_whether_gone(self) -> None:
+        """Wait on while a half-closed client may still be there, or one that lingers has not been sent its answer."""
+        now = self.context.clock.monotonic()
+        if self._lingering:
+            if not self.transport.get_write_buffer_size():
+                self.transport.close()
+            elif now < self._patient_until:
+                self._linger()
+            else:
+                self.reset()
+        elif self._was_reset():
+            self.transport.abort()
+        elif self.answered or self._exchange is None or self.transport.get_write_buffer_size():
+            # While there is something to send, its kernel says whether it is there, or `write_timeout` ends it.
+            self._be_patient()
+        elif now < self._patient_until:
+            self._await(Awaits.END, LOOK_AFTER)
+        else:
+            self.transport.abort()
+
+    def _linger(self) -> None:
+        left = self._patient_until - self.context.clock.monotonic()
+        self._await(Awaits.END, min(LINGER, left))
+
+    def _was_reset(self) -> bool:
+        connection = self.transport.get_extra_info("socket")
+        return connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
     # Reading
 
@@ -242,14 +313,14 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def _release(self) -> None:
         stash, self._stash = self._stash, b""
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._resume_reading()
         self._read(stash)
+        if self._eof and not self._stash and not self._lingering:
+            self._input_ended()
 
-    def _discard(self, data: bytes) -> None:
-        self._lingering += len(data)
-        if self._lingering > LINGER_OCTETS:
-            self.reset()
+    def _resume_reading(self) -> None:
+        if not self._eof and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _go_on_waiting(self, received: int = 0) -> None:
         """Set the deadline for what the client owes next; a head is not given more time for trickling."""
@@ -257,7 +328,7 @@ class ClientConnection(asyncio.Protocol, Patience):
         if self._lingering or self._awaits is Awaits.END:
             return
         if exchange is not None:
-            if exchange.body is not None and not exchange.incoming.complete:
+            if exchange.body is not None and exchange.body.end is None and not exchange.incoming.complete:
                 self._await_body(exchange.body, received)
             elif self._awaits is Awaits.BODY:
                 self._await(Awaits.NOTHING, inf)
@@ -286,7 +357,8 @@ class ClientConnection(asyncio.Protocol, Patience):
                 self._refuse(incoming.error or ClientGone("no request"), incoming.first_line)
                 return
             self._served += 1
-            if self.context.draining or self._served == self.context.limits.requests_per_connection:
+            last = self._all_read and not self._queue
+            if last or self.context.draining or self._served == self.context.limits.requests_per_connection:
                 self.closing = True
             context = self.context
             request_id = incoming.request_id or context.request_id()
@@ -294,6 +366,9 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        if self._eof:
+            exchange.half_closed()
+            self._be_patient()
         exchange.begin()
         self._hand_to_worker(exchange)
 
@@ -321,7 +396,7 @@ class ClientConnection(asyncio.Protocol, Patience):
     def _ended(self, exchange: Exchange) -> None:
         self._exchange = None
         if self.closing and not self.transport.is_closing():
-            self._finish(unread=not exchange.incoming.complete)
+            self._finish(unread=self._half_closed or not exchange.incoming.complete)
 
     def _exchange_ended(self, exchange: Exchange) -> None:
         """The worker has written an answer, as far as it goes."""
@@ -355,12 +430,13 @@ class ClientConnection(asyncio.Protocol, Patience):
         if not unread or self._eof:
             self.transport.close()
             return
-        self._lingering = 1
+        self._lingering = True
         self._stash = b""
-        self.transport.resume_reading()
+        self._resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._await(Awaits.END, LINGER)
+        self._patient_until = self.context.clock.monotonic() + LONGEST_LINGER
+        self._linger()
 
     def _wake_writer(self) -> None:
         drained, self.drained = self.drained, None
@@ -374,11 +450,20 @@ class ClientConnection(asyncio.Protocol, Patience):
         self._tunnel = tunnel = StreamBody(None, self)
         early, self._reader.early = self._reader.early + self._stash, b""
         self._stash = b""
-        self.transport.resume_reading()
+        self._resume_reading()
         if early:
             tunnel.feed(early)
+        if self._eof:
+            tunnel.feed_end()
         self.active()
         return tunnel
+
+    def end_writing(self) -> bool:
+        """See `exchange.Connection`."""
+        self._half_closed = self.transport.can_write_eof()
+        if self._half_closed and not self.transport.is_closing():
+            self.transport.write_eof()
+        return self._half_closed
 
     def upgrade_refused(self) -> None:
         """See `exchange.Connection`."""
@@ -389,8 +474,7 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def active(self) -> None:
         """See `exchange.Connection`."""
-        if not self._eof:
-            self._await(Awaits.TUNNEL, self.context.limits.tunnel_idle)
+        self._await(Awaits.TUNNEL, self.context.limits.tunnel_idle)
 
     # Valve of the request's content, and of a tunnel
 
@@ -403,11 +487,18 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def resume_body(self) -> None:
         """There is room again."""
-        if not self.transport.is_closing() and not self._stash:
-            self.transport.resume_reading()
+        if not self._stash:
+            self._resume_reading()
         if self._awaits is Awaits.BODY:
             self._await(Awaits.BODY, self.context.limits.body_timeout)
 
     def body_abandoned(self) -> None:
-        """Nobody reads the rest of the request: no other can follow it on this connection."""
+        """Nobody reads the rest of the request. It is dropped as it comes, and no other can follow it here.
+
+        A client that cannot go on sending might never come to read its answer.
+        """
         self.closing = True
+        if not self._stash:
+            self._resume_reading()
+        if self._awaits is Awaits.BODY:
+            self._await(Awaits.NOTHING, inf)

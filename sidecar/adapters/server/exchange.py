@@ -33,11 +33,16 @@ class Connection(Valve, Protocol):
     pins: Pins
     closing: bool
     """No further request will be taken: the answer says so."""
+    answered: bool
+    """Part of an answer was sent, or taken, since this was last set back."""
     drained: asyncio.Future[None] | None
     """Comes true when the client has caught up with reading; None while it has."""
 
     def open_tunnel(self) -> StreamBody:
         """HTTP is over: what the client says from now on, uninterpreted."""
+
+    def end_writing(self) -> bool:
+        """The upstream of a tunnel has said all: tell the client. False where that would end the other direction."""
 
     def upgrade_refused(self) -> None:
         """HTTP goes on after a refused switch."""
@@ -74,10 +79,14 @@ class Exchange:
         if self.incoming.expects_continue and not self.incoming.pieces:
             self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
 
+    def half_closed(self) -> None:
+        """The client has closed its side: it waits for its answer, or has left."""
+        self.request.half_close()
+
     def end(self) -> None:
         """The client is gone: nothing of this exchange goes on."""
         self._stop_continue_timer()
-        self.request.on_interim = None
+        self.request.on_interim = self.request.on_half_close = None
         if self.body is not None:
             self.body.close()
 
@@ -131,7 +140,7 @@ class Exchange:
             log.exception("an exchange failed", extra={"request_id": self.request.request_id.decode("latin-1")})
             connection.reset()
         finally:
-            self.request.on_interim = None
+            self.request.on_interim = self.request.on_half_close = None
 
     async def _deliver(self, response: Response, body: Body) -> None:
         try:
@@ -201,6 +210,8 @@ class Exchange:
                 connection.transport.write(piece)
                 if connection.drained is not None:
                     await connection.drained
+            if connection.end_writing():
+                await sender
         finally:
             stats.tunnels -= 1
             sender.cancel()
@@ -212,7 +223,8 @@ class Exchange:
                 await duplex.send(piece)
             duplex.send_eof()
         except ProxyError:
-            duplex.close()
+            # One of the two is gone. If it is the upstream, what it said before may still have to be read.
+            said.close()
 
 
 class ClientSink:
@@ -233,6 +245,7 @@ class ClientSink:
 
     def write(self, piece: bytes) -> None:
         """See `Sink`."""
+        self._connection.answered = True
         head, self._head = self._head, b""
         if self._chunked:
             self._transport.writelines((head + b"%x\r\n" % len(piece), piece, b"\r\n"))
@@ -244,6 +257,7 @@ class ClientSink:
     def flush(self) -> None:
         """See `Sink`."""
         if self._head:
+            self._connection.answered = True
             head, self._head = self._head, b""
             self._transport.write(head)
 

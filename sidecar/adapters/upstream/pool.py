@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connection import UpstreamConnection
 from sidecar.adapters.upstream.failure import connect_failure
+from sidecar.adapters.upstream.tls_transport import TlsTransport
 from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
 
 if TYPE_CHECKING:
@@ -241,17 +242,24 @@ class EndpointPool:
         return connection
 
     async def _open(self, connection: UpstreamConnection) -> None:
-        loop = asyncio.get_running_loop()
-        target = self.target
-        context = target.tls() if target.tls is not None else None
+        tls = self.target.tls
+        if tls is None:
+            await self._open_tcp(connection)
+            return
+        transport = TlsTransport(connection, tls(), self.target.server_name)
+        try:
+            await self._open_tcp(transport)
+            await transport.ready
+        except BaseException:
+            transport.give_up()
+            raise
+
+    async def _open_tcp(self, protocol: asyncio.Protocol) -> None:
+        loop, target = asyncio.get_running_loop(), self.target
         if target.port is None:
-            await loop.create_unix_connection(
-                lambda: connection, target.address, ssl=context, server_hostname=target.server_name
-            )
+            await loop.create_unix_connection(lambda: protocol, target.address)
         else:
-            await loop.create_connection(
-                lambda: connection, target.address, target.port, ssl=context, server_hostname=target.server_name
-            )
+            await loop.create_connection(lambda: protocol, target.address, target.port)
 
     def _now_in_flight(self) -> None:
         self.in_flight += 1

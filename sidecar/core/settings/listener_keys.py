@@ -33,6 +33,11 @@ LIMITS = Block(
         Key("write_timeout", t.duration(), "longest time that a client may not read its answer"),
         Key("keep_alive", t.duration(zero=True), "how long an idle connection is kept; 0s: not at all"),
         Key("tunnel_idle", t.duration(), "longest silence in an upgraded connection (WebSocket)"),
+        Key(
+            "half_close",
+            t.duration(zero=True),
+            "how long a client that sent FIN may wait for more of its answer; 0s: not",
+        ),
     ),
 )
 PROXY = Block(
