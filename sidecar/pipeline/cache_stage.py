@@ -35,7 +35,7 @@ from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, F
 from sidecar.pipeline.cache_refresh import CacheRefresh
 from sidecar.pipeline.collapse import Collapser, leads
 from sidecar.pipeline.collect import Collector
-from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
+from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout, forget_frames
 from sidecar.pipeline.exchange import NO_REWRITE, Response, Source
 from sidecar.pipeline.invalidation import invalidate_changed
 from sidecar.pipeline.ready_answer import Grounds
@@ -289,7 +289,7 @@ class CacheStage:
         if response is None:
             raise error
         # Whoever shares the error holds it; its traceback would hold what waited for it.
-        error.__traceback__ = None
+        forget_frames(error)
         return response
 
     def _stand_in(self, asked: Asked, error: ProxyError) -> Response | None:

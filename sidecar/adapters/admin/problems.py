@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import hdrs, web
 
+from sidecar.core.http import reason_phrase
 from sidecar.core.settings.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def problem_response(problem: Problem) -> web.Response:
     """The answer that tells it."""
     content: dict[str, object] = {
         "type": f"urn:circuit-sidecar:problem:{problem.reason}",
-        "title": problem.status.phrase,
+        "title": reason_phrase(problem.status),
         "status": problem.status.value,
         "detail": problem.detail,
         "reason": problem.reason,
@@ -81,6 +82,7 @@ def problem_response(problem: Problem) -> web.Response:
     }
     return web.Response(
         status=problem.status,
+        reason=reason_phrase(problem.status),
         body=json.dumps(content).encode() + b"\n",
         headers={hdrs.CONTENT_TYPE: "application/problem+json", **problem.headers},
     )
@@ -107,4 +109,5 @@ def _from_library(request: web.Request, error: web.HTTPException) -> Problem:
         return Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, headers={hdrs.ALLOW: allow})
     if isinstance(error, web.HTTPNotFound):
         return Problem(HTTPStatus.NOT_FOUND, "unknown_call", f"there is no call {request.path}; GET / lists them")
-    return Problem(HTTPStatus(error.status), error.reason.lower().replace(" ", "_"), error.reason)
+    phrase = reason_phrase(error.status)
+    return Problem(HTTPStatus(error.status), phrase.lower().replace(" ", "_"), phrase)
