@@ -7,6 +7,7 @@ order, with their case and their repeats; look-ups are case-insensitive and see 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,6 +23,13 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that ask for no change (RFC 9110 §9.2.1)."""
 IDEMPOTENT_METHODS = SAFE_METHODS | {"PUT", "DELETE"}
 """Methods that may be sent twice (RFC 9110 §9.2.2)."""
+_RENAMED = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+"""Python 3.11 and 3.12 still have the names from before RFC 9110 §15."""
+
+
+def reason_phrase(status: int) -> str:
+    """The name of a registered status, the same under every Python."""
+    return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
 class Headers:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.http import IDEMPOTENT_METHODS, SAFE_METHODS, STANDARD_METHODS, Headers, list_members
+from sidecar.core.http import IDEMPOTENT_METHODS, SAFE_METHODS, STANDARD_METHODS, Headers, list_members, reason_phrase
 
 FIELDS = [
     (b"Accept", b"a"),
@@ -79,3 +79,18 @@ def test_list_members(value: bytes, members: list[bytes]) -> None:
 def test_safe_methods_may_be_sent_twice_and_patch_and_post_may_not() -> None:
     assert SAFE_METHODS < IDEMPOTENT_METHODS < STANDARD_METHODS
     assert sorted(STANDARD_METHODS - IDEMPOTENT_METHODS) == ["CONNECT", "PATCH", "POST"]
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"),
+    [
+        (200, "OK"),
+        (413, "Content Too Large"),
+        (414, "URI Too Long"),
+        (416, "Range Not Satisfiable"),
+        (422, "Unprocessable Content"),
+        (503, "Service Unavailable"),
+    ],
+)
+def test_a_status_has_the_name_of_rfc_9110_under_every_python(status: int, phrase: str) -> None:
+    assert reason_phrase(status) == phrase

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sidecar.adapters.server import response as wire
 from sidecar.core.forwarding import trailers_allowed
-from sidecar.pipeline.errors import ProxyError
+from sidecar.pipeline.errors import ProxyError, forget_frames
 from sidecar.pipeline.exchange import Body, BodyEnd, Duplex, Request, Response
 from sidecar.pipeline.streams import StreamBody, Valve
 
@@ -134,7 +134,7 @@ class Exchange:
                 await self._deliver(response, body)
         except ProxyError as error:
             # The body holds the error, and its traceback this frame with the body.
-            error.__traceback__ = None
+            forget_frames(error)
             connection.reset()
         except Exception:
             log.exception("an exchange failed", extra={"request_id": self.request.request_id.decode("latin-1")})

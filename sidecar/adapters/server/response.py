@@ -5,11 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from sidecar.core.http import reason_phrase
+
 if TYPE_CHECKING:
     from sidecar.core.http import Field, ResponseHead
     from sidecar.pipeline.exchange import Response
 
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, reason_phrase(status).encode()) for status in HTTPStatus}
 NO_CONTENT = frozenset({204, 304})
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"

@@ -27,6 +27,7 @@ from sidecar.pipeline.errors import (
     ProxyError,
     TotalTimeout,
     UpstreamTimeout,
+    forget_frames,
 )
 from sidecar.pipeline.exchange import Body, BodyEnd
 from sidecar.pipeline.streams import StreamBody
@@ -436,7 +437,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def _fail(self, error: ProxyError) -> None:
         # Whoever is told holds the error; its traceback would hold what was read, and whom it is told.
-        error.__traceback__ = None
+        forget_frames(error)
         self._stop_sending()
         self._sending = None
         self._interim = None
