@@ -32,6 +32,9 @@ def reason_phrase(status: int) -> str:
     return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
+PHRASES = {status.value: reason_phrase(status).encode() for status in HTTPStatus}
+
+
 class Headers:
     """An immutable field section: ordered field lines, and a case-insensitive index of them, made where it is not
     given. `index`: lower-case name → combined value (RFC 9110 §5.3).
@@ -50,12 +53,6 @@ class Headers:
                 else:
                     index[key] = value
         self.index = index
-
-    @property
-    def lines(self) -> bytes:
-        """The section serialized, each line ended by CRLF."""
-        fields = self.fields
-        return (b"%b: %b\r\n" * len(fields)) % tuple(chain.from_iterable(fields))
 
     def get(self, name: bytes) -> bytes | None:
         """The combined value of the lower-case `name`, or None."""
@@ -85,10 +82,14 @@ class Headers:
         dropped = names & index.keys()
         if not dropped:
             return self
-        return Headers(
-            [field for field in self.fields if field[0].lower() not in dropped],
-            {name: value for name, value in index.items() if name not in dropped},
-        )
+        kept = []
+        for field in self.fields:
+            if field[0].lower() not in dropped:
+                kept.append(field)  # noqa: PERF401 - a comprehension is a call more, and this runs for every answer
+        index = index.copy()
+        for name in dropped:
+            del index[name]
+        return Headers(kept, index)
 
     def plus(self, *fields: Field) -> Headers:
         """A copy with `fields` appended."""
@@ -125,6 +126,16 @@ class ResponseHead:
     reason: bytes = b""
     connection_bound: bool = False
     """Whether it came on a connection that authenticates its user: it is for nobody else (`connection_auth`)."""
+
+    @property
+    def octets(self) -> bytes:
+        """The status line and the field lines, each ended by CRLF, without the empty line that ends a head (RFC 9112
+        §4, §5). An empty reason phrase becomes the usual one of its status.
+        """
+        fields = self.headers.fields
+        phrase = self.reason or PHRASES.get(self.status, b"")
+        lines = b"HTTP/1.1 %d %b\r\n" + b"%b: %b\r\n" * len(fields)
+        return lines % (self.status, phrase, *chain.from_iterable(fields))
 
 
 def list_members(value: bytes) -> list[bytes]:

@@ -377,9 +377,8 @@ def _make_fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
             (b"Proxy-Status", f"{via}; error={kind.proxy_status}".encode()),
         ]
     )
-    status_line = f"HTTP/1.1 {kind.status} {phrase}\r\n".encode()
     head = ResponseHead(kind.status, headers, phrase.encode())
-    return _Fixed(json.dumps(problem)[:-1].encode(), head, status_line + headers.lines)
+    return _Fixed(json.dumps(problem)[:-1].encode(), head, head.octets)
 
 
 def _particulars(error: ProxyError, request: Request | None) -> bytes:

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.http import IDEMPOTENT_METHODS, SAFE_METHODS, STANDARD_METHODS, Headers, list_members, reason_phrase
+from sidecar.core.http import (
+    IDEMPOTENT_METHODS,
+    SAFE_METHODS,
+    STANDARD_METHODS,
+    Headers,
+    ResponseHead,
+    list_members,
+    reason_phrase,
+)
 
 FIELDS = [
     (b"Accept", b"a"),
@@ -16,9 +24,9 @@ FIELDS = [
 def test_field_lines_keep_order_case_and_repeats() -> None:
     headers = Headers(FIELDS)
     assert list(headers) == FIELDS
-    assert headers.lines == (
-        b"Accept: a\r\nX-One: 1\r\naccept: b;q=0.5\r\nSet-Cookie: s=1\r\nset-cookie: t=2\r\n"
-    )  # fmt: skip
+    assert ResponseHead(200, headers).octets == (
+        b"HTTP/1.1 200 OK\r\nAccept: a\r\nX-One: 1\r\naccept: b;q=0.5\r\nSet-Cookie: s=1\r\nset-cookie: t=2\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +42,7 @@ def test_a_look_up_is_by_the_lower_case_name(name: bytes, combined: bytes | None
 
 def test_no_fields_are_an_empty_section() -> None:
     empty = Headers()
-    assert (len(empty), empty.lines, list(empty)) == (0, b"", [])
+    assert (len(empty), list(empty)) == (0, [])
     assert len(Headers(FIELDS)) == 5
 
 

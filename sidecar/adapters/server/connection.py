@@ -33,6 +33,7 @@ from sidecar.pipeline.streams import StreamBody
 if TYPE_CHECKING:
     from sidecar.adapters.server.context import ServerContext
     from sidecar.adapters.server.incoming import Incoming
+    from sidecar.pipeline.exchange import Body, Response
 
 SLICE = 16 * 1024
 """Octets parsed at a time, so that one read cannot become thousands of pipelined requests."""
@@ -146,15 +147,28 @@ class ClientConnection(asyncio.Protocol, Patience):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
+        reader = self._reader
         if self._lingering:
             self._linger()
         elif self._tunnel is not None:
             self.active()
             self._tunnel.feed(data)
-        elif self._stash or self._reader.switching:
+        elif self._stash or reader.switching:
             self._hold(data)
-        else:
+        elif self._exchange is not None or self._queue or len(data) > SLICE:
             self._read(data)
+        else:
+            # A request that comes alone, as nearly all do.
+            reader.feed(data)
+            arrived = reader.arrived
+            if len(arrived) != 1 or self.drained is not None or arrived[0].error is not None:
+                self._take_arrived()
+                self._go_on_waiting(len(data))
+                return
+            incoming = arrived.pop()
+            self._begin(incoming)
+            if not incoming.complete or self._awaits is Awaits.BODY or reader.partial:
+                self._go_on_waiting(len(data))
 
     def eof_received(self) -> bool:
         """The client will send no more. A tunnel goes on in the other direction; a request may still be answered."""
@@ -297,13 +311,17 @@ class ClientConnection(asyncio.Protocol, Patience):
             else:
                 part, data = data, b""
             reader.feed(part)
-            if reader.arrived:
-                queue.extend(reader.arrived)
-                reader.arrived.clear()
-                self._next()
+            self._take_arrived()
             if self._lingering:
                 return
         self._go_on_waiting(received)
+
+    def _take_arrived(self) -> None:
+        arrived = self._reader.arrived
+        if arrived:
+            self._queue.extend(arrived)
+            arrived.clear()
+            self._next()
 
     def _hold(self, data: bytes) -> None:
         """More than may be parsed ahead: the client has to wait."""
@@ -350,69 +368,81 @@ class ClientConnection(asyncio.Protocol, Patience):
     # Answering
 
     def _next(self) -> None:
-        """Take requests in their order until one has to wait, or the client must read first."""
-        while self._exchange is None and self._queue and self.drained is None and not self.transport.is_closing():
+        """Begin the next request, unless one is under way, or the client must read first."""
+        if self._exchange is None and self._queue and self.drained is None and not self.transport.is_closing():
             incoming = self._queue.popleft()
-            if incoming.head is None or incoming.error is not None:
-                self._refuse(incoming.error or ClientGone("no request"), incoming.first_line)
-                return
-            self._served += 1
-            last = self._all_read and not self._queue
-            if last or self.context.draining or self._served == self.context.limits.requests_per_connection:
-                self.closing = True
-            context = self.context
-            request_id = incoming.request_id or context.request_id()
-            self._begin(Exchange(self, incoming, incoming.head, context.monotonic(), request_id))
+            if incoming.error is None:
+                self._begin(incoming)
+            else:
+                self._refuse(incoming.error, incoming.first_line)
 
-    def _begin(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def _begin(self, incoming: Incoming) -> None:
+        """Hand a request to the connection's one task: a task each would be dear."""
+        context, head = self.context, incoming.head
+        assert head is not None
+        self._served += 1
+        if context.draining or self._served == context.limits.requests_per_connection:
+            self.closing = True
+        request_id = incoming.request_id or context.request_id()
+        self._exchange = exchange = Exchange(self, incoming, head, context.monotonic(), request_id)
         if self._eof:
+            self.closing = self.closing or (self._all_read and not self._queue)
             exchange.half_closed()
             self._be_patient()
-        exchange.begin()
-        self._hand_to_worker(exchange)
-
-    def _hand_to_worker(self, exchange: Exchange) -> None:
-        """A connection has one task for all its requests, from the first that needs one: a task each is dear."""
-        if self._work is not None:
-            work, self._work = self._work, None
+        work = self._work
+        if work is not None:
+            self._work = None
             work.set_result(exchange)
         elif self._worker is None:
-            self._worker = self.context.start(self._serve_all(exchange), name="client connection")
+            self._worker = context.start(self._serve_all(exchange), name="client connection")
 
     async def _serve_all(self, exchange: Exchange) -> None:
-        loop = asyncio.get_running_loop()
+        """Await the answer to one request after another, and send it. Raises nothing: what goes wrong ends the
+        connection.
+        """
+        loop, handle = asyncio.get_running_loop(), self.context.handler.handle
+        response: Response | None
+        body: bytes | Body | None
         while True:
-            await exchange.serve()
+            request = exchange.request
+            try:
+                response = await handle(request)
+                body = response.body
+                if isinstance(body, bytes):
+                    exchange.answer(response, body)
+                else:
+                    await exchange.deliver(response, body)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take it for an answer
+                exchange.failed(error)
+            finally:
+                request.on_interim = request.on_half_close = None
             self._exchange_ended(exchange)
             following = self._exchange
+            # While nothing is to be done nothing of the last request is held.
+            del exchange, request
+            response = body = None
             if following is None:
-                # While nothing is to be done nothing of the last request is held.
-                del exchange
                 self._work = loop.create_future()
                 following = await self._work
             exchange = following
 
-    def _ended(self, exchange: Exchange) -> None:
-        self._exchange = None
-        if self.closing and not self.transport.is_closing():
-            self._finish(unread=self._half_closed or not exchange.incoming.complete)
-
     def _exchange_ended(self, exchange: Exchange) -> None:
-        """The worker has written an answer, as far as it goes."""
-        self._ended(exchange)
-        if self.closing or self.transport.is_closing():
+        """An answer has been written, as far as it goes."""
+        self._exchange = None
+        if self.transport.is_closing():
             return
-        if not (self._queue or self._stash or self._reader.partial):
+        if self.closing:
+            self._finish(unread=self._half_closed or not exchange.incoming.complete)
+        elif not (self._queue or self._stash or self._reader.partial):
             now = self.context.monotonic()
             if self._awaits is not NEXT_REQUEST or now >= self._rested_until:
                 self._rest(now)
-            return
-        self._next()
-        if self._stash and not self._reader.switching and len(self._queue) < self.context.limits.pipeline_depth:
-            self._release()
         else:
-            self._go_on_waiting()
+            self._next()
+            if self._stash and not self._reader.switching and len(self._queue) < self.context.limits.pipeline_depth:
+                self._release()
+            else:
+                self._go_on_waiting()
 
     def _refuse(self, error: ProxyError, first_line: tuple[str, bytes], *, linger: bool = True) -> None:
         """Answer what is no request, and hang up; `first_line` is the method and target that it begins with."""

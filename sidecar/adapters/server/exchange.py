@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sidecar.adapters.server import response as wire
 from sidecar.core.forwarding import trailers_allowed
+from sidecar.core.framing import SWITCHING_PROTOCOLS
 from sidecar.pipeline.errors import ProxyError, forget_frames
 from sidecar.pipeline.exchange import Body, BodyEnd, Duplex, Request, Response
 from sidecar.pipeline.streams import StreamBody, Valve
@@ -55,7 +56,7 @@ class Connection(Valve, Protocol):
 
 
 class Exchange:
-    """A request and its answer: `begin`, then `serve`, in the task of its connection."""
+    """A request and its answer, which the task of its connection awaits."""
 
     __slots__ = ("_connection", "_continue_timer", "_final", "_head", "body", "incoming", "request")
 
@@ -72,11 +73,8 @@ class Exchange:
         self.request = request = Request(head, content, request_id=request_id, started=now, client=connection.client)
         request.upgrade = incoming.upgrade
         request.pins = connection.pins
-
-    def begin(self) -> None:
-        """Prepare for what may come before the answer: interim responses, and a client that waits for 100."""
-        self.request.on_interim = self._send_interim
-        if self.incoming.expects_continue and not self.incoming.pieces:
+        request.on_interim = self._send_interim
+        if incoming.expects_continue and not incoming.pieces:
             self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
 
     def half_closed(self) -> None:
@@ -118,31 +116,22 @@ class Exchange:
         if self._final or self._head.minor_version == 0:
             return
         self._stop_continue_timer()
-        self._connection.transport.write(wire.encode_interim(head))
+        self._connection.transport.write(head.octets + b"\r\n")
 
     # The answer
 
-    async def serve(self) -> None:
-        """Answer, whatever it takes. Raises nothing: what goes wrong ends the connection."""
-        connection = self._connection
-        try:
-            response = await connection.context.handler.handle(self.request)
-            body = response.body
-            if isinstance(body, bytes):
-                self._answer(response)
-            else:
-                await self._deliver(response, body)
-        except ProxyError as error:
-            # The body holds the error, and its traceback this frame with the body.
+    def failed(self, error: Exception) -> None:
+        """There is no whole answer: end the connection, so that nobody takes what was sent for one."""
+        if isinstance(error, ProxyError):
+            # The body holds the error, and its traceback the frames that hold the body.
             forget_frames(error)
-            connection.reset()
-        except Exception:
-            log.exception("an exchange failed", extra={"request_id": self.request.request_id.decode("latin-1")})
-            connection.reset()
-        finally:
-            self.request.on_interim = self.request.on_half_close = None
+        else:
+            about = {"request_id": self.request.request_id.decode("latin-1")}
+            log.error("an exchange failed", exc_info=error, extra=about)
+        self._connection.reset()
 
-    async def _deliver(self, response: Response, body: Body) -> None:
+    async def deliver(self, response: Response, body: Body) -> None:
+        """Send an answer whose body arrives bit by bit. Raises ProxyError when it is cut short."""
         try:
             if isinstance(body, Duplex):
                 await self._tunnel(response, body)
@@ -151,22 +140,24 @@ class Exchange:
         finally:
             body.close()
 
-    def _answer(self, response: Response) -> None:
-        body = response.body
-        assert isinstance(body, bytes)
+    def answer(self, response: Response, body: bytes) -> None:
+        """Send an answer that is all there."""
         if self._head.method == "HEAD":
             self._connection.transport.write(self._encode(response, b""))
             return
-        framing = b"" if response.prepared is not None else wire.length_line(response.head, len(body))
+        head = response.head
+        framing = b""
+        if response.prepared is None and b"content-length" not in head.headers.index:
+            framing = wire.length_line(head, len(body))
         self._connection.transport.write(self._encode(response, framing) + body)
 
     def _encode(self, response: Response, framing: bytes) -> bytes:
         """Also decides whether the connection stays, since the head has to say so."""
-        connection = self._connection
+        connection, head = self._connection, response.head
         self._final = True
         if self._continue_timer is not None:
             self._stop_continue_timer()
-        if self.request.upgrade and response.head.status != wire.SWITCHING_PROTOCOLS:
+        if self.request.upgrade and head.status != SWITCHING_PROTOCOLS:
             connection.upgrade_refused()
         incoming, error = self.incoming, response.error
         if not incoming.keep_alive or not incoming.complete or (error is not None and error.closes):
@@ -175,7 +166,7 @@ class Exchange:
             framing += wire.CLOSE
         elif self._head.minor_version == 0:
             framing += wire.KEEP_ALIVE
-        if b"date" not in response.head.headers.index:
+        if b"date" not in head.headers.index:
             framing += connection.context.date_line()
         return wire.encode_head(response, framing)
 

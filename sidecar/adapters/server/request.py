@@ -299,19 +299,22 @@ class RequestReader:
         headers = Headers(self._fields)
         head = make_head(self._parser, self._method, self._raw, self._target, headers)
         self._fields, self._target = [], b""
+        self.partial = False
         index = headers.index
         if UNUSUAL_FIELDS.isdisjoint(index):
-            request = Incoming(head, 0, keep_alive=head.minor_version == 1)
-        else:
-            length = content_length(head, self._limits.body_size)
-            request = Incoming(head, length, keep_alive=persists(index, head.minor_version))
-            request.expects_continue = expects_continue(head, length)
-            if b"upgrade" in index:
-                request.upgrade = wanted_upgrade(head, length)
-            self._body_size = 0
-        self._current = request
+            # There is nothing to it but its head: it is whole.
+            persistent = head.minor_version == 1
+            self.arrived.append(Incoming(head, 0, keep_alive=persistent, complete=True))
+            self._raw = self._method = b""
+            self.ended = not persistent
+            return
+        length = content_length(head, self._limits.body_size)
+        self._current = request = Incoming(head, length, keep_alive=persists(index, head.minor_version))
         self.arrived.append(request)
-        self.partial = False
+        request.expects_continue = expects_continue(head, length)
+        if b"upgrade" in index:
+            request.upgrade = wanted_upgrade(head, length)
+        self._body_size = 0
 
     def on_body(self, piece: bytes) -> None:
         """Content that was all there with its head."""

@@ -147,13 +147,26 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
         Or fails with a ProxyError. Who cancels it calls `give_up`.
         """
-        self._begin(request, timeouts)
+        self.exchanges += 1
+        self._reader.start(request.head.method, request.upgrade)
+        self._interim = request.on_interim
+        self.pins = request.pins
+        self._idle = timeouts.idle
+        if self.dedicated or b"authorization" in request.head.headers.index:
+            self._note_credentials(request)
+        if timeouts.total is None:
+            self._total_deadline = inf
+        else:
+            self._total = timeouts.total
+            self._total_deadline = request.started + timeouts.total
         self._waiter = waiter = self._loop.create_future()
         body = request.body
         if isinstance(body, bytes):
             self.transport.write(head + body if body else head)
             self._sent = True
-            request.sent(self._wait(timeouts.first_byte, FirstByteTimeout))
+            request.sent_at = now = self._wait(timeouts.first_byte, FirstByteTimeout)
+            if request.on_sent is not None:
+                request.on_sent(now)
         else:
             self.transport.write(head)
             self._sent = False
@@ -201,20 +214,6 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             await self._drained
 
     # Sending
-
-    def _begin(self, request: Request, timeouts: Timeouts) -> None:
-        self.exchanges += 1
-        self._reader.start(request.head.method, request.upgrade)
-        self._interim = request.on_interim
-        self.pins = request.pins
-        self._idle = timeouts.idle
-        if self.dedicated or b"authorization" in request.head.headers.index:
-            self._note_credentials(request)
-        if timeouts.total is not None:
-            self._total = timeouts.total
-            self._total_deadline = request.started + timeouts.total
-        else:
-            self._total_deadline = inf
 
     def _note_credentials(self, request: Request) -> None:
         sent = sends_connection_credentials(request.head.headers)
@@ -285,7 +284,10 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             deadline, timeout, seconds = self._total_deadline, TotalTimeout, self._total
         self._timeout = timeout
         self._timeout_after = seconds
-        self._owner.wheel.set(self, deadline)
+        if deadline < self.looked_at:
+            self._owner.wheel.set(self, deadline)
+        else:
+            self.deadline = deadline
         return now
 
     # What the transport calls

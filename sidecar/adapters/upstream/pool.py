@@ -123,7 +123,12 @@ class EndpointPool:
         while idle:
             connection = idle.pop()
             stats.idle -= 1
-            if now - connection.idle_since < self._keep_alive and self._trusted(connection, now):
+            if (
+                now - connection.idle_since < self._keep_alive
+                and not connection.closed
+                and not connection.transport.is_closing()
+                and (self._max_age is None or now - connection.opened_at <= self._max_age)
+            ):
                 self.in_flight += 1
                 stats.active += 1
                 return connection
@@ -201,7 +206,16 @@ class EndpointPool:
         elif self._retired or (self._max_age is not None and now - connection.opened_at > self._max_age):
             connection.close()
         else:
-            self._rest(connection, now)
+            connection.idle_since = now
+            deadline = now + self._keep_alive
+            if deadline < connection.looked_at:
+                self.wheel.set(connection, deadline)
+            else:
+                connection.deadline = deadline
+            self._idle.append(connection)
+            self._stats.idle += 1
+            if self._queue:
+                self._wake_next()
 
     def keep_alive_hinted(self, value: bytes) -> None:
         """See `Owner`."""
@@ -265,14 +279,6 @@ class EndpointPool:
         self.in_flight += 1
         self._stats.active += 1
 
-    def _rest(self, connection: UpstreamConnection, now: float) -> None:
-        connection.idle_since = now
-        self.wheel.set(connection, now + self._keep_alive)
-        self._idle.append(connection)
-        self._stats.idle += 1
-        if self._queue:
-            self._wake_next()
-
     def _rest_pinned(self, connection: UpstreamConnection, now: float) -> None:
         if self._retired or connection.pins is None or not connection.pinned:
             connection.close()
@@ -294,11 +300,6 @@ class EndpointPool:
         if connection is not None:
             self._forget_pinned(connection)
             connection.abort()
-
-    def _trusted(self, connection: UpstreamConnection, now: float) -> bool:
-        if not connection.usable:
-            return False
-        return self._max_age is None or now - connection.opened_at <= self._max_age
 
     def _closed_by_upstream(self, now: float, idle_since: float) -> None:
         """Twice closed at the same age is a habit; once may be a restart."""
