@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -347,22 +348,13 @@ class _Fixed(NamedTuple):
     prepared: bytes
 
 
-_known: dict[tuple[type[ProxyError], str], _Fixed] = {}
-
-
 def _retry_line(error: ProxyError) -> bytes:
     """Retry-After, when it makes sense to ask again (RFC 9110 §10.2.3)."""
     return b"" if error.retry_after is None else b"Retry-After: %d\r\n" % max(1, math.ceil(error.retry_after))
 
 
+@lru_cache(maxsize=256)
 def _fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
-    known = _known.get((kind, via))
-    if known is None:
-        known = _known[kind, via] = _make_fixed_parts(kind, via)
-    return known
-
-
-def _make_fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
     phrase = reason_phrase(kind.status)
     problem = {
         "type": f"urn:circuit-sidecar:problem:{kind.reason}",

@@ -3,12 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sidecar.adapters.server.response import (
-    encode_head,
     encode_last_chunk,
     length_line,
 )
 from sidecar.core.http import Headers, ResponseHead
-from sidecar.pipeline.exchange import Response
 
 FIELDS = Headers([(b"X-One", b"1"), (b"set-cookie", b"a"), (b"Set-Cookie", b"b")])
 
@@ -28,20 +26,6 @@ def test_the_status_line_has_the_upstreams_phrase_or_else_the_usual_one(
     status: int, reason: bytes, line: bytes
 ) -> None:
     assert ResponseHead(status, Headers(), reason).octets == line
-
-
-def test_a_head_is_its_fields_then_the_sidecars_then_the_connections() -> None:
-    response = Response(ResponseHead(200, FIELDS), b"", extra=b"Via: 1.1 sidecar\r\n")
-    assert encode_head(response, b"Connection: close\r\n") == (
-        b"HTTP/1.1 200 OK\r\nX-One: 1\r\nset-cookie: a\r\nSet-Cookie: b\r\n"
-        b"Via: 1.1 sidecar\r\nConnection: close\r\n\r\n"
-    )
-
-
-def test_a_prepared_head_is_sent_as_it_is() -> None:
-    prepared = b"HTTP/1.1 203 Prepared\r\nA: b\r\n"
-    response = Response(ResponseHead(200, FIELDS), b"", extra=b"Age: 3\r\n", prepared=prepared)
-    assert encode_head(response, b"Date: x\r\n") == prepared + b"Age: 3\r\nDate: x\r\n\r\n"
 
 
 def test_the_last_chunk_carries_the_trailers() -> None:

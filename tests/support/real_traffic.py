@@ -7,11 +7,10 @@ library's. The same traffic loads the proxies in the benchmark.
 from __future__ import annotations
 
 import asyncio
+from email.utils import formatdate
 from random import Random
-from time import time
 from typing import TYPE_CHECKING, Self, cast
 
-from sidecar.core.http_date import format_http_date
 from tests.support.messages import take_request
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Origin(asyncio.Protocol):
         lines = [
             b"HTTP/1.1 200 OK",
             b"Server: origin/1.0",
-            b"Date: " + format_http_date(time()),
+            b"Date: " + formatdate(usegmt=True).encode(),
             b"Content-Type: application/json",
             b"Content-Length: %d" % len(CONTENT),
             b"Connection: keep-alive",

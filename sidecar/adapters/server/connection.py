@@ -452,7 +452,8 @@ class ClientConnection(asyncio.Protocol, Patience):
         body = response.body
         assert isinstance(body, bytes)
         self.context.refused(refusal_record(error, self.client, len(body), first_line))
-        self.transport.write(wire.encode_head(response, self.context.date_line() + wire.CLOSE) + body)
+        own = self.context.date_line() + wire.CLOSE
+        self.transport.write(b"%b%b%b\r\n%b" % (response.head.octets, response.extra, own, body))
         self._finish(unread=linger)
 
     def _finish(self, *, unread: bool) -> None:

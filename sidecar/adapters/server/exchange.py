@@ -168,7 +168,8 @@ class Exchange:
             framing += wire.KEEP_ALIVE
         if b"date" not in head.headers.index:
             framing += connection.context.date_line()
-        return wire.encode_head(response, framing)
+        prepared = response.prepared
+        return b"%b%b%b\r\n" % (head.octets if prepared is None else prepared, response.extra, framing)
 
     async def _stream(self, response: Response, body: Body) -> None:
         chunked = body.length is None and self._head.minor_version == 1
@@ -190,7 +191,7 @@ class Exchange:
         connection = self._connection
         self._final = True
         connection.closing = True
-        connection.transport.write(wire.encode_head(response, b""))
+        connection.transport.write(response.head.octets + response.extra + b"\r\n")
         said = connection.open_tunnel()
         stats = connection.context.stats
         stats.tunnels += 1

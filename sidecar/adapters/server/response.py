@@ -9,18 +9,11 @@ from sidecar.core.framing import NO_CONTENT
 
 if TYPE_CHECKING:
     from sidecar.core.http import Field, ResponseHead
-    from sidecar.pipeline.exchange import Response
 
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-def encode_head(response: Response, hop_lines: bytes) -> bytes:
-    """The whole head with its empty line; `hop_lines` is what this connection adds."""
-    prepared = response.prepared
-    return b"%b%b%b\r\n" % (response.head.octets if prepared is None else prepared, response.extra, hop_lines)
 
 
 def encode_last_chunk(trailers: list[Field]) -> bytes:

@@ -152,8 +152,12 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         self._interim = request.on_interim
         self.pins = request.pins
         self._idle = timeouts.idle
-        if self.dedicated or b"authorization" in request.head.headers.index:
-            self._note_credentials(request)
+        credentials = b"authorization" in request.head.headers.index and sends_connection_credentials(
+            request.head.headers
+        )
+        self._in_handshake = credentials and self.dedicated
+        if credentials:
+            self._dedicate()
         if timeouts.total is None:
             self._total_deadline = inf
         else:
@@ -214,12 +218,6 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             await self._drained
 
     # Sending
-
-    def _note_credentials(self, request: Request) -> None:
-        sent = sends_connection_credentials(request.head.headers)
-        self._in_handshake = sent and self.dedicated
-        if sent:
-            self._dedicate()
 
     def _dedicate(self) -> None:
         """A handshake that authenticates the connection is on it: from now on it is for this client connection only."""
