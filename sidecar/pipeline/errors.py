@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -332,7 +331,10 @@ def respond(error: ProxyError, request: Request | None, via: str) -> Response:
     """
     # The response holds the error, whose traceback would hold all that the request passed, and the response.
     forget_frames(error)
-    fixed = _fixed_parts(type(error), via)
+    kind = type(error)
+    fixed = _fixed.get((kind, via))
+    if fixed is None:
+        fixed = _fixed[kind, via] = _make_fixed(kind, via)
     body = fixed.problem + _particulars(error, request)
     lines = b"%bContent-Length: %d\r\n" % (_retry_line(error), len(body))
     if request is not None:
@@ -353,8 +355,10 @@ def _retry_line(error: ProxyError) -> bytes:
     return b"" if error.retry_after is None else b"Retry-After: %d\r\n" % max(1, math.ceil(error.retry_after))
 
 
-@lru_cache(maxsize=256)
-def _fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
+_fixed: dict[tuple[type[ProxyError], str], _Fixed] = {}
+
+
+def _make_fixed(kind: type[ProxyError], via: str) -> _Fixed:
     phrase = reason_phrase(kind.status)
     problem = {
         "type": f"urn:circuit-sidecar:problem:{kind.reason}",

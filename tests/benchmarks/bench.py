@@ -165,11 +165,10 @@ def count_calls(cases: list[str]) -> dict[str, Calls]:
 
 
 def is_optimized() -> bool:
-    """Whether this Python was compiled with profile-guided optimization, as distributions do and version managers, as
-    a rule, do not.
+    """Whether this Python was compiled with profile-guided optimization, as distributions do by rules of their own, which
+    leave no trace in it, and version managers, as a rule, do not.
     """
-    built = f"{sysconfig.get_config_var('CONFIG_ARGS')} {sysconfig.get_config_var('PY_CORE_CFLAGS')}"
-    return "--enable-optimizations" in built or "-fprofile-use" in built
+    return "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")) or sys.base_prefix == "/usr"
 
 
 @dataclass(frozen=True, slots=True)
