@@ -165,8 +165,9 @@ def count_calls(cases: list[str]) -> dict[str, Calls]:
 
 
 def is_optimized() -> bool:
-    """Whether this Python was compiled with profile-guided optimization, as distributions do by rules of their own, which
-    leave no trace in it, and version managers, as a rule, do not.
+    """Whether this Python was compiled with profile-guided optimization.
+
+    Distributions do that by rules of their own, which leave no trace in it; version managers, as a rule, do not.
     """
     return "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")) or sys.base_prefix == "/usr"
 
