@@ -53,7 +53,9 @@ def test_the_scripts_of_ci_are_sound_and_executable(script: Path) -> None:
 
 def test_ci_runs_what_the_readme_tells_a_user_to_and_ends_with_the_summary_of_pytest() -> None:
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
-    dry = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    dry = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "test"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     *before, last = dry.stdout.replace("\\\n", "").splitlines()
     assert "-m pytest" in last
     for check in ("ruff format --check", "ruff check", "mypy", "lint-imports"):

@@ -150,6 +150,10 @@ class Circuit:
             return False
         return self._machine.probing(now)
 
+    def step_aside(self, permit: Permit) -> None:
+        """The client of a permitted request may have left: if it is a probe, it keeps no other from probing."""
+        self._machine.probes.step_aside(permit)
+
     def sent(self, permit: Permit, now: float, describe: Describe | None = None) -> None:
         """The request was sent whole, and the upstream's time begins. Need not be told unless `watches_slow`, where
         `permit.sent_at` is set before the permit is answered or settled.

@@ -137,6 +137,9 @@ class ClientLimits:
     write_timeout: float = key(30.0, duration(), "longest time that a client may not read its answer")
     keep_alive: float = key(75.0, duration(zero=True), "how long an idle connection is kept; 0s: not at all")
     tunnel_idle: float = key(3600.0, duration(), "longest silence in an upgraded connection (WebSocket)")
+    half_close: float = key(
+        0.5, duration(zero=True), "how long a client that sent FIN may wait for more of its answer; 0s: not"
+    )
 
 
 class ForwardedMode(Enum):

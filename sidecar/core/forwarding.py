@@ -12,7 +12,7 @@ from sidecar.core.http import Headers, list_members
 
 if TYPE_CHECKING:
     from sidecar.core.config import Rewrite
-    from sidecar.core.http import RequestHead
+    from sidecar.core.http import Field, RequestHead
 
 HOP_BY_HOP = frozenset(
     {
@@ -89,12 +89,12 @@ def withheld(headers: Headers) -> bool:
 
 def end_to_end(headers: Headers) -> Headers:
     """`headers` without what was meant for this hop only; the same object when there is nothing to drop."""
+    index = headers.index
     drops = HOP_BY_HOP
-    if b"connection" in headers.index:
+    named = index.get(b"connection")
+    if named is not None and named.lower() not in _PLAIN_CONNECTION:
         drops = drops | connection_options(headers)
-    if drops.isdisjoint(headers.index):
-        return headers
-    return headers.without(drops)
+    return headers if drops.isdisjoint(index) else headers.without(drops)
 
 
 def max_forwards(head: RequestHead) -> int | None:
@@ -111,21 +111,13 @@ def max_forwards(head: RequestHead) -> int | None:
     return int(digits or b"0") if len(digits) <= len(str(MOST_FORWARDS)) else MOST_FORWARDS + 1
 
 
-def onward_lines(head: RequestHead) -> bytes:
-    """The serialized fields that are meant for the upstream, Host apart."""
-    headers = head.headers
-    drops = _REQUEST_DROPS
-    if b"connection" in headers.index:
-        drops = drops | connection_options(headers)
-    if head.minor_version == 0:
-        # No expectation was meant (RFC 9110 §10.1.1).
-        drops = drops | {b"expect"}
-    fields = headers.fields
-    limit = max_forwards(head) if head.method == "OPTIONS" else None
-    if limit is not None:
-        left = b"%d" % (limit - 1)
-        fields = [(name, left if name.lower() == b"max-forwards" else value) for name, value in fields]
-    return b"".join([b"%b: %b\r\n" % field for field in fields if field[0].lower() not in drops])
+def counted_down(head: RequestHead) -> list[Field]:
+    """The fields of an OPTIONS request with one less in Max-Forwards, where that limits it."""
+    limit = max_forwards(head)
+    if limit is None:
+        return head.headers.fields
+    left = b"%d" % (limit - 1)
+    return [(name, left if name.lower() == b"max-forwards" else value) for name, value in head.headers.fields]
 
 
 def rewrite_target(target: bytes, rewrite: Rewrite) -> bytes:
@@ -154,15 +146,25 @@ class RequestForwarder:
         """Whether `client_lines` says anything."""
         self._via = (b"Via: 1.0 %b\r\n" % via.encode(), b"Via: 1.1 %b\r\n" % via.encode())
 
-    def lines(self, head: RequestHead, target: bytes, host_line: bytes) -> bytes:
-        """The serialized head for the rewritten `target`, open for further lines. `host_line` is the Host field."""
-        return b"%b %b HTTP/1.1\r\n%b%b%b" % (
-            head.method.encode(),
-            target,
-            host_line,
-            onward_lines(head),
-            self._via[head.minor_version],
-        )
+    def octets(self, head: RequestHead, target: bytes, host_line: bytes, more: bytes) -> bytes:
+        """The whole head for the rewritten `target`. `host_line` is the Host field, `more` are this hop's own lines."""
+        headers, method = head.headers, head.method
+        fields = headers.fields
+        drops = _REQUEST_DROPS
+        named = headers.index.get(b"connection")
+        if named is not None and named.lower() not in _PLAIN_CONNECTION:
+            drops = drops | connection_options(headers)
+        if head.minor_version == 0:
+            # No expectation was meant (RFC 9110 §10.1.1).
+            drops = drops | {b"expect"}
+        if method == "OPTIONS":
+            fields = counted_down(head)
+        parts = [method.encode(), b" ", target, b" HTTP/1.1\r\n", host_line]
+        for name, value in fields:
+            if name.lower() not in drops:
+                parts += (name, b": ", value, b"\r\n")
+        parts += (self._via[head.minor_version], more, b"\r\n")
+        return b"".join(parts)
 
     def client_lines(self, head: RequestHead, client: str, scheme: str) -> bytes:
         """Forwarded (RFC 7239) and X-Forwarded-* as configured; b"" when off."""

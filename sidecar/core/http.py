@@ -7,10 +7,13 @@ order, with their case and their repeats; look-ups are case-insensitive and see 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
 
 Field: TypeAlias = tuple[bytes, bytes]
 """One field line: name as received, value without surrounding white space."""
@@ -20,27 +23,36 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that ask for no change (RFC 9110 §9.2.1)."""
 IDEMPOTENT_METHODS = SAFE_METHODS | {"PUT", "DELETE"}
 """Methods that may be sent twice (RFC 9110 §9.2.2)."""
+_RENAMED = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+"""Python 3.11 and 3.12 still have the names from before RFC 9110 §15."""
+
+
+def reason_phrase(status: int) -> str:
+    """The name of a registered status, the same under every Python."""
+    return _RENAMED.get(status) or HTTPStatus(status).phrase
+
+
+PHRASES = {status.value: reason_phrase(status).encode() for status in HTTPStatus}
 
 
 class Headers:
-    """An immutable field section: ordered field lines and a case-insensitive index of them, made where it is not
-    given.
+    """An immutable field section: ordered field lines, and a case-insensitive index of them, made where it is not
+    given. `index`: lower-case name → combined value (RFC 9110 §5.3).
     """
 
-    __slots__ = ("_lines", "fields", "index")
+    __slots__ = ("fields", "index")
 
     def __init__(self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None) -> None:
-        self._lines: bytes | None = None
         self.fields = fields if type(fields) is list else list(fields)
-        self.index = _index_of(self.fields) if index is None else index
-        """Lower-case name → combined value (RFC 9110 §5.3). Read only."""
-
-    @property
-    def lines(self) -> bytes:
-        """The section serialized, each line ended by CRLF; made once."""
-        if self._lines is None:
-            self._lines = b"".join([b"%b: %b\r\n" % field for field in self.fields])
-        return self._lines
+        if index is None:
+            index = {}
+            for name, value in self.fields:
+                key = name.lower()
+                if key in index:
+                    index[key] += b", " + value
+                else:
+                    index[key] = value
+        self.index = index
 
     def get(self, name: bytes) -> bytes | None:
         """The combined value of the lower-case `name`, or None."""
@@ -64,9 +76,20 @@ class Headers:
     def __repr__(self) -> str:
         return f"Headers({self.fields!r})"
 
-    def without(self, names: Container[bytes]) -> Headers:
-        """A copy that lacks every field whose lower-case name is in `names`."""
-        return Headers([field for field in self.fields if field[0].lower() not in names])
+    def without(self, names: AbstractSet[bytes]) -> Headers:
+        """The section without the fields whose lower-case name is in `names`; itself when there are none."""
+        index = self.index
+        dropped = names & index.keys()
+        if not dropped:
+            return self
+        kept = []
+        for field in self.fields:
+            if field[0].lower() not in dropped:
+                kept.append(field)  # noqa: PERF401 - a comprehension is a call more, and this runs for every answer
+        index = index.copy()
+        for name in dropped:
+            del index[name]
+        return Headers(kept, index)
 
     def plus(self, *fields: Field) -> Headers:
         """A copy with `fields` appended."""
@@ -75,17 +98,6 @@ class Headers:
     def replacing(self, name: bytes, value: bytes) -> Headers:
         """A copy in which `value` is the only field line called `name`, appended last."""
         return self.without({name.lower()}).plus((name, value))
-
-
-def _index_of(fields: list[Field]) -> dict[bytes, bytes]:
-    index: dict[bytes, bytes] = {}
-    for name, value in fields:
-        key = name.lower()
-        if key in index:
-            index[key] += b", " + value
-        else:
-            index[key] = value
-    return index
 
 
 @dataclass(slots=True)
@@ -114,6 +126,16 @@ class ResponseHead:
     reason: bytes = b""
     connection_bound: bool = False
     """Whether it came on a connection that authenticates its user: it is for nobody else (`connection_auth`)."""
+
+    @property
+    def octets(self) -> bytes:
+        """The status line and the field lines, each ended by CRLF, without the empty line that ends a head (RFC 9112
+        §4, §5). An empty reason phrase becomes the usual one of its status.
+        """
+        fields = self.headers.fields
+        phrase = self.reason or PHRASES.get(self.status, b"")
+        lines = b"HTTP/1.1 %d %b\r\n" + b"%b: %b\r\n" * len(fields)
+        return lines % (self.status, phrase, *chain.from_iterable(fields))
 
 
 def list_members(value: bytes) -> list[bytes]:

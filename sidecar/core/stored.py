@@ -125,9 +125,7 @@ class StoredResponse:
 
 def serialize(head: ResponseHead) -> bytes:
     """Status line and field lines of `head`, without the final empty line."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += [b"%b: %b\r\n" % field_line for field_line in head.headers]
-    return b"".join(lines)
+    return head.octets
 
 
 def to_plain(stored: StoredResponse, now: float, wall: float) -> Plain:

@@ -11,7 +11,7 @@ from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
 from sidecar.core.explanation import Sample
 from sidecar.core.http import SAFE_METHODS
 from sidecar.core.outcome import Outcome, of_status
-from sidecar.pipeline.errors import CircuitOpen, ProxyError
+from sidecar.pipeline.errors import CircuitOpen, EarlyAnswerCut, ProxyError
 from sidecar.pipeline.exchange import BodyEnd
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class BreakerStage:
         if circuit.watches_slow:
             request.on_sent = partial(self._sent, request, permit)
         request.is_probe = permit.role is _PROBE
+        if request.is_probe:
+            self._watch_client(request, permit)
         try:
             response = await self._inner.handle(request)
         except ProxyError as error:
@@ -85,10 +87,17 @@ class BreakerStage:
     def _sent(self, request: Request, permit: Permit, at: float) -> None:
         self._circuit.sent(permit, at, partial(self._sample, request, permit.started, None, None))
 
+    def _watch_client(self, request: Request, permit: Permit) -> None:
+        """A probe whose client has closed its side, and may have left, keeps no other from probing."""
+        if request.half_closed:
+            self._circuit.step_aside(permit)
+        else:
+            request.on_half_close = partial(self._circuit.step_aside, permit)
+
     def _body_ended(self, request: Request, permit: Permit, verdict: Verdict, end: End) -> None:
-        if isinstance(end, ProxyError):
+        if isinstance(end, ProxyError) and not isinstance(end, EarlyAnswerCut):
             self._settle_error(request, permit, end, verdict.retry_after)
-        elif end is BodyEnd.COMPLETE:
+        elif end is not BodyEnd.ABANDONED:
             outcome, describe, retry_after = verdict
             self._circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)
         else:

@@ -261,6 +261,8 @@ def conditional(request: Request, preconditions: list[Field]) -> Request:
     copy.rewrite = request.rewrite
     copy.on_interim = request.on_interim
     copy.pins = request.pins
+    copy.half_closed = request.half_closed
+    request.on_half_close = copy.half_close
     return copy
 
 

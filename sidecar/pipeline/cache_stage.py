@@ -33,7 +33,7 @@ from sidecar.pipeline.cache_refresh import CacheRefresh
 from sidecar.pipeline.cached_route import Surroundings, cached_route
 from sidecar.pipeline.collapse import Collapser, leads
 from sidecar.pipeline.collect import Collector
-from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
+from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout, forget_frames
 from sidecar.pipeline.exchange import NO_REWRITE, Response, Source, StandIn
 from sidecar.pipeline.invalidation import invalidate_changed
 
@@ -231,7 +231,7 @@ class CacheStage:
         if response is None:
             raise error
         # Whoever shares the error holds it; its traceback would hold what waited for it.
-        error.__traceback__ = None
+        forget_frames(error)
         return response
 
     def _stand_in(self, trip: Trip, error: ProxyError) -> Response | None:

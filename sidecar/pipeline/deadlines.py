@@ -21,7 +21,10 @@ NO_SLOT = 1 << 62
 
 
 class Deadlined:
-    """Something with a deadline, in monotonic seconds; `inf` is none."""
+    """Something with a deadline, in monotonic seconds; `inf` is none.
+
+    Who moves it to a time not before `looked_at` may write it; else `DeadlineWheel.set` has to be told.
+    """
 
     __slots__ = ("deadline", "looked_at", "slot")
 

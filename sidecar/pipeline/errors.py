@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from http import HTTPStatus
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http import Headers, ResponseHead, reason_phrase
 from sidecar.core.outcome import Outcome
 from sidecar.pipeline.exchange import Response, Source
 
@@ -235,6 +234,16 @@ class ConnectionLost(UpstreamError):
     reason = "connection_terminated"
 
 
+class EarlyAnswerCut(ConnectionLost):
+    """The connection ended within an answer that had begun before the request was sent whole.
+
+    TCP resets a connection that is closed while more is coming (RFC 9112 §9.6), so sending too much is enough to get
+    here: the circuit goes by the answer's status.
+    """
+
+    reason = "early_answer_cut"
+
+
 class DnsFailed(UpstreamError):
     """The upstream's name does not resolve."""
 
@@ -305,13 +314,23 @@ class ProtocolError(UpstreamError):
     reason = "http_protocol_error"
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of the frames that `error`, and what it came from, passed: whoever keeps an error would keep them, and all
+    that a request held.
+    """
+    error.__traceback__ = None
+    for origin in (error.__cause__, error.__context__):
+        if origin is not None and origin.__traceback__ is not None:
+            forget_frames(origin)
+
+
 def respond(error: ProxyError, request: Request | None, via: str) -> Response:
     """The problem+json answer (RFC 9457) that tells the client why, with Proxy-Status (RFC 9209).
 
     Its head holds the fields that all answers to this kind of error share; what is its own stands in `extra`.
     """
     # The response holds the error, whose traceback would hold all that the request passed, and the response.
-    error.__traceback__ = None
+    forget_frames(error)
     fixed = _fixed_parts(type(error), via)
     body = fixed.problem + _particulars(error, request)
     lines = b"%bContent-Length: %d\r\n" % (_retry_line(error), len(body))
@@ -344,7 +363,7 @@ def _fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
 
 
 def _make_fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
-    phrase = HTTPStatus(kind.status).phrase
+    phrase = reason_phrase(kind.status)
     problem = {
         "type": f"urn:circuit-sidecar:problem:{kind.reason}",
         "title": phrase,
@@ -358,9 +377,8 @@ def _make_fixed_parts(kind: type[ProxyError], via: str) -> _Fixed:
             (b"Proxy-Status", f"{via}; error={kind.proxy_status}".encode()),
         ]
     )
-    status_line = f"HTTP/1.1 {kind.status} {phrase}\r\n".encode()
     head = ResponseHead(kind.status, headers, phrase.encode())
-    return _Fixed(json.dumps(problem)[:-1].encode(), head, status_line + headers.lines)
+    return _Fixed(json.dumps(problem)[:-1].encode(), head, head.octets)
 
 
 def _particulars(error: ProxyError, request: Request | None) -> bytes:

@@ -168,7 +168,8 @@ class Request:
     `body` is b"" when there is none; a `Body` is read at most once. `started` is monotonic seconds. `upgrade` is the
     protocol that the client asks to switch to, or b"". `on_interim` takes each 1xx response head on its way to the
     client; None where nobody wants them. `cut` is why the sidecar itself ended the client's connection while this was
-    under way. `pins` are those of the client connection that it came on, None where no client asks. `is_probe`: the
+    under way. `half_closed`: the client has closed its side, and may have left; `on_half_close` hears of it when that
+    comes to be. `pins` are those of the client connection that it came on, None where no client asks. `is_probe`: the
     circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets `route_name` and `rewrite`.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
@@ -180,8 +181,10 @@ class Request:
         "body",
         "client",
         "cut",
+        "half_closed",
         "head",
         "is_probe",
+        "on_half_close",
         "on_interim",
         "on_sent",
         "pins",
@@ -208,8 +211,16 @@ class Request:
         self.is_probe = False
         self.pins: Pins | None = None
         self.on_interim: Callable[[ResponseHead], None] | None = None
+        self.half_closed = False
+        self.on_half_close: Callable[[], None] | None = None
         self.sent_at = inf
         self.on_sent: SentListener | None = None
+
+    def half_close(self) -> None:
+        """The client has closed its side."""
+        self.half_closed = True
+        if self.on_half_close is not None:
+            self.on_half_close()
 
     def sent(self, now: float) -> None:
         """All of it is with the upstream."""

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from sidecar.pipeline.errors import forget_frames
 from sidecar.pipeline.exchange import Body, Response, StandIn
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Flight:
     def fail(self, error: ProxyError) -> None:
         """There will be no answer."""
         # The futures hold the error; its traceback would hold this flight.
-        error.__traceback__ = None
+        forget_frames(error)
         if not self._own.done():
             self._own.set_exception(error)
         for passenger in self._waiting():

@@ -49,7 +49,8 @@ class StreamBody(Body):
         """Take a non-empty piece from the connection; dropped when nobody reads any more."""
         if self._end is not None:
             return
-        if self._sink is not None:
+        if self._sink is not None and self._waiter is not None and not self._waiter.done():
+            # A reader that was cancelled has not noticed it yet; what it reads for may be gone.
             self._hand_over(piece, self._sink)
             return
         self._pieces.append(piece)

@@ -238,7 +238,7 @@ async def test_a_body_that_is_not_declared_json_is_refused(
 
 async def test_a_body_beyond_its_limit_is_refused(client: "Client") -> None:
     problem = await call(client, "PUT", OVERRIDE, {"mode": "forced_open", "reason": "x" * 70_000}, status=413)
-    assert problem["reason"] == "request_entity_too_large"
+    assert problem["reason"] == "content_too_large"
 
 
 @pytest.mark.parametrize(

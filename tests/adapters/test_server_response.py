@@ -4,10 +4,8 @@ import pytest
 
 from sidecar.adapters.server.response import (
     encode_head,
-    encode_interim,
     encode_last_chunk,
     length_line,
-    status_line,
 )
 from sidecar.core.http import Headers, ResponseHead
 from sidecar.pipeline.exchange import Response
@@ -29,7 +27,7 @@ FIELDS = Headers([(b"X-One", b"1"), (b"set-cookie", b"a"), (b"Set-Cookie", b"b")
 def test_the_status_line_has_the_upstreams_phrase_or_else_the_usual_one(
     status: int, reason: bytes, line: bytes
 ) -> None:
-    assert status_line(ResponseHead(status, Headers(), reason)) == line
+    assert ResponseHead(status, Headers(), reason).octets == line
 
 
 def test_a_head_is_its_fields_then_the_sidecars_then_the_connections() -> None:
@@ -44,11 +42,6 @@ def test_a_prepared_head_is_sent_as_it_is() -> None:
     prepared = b"HTTP/1.1 203 Prepared\r\nA: b\r\n"
     response = Response(ResponseHead(200, FIELDS), b"", extra=b"Age: 3\r\n", prepared=prepared)
     assert encode_head(response, b"Date: x\r\n") == prepared + b"Age: 3\r\nDate: x\r\n\r\n"
-
-
-def test_an_interim_head_is_its_fields_alone() -> None:
-    head = ResponseHead(103, Headers([(b"Link", b"<a>")]))
-    assert encode_interim(head) == b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
 
 
 def test_the_last_chunk_carries_the_trailers() -> None:

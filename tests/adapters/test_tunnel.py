@@ -11,13 +11,28 @@ import websockets
 from aiohttp import web
 from websockets.asyncio.client import connect as ws_connect
 
-from tests.support.origin import AGAIN, GATE, OK, READ, READ_MORE, RESET, STALL, Endlessly
-from tests.support.wire import eventually
+from tests.support.origin import (
+    AGAIN,
+    CLOSE,
+    GATE,
+    HALF_CLOSE,
+    OK,
+    PAUSE,
+    READ,
+    READ_MORE,
+    RESET,
+    RESUME,
+    STALL,
+    Do,
+    Endlessly,
+)
+from tests.support.wire import Ending, eventually
 
 if TYPE_CHECKING:
     from pytest_aiohttp import AiohttpServer
 
     from tests.conftest import StartOrigin, StartSidecar
+    from tests.support.client import RawClient
     from tests.support.running import Sidecar
 
 UPGRADE = (
@@ -410,3 +425,140 @@ async def test_100_tunnels_at_once(sidecar: Sidecar, echo: EchoServer) -> None:
     await asyncio.gather(*(talk(number) for number in range(100)))
 
     await eventually(lambda: echo.open == 0)
+
+
+# Each direction ends on its own
+
+MEGABYTES = bytes(range(256)) * 4096 * 8
+
+
+async def open_tunnel(sidecar: Sidecar) -> RawClient:
+    client = await sidecar.connect()
+    await client.send(UPGRADE)
+    assert (await client.head()).status == 101
+    return client
+
+
+async def test_when_the_origin_has_said_all_the_client_goes_on(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, SWITCHING + b"said", HALF_CLOSE, STALL))
+    sidecar = await start_sidecar(origin)
+    client = await open_tunnel(sidecar)
+    await client.until(lambda: client.ended)
+    assert (client.ended, client.received.endswith(b"said")) == (Ending.FIN, True)
+
+    await client.send(MEGABYTES)
+    client.half_close()
+
+    assert await origin.ended() is Ending.FIN
+    assert origin.connections[0].received.endswith(MEGABYTES)
+    assert await sidecar.is_quiet()
+
+
+async def test_when_the_client_has_said_all_the_origin_goes_on(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, SWITCHING, GATE, MEGABYTES, HALF_CLOSE, STALL))
+    sidecar = await start_sidecar(origin, proxy={"limits": {"half_close": "0s", "write_timeout": "200ms"}})
+    client = await open_tunnel(sidecar)
+
+    await client.send(b"said")
+    client.half_close()
+    assert await origin.ended() is Ending.FIN
+    assert origin.connections[0].received.endswith(b"said")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.4):
+            await client.until(lambda: client.ended)
+    origin.gate.set()
+
+    await client.until(lambda: client.ended)
+    assert (client.ended, client.received.endswith(MEGABYTES)) == (Ending.FIN, True)
+    assert await sidecar.is_quiet()
+
+
+@pytest.mark.parametrize("end", [HALF_CLOSE, CLOSE], ids=["half-close", "close"])
+async def test_megabytes_that_are_unread_behind_the_fin_are_delivered(
+    start_origin: StartOrigin, start_sidecar: StartSidecar, end: Do
+) -> None:
+    """Also when the client goes on talking to an origin that has gone altogether."""
+    origin = await start_origin((READ, SWITCHING + MEGABYTES[:2_000_000], end, STALL))
+    sidecar = await start_sidecar(origin)
+    client = await open_tunnel(sidecar)
+    client.pause()
+    for _ in range(20):
+        await client.send(b"and I say")
+        await asyncio.sleep(0.01)
+    client.resume()
+
+    await client.until(lambda: client.ended)
+    assert client.ended is Ending.FIN
+    assert client.received.partition(b"\r\n\r\n")[2] == MEGABYTES[:2_000_000]
+    client.close()
+    assert await sidecar.is_quiet()
+
+
+async def test_megabytes_of_the_client_are_delivered_behind_the_fin_of_the_origin(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, SWITCHING, PAUSE, HALF_CLOSE, GATE, RESUME, STALL))
+    sidecar = await start_sidecar(origin)
+    client = await open_tunnel(sidecar)
+    await client.until(lambda: client.ended)
+    client.transport.write(MEGABYTES)
+    client.half_close()
+    origin.gate.set()
+
+    assert await origin.ended() is Ending.FIN
+    assert origin.connections[0].received.endswith(MEGABYTES)
+    assert await sidecar.is_quiet()
+
+
+@pytest.mark.parametrize("side", ["origin", "client"])
+async def test_a_half_closed_tunnel_ends_when_it_is_idle(
+    start_origin: StartOrigin, start_sidecar: StartSidecar, side: str
+) -> None:
+    script = (READ, SWITCHING, HALF_CLOSE, GATE) if side == "origin" else (READ, SWITCHING, GATE)
+    origin = await start_origin(script)
+    sidecar = await start_sidecar(origin, proxy={"limits": {"tunnel_idle": "300ms"}})
+    client = await open_tunnel(sidecar)
+    if side == "client":
+        client.half_close()
+
+    assert await sidecar.is_quiet()
+    await client.until(lambda: client.ended)
+
+
+@pytest.mark.parametrize("half_closed", [False, True], ids=["open", "half-closed"])
+async def test_a_reset_client_resets_the_tunnel(
+    start_origin: StartOrigin, start_sidecar: StartSidecar, *, half_closed: bool
+) -> None:
+    """What a client said before its reset is not the whole of what it had to say."""
+    origin = await start_origin((READ, SWITCHING, HALF_CLOSE if half_closed else GATE, STALL))
+    sidecar = await start_sidecar(origin)
+    client = await open_tunnel(sidecar)
+    if half_closed:
+        await client.until(lambda: client.ended)
+    await client.send(b"half of it")
+    client.reset()
+    origin.gate.set()
+
+    assert await origin.ended() is Ending.RESET
+    assert await sidecar.is_quiet()
+
+
+async def test_a_client_that_half_closed_before_the_switch_is_told_apart_from_one_that_left(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ, GATE, SWITCHING + b"said", READ_MORE, CLOSE))
+    sidecar = await start_sidecar(origin, proxy={"limits": {"half_close": "10s"}})
+    client = await sidecar.connect()
+    await client.send(UPGRADE + b"early")
+    client.half_close()
+    await origin.until(lambda seen: seen.requests)
+    origin.gate.set()
+
+    await client.until(lambda: client.ended)
+    assert (client.ended, client.received.endswith(b"said")) == (Ending.FIN, True)
+    assert await origin.ended() is Ending.FIN
+    assert origin.connections[0].received.endswith(b"early")

@@ -396,14 +396,14 @@ async def test_a_defect_of_ours_costs_no_connection(
     start_origin: StartOrigin, start_sidecar: StartSidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No input is known that does this: hence a forwarder that fails.
-    make = RequestForwarder.lines
+    make = RequestForwarder.octets
 
-    def fail_at_times(self: RequestForwarder, head: RequestHead, target: bytes, host_line: bytes) -> bytes:
+    def fail_at_times(self: RequestForwarder, head: RequestHead, target: bytes, *lines: bytes) -> bytes:
         if target == b"/defect":
             raise RuntimeError("a defect")
-        return make(self, head, target, host_line)
+        return make(self, head, target, *lines)
 
-    monkeypatch.setattr(RequestForwarder, "lines", fail_at_times)
+    monkeypatch.setattr(RequestForwarder, "octets", fail_at_times)
     origin = await start_origin((READ, OK, AGAIN))
     sidecar = await start_sidecar(origin, upstream={"pool": {"max_connections": 1, "queue_timeout": "50ms"}})
     client = await sidecar.connect()

@@ -131,8 +131,22 @@ async def test_a_request_leaves_nothing_to_the_garbage_collector(
     assert not garbage
 
 
-async def test_an_upstream_that_refuses_connections_leaves_nothing_either(start_sidecar: StartSidecar) -> None:
-    sidecar = await start_sidecar("http://127.0.0.1:9")
+UNREACHABLE: dict[str, dict[str, Any]] = {
+    "nobody listens": {"url": "http://127.0.0.1:9"},
+    "nobody listens, behind a cache": {"url": "http://127.0.0.1:9", **CACHED},
+    "no socket file": {"url": "unix:/nowhere/there.sock"},
+    "no TLS": {"url": "https://{origin}"},
+    "no TLS in time": {"url": "https://{silent}", "timeouts": {"connect": "50ms"}},
+}
+
+
+@pytest.mark.parametrize("upstream", UNREACHABLE.values(), ids=UNREACHABLE.keys())
+async def test_an_upstream_that_cannot_be_reached_leaves_nothing_either(
+    upstream: dict[str, Any], start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin, silent = await start_origin((READ, b"nonsense", CLOSE)), await start_origin((READ, STALL))
+    url = upstream["url"].format(origin=f"127.0.0.1:{origin.port}", silent=f"127.0.0.1:{silent.port}")
+    sidecar = await start_sidecar(origin, upstream={**upstream, "url": url})
     case = Case(())
     await _ask(sidecar, case)
 

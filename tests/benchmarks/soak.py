@@ -14,15 +14,18 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from time import monotonic
 
+import trustme
 import uvloop
 
-from tests.benchmarks.soak_origin import generated
+from tests.benchmarks.soak_origin import EARLY_SIZE, EARLY_STATUS, generated
 from tests.support.client import RawClient, hang_up
 from tests.support.messages import Malformed, WireResponse
 from tests.support.running import SidecarProcess, config_text
+from tests.support.wire import Ending
 
 WORKERS = 24
 HANG = 15.0
@@ -41,6 +44,11 @@ SETTINGS = {
     "cache": {"mode": "standard", "stale_ttl": "10s"},
     "pool": {"max_connections": CONNECTIONS},
 }
+LIMITS = {"half_close": "5s"}
+SECURE = "/secure/"
+TUNNEL = "/tunnel/"
+CALM = 1.0
+"""Seconds after a kill in which an answer may still suffer from it."""
 
 
 @dataclass
@@ -65,10 +73,20 @@ class Figures:
 class Origin:
     """The origin's process, and what is done to it."""
 
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.port: int = server.getsockname()[1]
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            self.port: int = one.getsockname()[1]
+            self.tls_port: int = other.getsockname()[1]
+        authority = trustme.CA()
+        self.authority, self._pem = folder / "ca.pem", folder / "origin.pem"
+        authority.cert_pem.write_to_path(str(self.authority))
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(self._pem))
         self._process: asyncio.subprocess.Process | None = None
+        self._disturbed_until = 0.0
+
+    def calm_since(self, start: float) -> bool:
+        """Whether nothing was done to it that an answer to a request of `start` could suffer from."""
+        return self._process is not None and start > self._disturbed_until
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -76,20 +94,25 @@ class Origin:
             "-m",
             "tests.benchmarks.soak_origin",
             str(self.port),
+            str(self.tls_port),
+            str(self._pem),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
         assert self._process.stdout is not None
         await self._process.stdout.readline()
+        self._disturbed_until = monotonic() + CALM
 
     async def kill(self) -> None:
         if self._process is not None:
+            self._disturbed_until = inf
             self._process.kill()
             await self._process.wait()
             self._process = None
 
     def send(self, number: signal.Signals) -> None:
         if self._process is not None:
+            self._disturbed_until = monotonic() + CALM
             self._process.send_signal(number)
 
 
@@ -168,11 +191,17 @@ class Soak:
             return False
 
     async def _perform(self, errand: Errand, client: RawClient) -> bool:
+        start = monotonic()
         await client.send_pieces(errand.pieces(self._random))
         if errand.leaves:
             self.figures.outcomes["left"] += 1
             client.reset()
             return False
+        if errand.target.startswith(TUNNEL):
+            await self._talk(errand, client, start)
+            return False
+        if errand.half_closes:
+            client.half_close()
         try:
             response = await client.response(errand.method)
         except AssertionError as error:
@@ -180,13 +209,42 @@ class Soak:
                 raise
             self.figures.outcomes["cut"] += 1
             return False
-        self._judge(errand, response)
+        self._judge(errand, response, calm=self.origin.calm_since(start))
         client.forget()
-        return "connection" not in response
+        return "connection" not in response and not errand.half_closes
 
-    def _judge(self, errand: Errand, response: WireResponse) -> None:
+    async def _talk(self, errand: Errand, client: RawClient, start: float) -> None:
+        """Say all through a tunnel, and then hear all."""
+        try:
+            head = await client.head()
+        except AssertionError:
+            self.figures.outcomes["cut"] += 1
+            return
+        if head.status != 101:
+            self._judge(errand, await client.response(), calm=False)
+            return
+        await client.send(errand.expected)
+        if errand.half_closes:
+            client.half_close()
+        await client.until(lambda: client.ended)
+        heard = client.unread.partition(b"\r\n\r\n")[2]
+        self.figures.octets += len(heard)
+        if client.ended is Ending.RESET:
+            self.figures.outcomes["cut"] += 1
+        elif heard != errand.expected and not (errand.may_end_early and not self.origin.calm_since(start)):
+            self.figures.wrong.append(f"{errand.target}: heard {len(heard)} octets, not {len(errand.expected)}")
+        else:
+            self.figures.outcomes["tunnel"] += 1
+
+    def _judge(self, errand: Errand, response: WireResponse, *, calm: bool) -> None:
         self.figures.octets += len(response.body)
-        if response.status != 200:
+        if errand.fault == "early" and "proxy-status" not in response:
+            self.figures.outcomes["early"] += 1
+            if (response.status, response.body) != (EARLY_STATUS, generated(errand.target, EARLY_SIZE)):
+                self.figures.wrong.append(f"{errand.target}: not the early answer, a {response.status}")
+        elif errand.fault == "early" and response.status == 502 and calm:
+            self.figures.wrong.append(f"{errand.target}: the early answer was lost")
+        elif response.status != 200:
             self.figures.outcomes[str(response.status)] += 1
             if "proxy-status" not in response:
                 self.figures.wrong.append(f"{errand.target}: a {response.status} that nobody made")
@@ -196,7 +254,7 @@ class Soak:
             self.figures.outcomes["200"] += 1
         elif response.body != errand.expected or response.all("x-target") != [errand.target.encode()]:
             self.figures.wrong.append(f"{errand.target}: {len(response.body)} octets, not {len(errand.expected)}")
-        elif errand.fault in {"truncate", "reset", "drop"} and "cached" not in errand.target:
+        elif errand.fault in {"truncate", "reset", "drop", "cut"} and "cached" not in errand.target:
             self.figures.wrong.append(f"{errand.target}: whole in spite of its fault")
         else:
             self.figures.outcomes["200"] += 1
@@ -213,31 +271,57 @@ class Errand:
     expected: bytes
     chunked: bool
     leaves: bool
+    half_closes: bool = False
 
     @classmethod
     def invent(cls, dice: random.Random) -> Errand:
-        fault = dice.choices(["none", "slow", "truncate", "reset", "drop"], [80, 8, 4, 4, 4])[0]
+        if dice.random() < 0.03:
+            return cls.tunnel(dice)
+        fault = dice.choices(["none", "slow", "truncate", "reset", "drop", "cut", "early"], [76, 8, 4, 4, 4, 4, 4])[0]
         framing = dice.choice(["length", "chunked", "close"])
         size = dice.choice([0, 1, 100, 1024, 20_000, 100_000, 400_000])
-        if fault == "truncate":
+        if fault in {"truncate", "cut"}:
             size = max(size, 1)  # of nothing, nothing can be missing
+        secure = fault == "cut" or dice.random() < 0.2
+        half_closes = dice.random() < 0.05
         if dice.random() < 0.2:
             target = f"/cached/{dice.randrange(20)}?framing=length&size=1024"
             return cls("GET", target, "none", b"", generated(target, 1024), chunked=False, leaves=False)
-        target = f"/{dice.randrange(1 << 60):x}?framing={framing}&fault={fault}&size={size}"
+        where = SECURE if secure else "/"
+        target = f"{where}{dice.randrange(1 << 60):x}?framing={framing}&fault={fault}&size={size}"
         leaves = dice.random() < 0.03
-        if dice.random() < 0.5:
-            return cls("GET", target, fault, b"", generated(target, size), chunked=False, leaves=leaves)
         body = generated(target, size)
-        return cls("POST", target, fault, body, body, chunked=dice.random() < 0.5, leaves=leaves)
+        if fault == "early":
+            upload = generated(target, dice.choice([0, 1000, 400_000, 10_000_000]))
+            return cls("POST", target, fault, upload, body, dice.random() < 0.5, leaves, half_closes)
+        if dice.random() < 0.5:
+            return cls("GET", target, fault, b"", body, chunked=False, leaves=leaves, half_closes=half_closes)
+        return cls("POST", target, fault, body, body, dice.random() < 0.5, leaves, half_closes)
+
+    @classmethod
+    def tunnel(cls, dice: random.Random) -> Errand:
+        """What is said goes through an upgraded connection, and comes back when a FIN has ended that.
+
+        Over TLS without the FIN: asyncio, on which the origin runs, knows no half-closed TLS.
+        """
+        secure = dice.random() < 0.5
+        size = dice.choice([1, 1000, 400_000, 3_000_000])
+        target = (
+            f"{TUNNEL}{'secure/' if secure else ''}{dice.randrange(1 << 60):x}?size={size}{'' if secure else '&half=1'}"
+        )
+        said = generated(target, size)
+        return cls("GET", target, "none", b"", said, chunked=False, leaves=False, half_closes=not secure)
 
     @property
     def may_end_early(self) -> bool:
         """Whether a killed origin looks like one that has said all: its kernel ends the connection in good order."""
-        return "framing=close" in self.target and self.fault in {"none", "slow"}
+        delimited_by_close = "framing=close" in self.target or self.target.startswith(TUNNEL)
+        return "secure/" not in self.target and delimited_by_close and self.fault in {"none", "slow"}
 
     def pieces(self, dice: random.Random) -> list[bytes]:
         lines = [f"{self.method} {self.target} HTTP/1.1", "Host: soak"]
+        if self.target.startswith(TUNNEL):
+            lines += ["Connection: Upgrade", "Upgrade: echo"]
         if self.chunked:
             lines.append("Transfer-Encoding: chunked")
         elif self.method == "POST":
@@ -278,14 +362,26 @@ def report(figures: Figures, seconds: float) -> None:
     print(f"descriptors: {figures.descriptors_before} before, {figures.descriptors_after} after")
 
 
+def configuration(origin: Origin) -> str:
+    """One upstream, reached with and without TLS."""
+    plain = {"url": f"http://127.0.0.1:{origin.port}", **SETTINGS}
+    secure = {"url": f"https://localhost:{origin.tls_port}", "tls": {"ca_file": str(origin.authority)}, **SETTINGS}
+    routes = [
+        {"name": "secure", "match": {"prefix": SECURE}, "upstream": "secure"},
+        {"name": "secure-tunnel", "match": {"prefix": f"{TUNNEL}secure/"}, "upstream": "secure"},
+        {"name": "all", "match": {"prefix": "/"}, "upstream": "origin"},
+    ]
+    blocks = {"upstreams": {"origin": plain, "secure": secure}, "routes": routes}
+    return config_text(None, proxy={"access_log": False, "limits": LIMITS}, top=blocks)
+
+
 async def soak(seconds: float, seed: int) -> Figures:
     """Start everything, soak, stop everything."""
-    origin = Origin()
-    await origin.start()
     with tempfile.TemporaryDirectory() as folder:
+        origin = Origin(Path(folder))
+        await origin.start()
         file = Path(folder) / "sidecar.yaml"
-        text = config_text(f"http://127.0.0.1:{origin.port}", upstream=SETTINGS, proxy={"access_log": False})
-        file.write_text(text)
+        file.write_text(configuration(origin))
         sidecar = await SidecarProcess.launch(file)
         try:
             await sidecar.ready()

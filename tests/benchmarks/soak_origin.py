@@ -1,7 +1,9 @@
-"""The soak's origin: `python -m tests.benchmarks.soak_origin PORT`. It echoes, and breaks in the way it is asked to.
+"""The soak's origin: `python -m tests.benchmarks.soak_origin PORT TLS_PORT PEM`. It echoes, or breaks as asked.
 
-The query says how: `framing` length, chunked or close; `fault` none, slow, truncate, reset, drop; `size` of the content
-when the request has none. The answer's content depends on the request alone, so that whoever asked can check it.
+The query says how. `framing`: length, chunked or close. `fault`: none, slow, truncate, reset, drop, early (an answer
+before the request was read), cut (a FIN in the middle; over TLS it comes without close_notify). `size`: of the content
+when the request has none. The answer's content depends on the request alone, so that whoever asked can check it. An
+upgraded connection echoes `size` octets, once the client has ended its side where that is `half`-closed.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import ssl
 import struct
 import sys
 from urllib.parse import parse_qsl, urlsplit
 
 PIECE = 16 * 1024
+EARLY_STATUS, EARLY_SIZE = 413, 5000
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
 
 
 def generated(target: str, size: int) -> bytes:
@@ -40,6 +45,8 @@ class Request:
 async def read_request(reader: asyncio.StreamReader) -> Request:
     head = await reader.readuntil(b"\r\n\r\n")
     request = Request(head[:-4], b"")
+    if request.query.get("fault") == "early":
+        return request
     if "transfer-encoding" in request.fields:
         request.body = await read_chunks(reader)
     else:
@@ -90,8 +97,19 @@ async def answer(request: Request, writer: asyncio.StreamWriter) -> bool:
     if fault == "reset":
         reset(writer)
         return False
+    if fault == "early":
+        content = generated(request.target, EARLY_SIZE)
+        lines = [f"HTTP/1.1 {EARLY_STATUS} Early", f"X-Target: {request.target}", f"Content-Length: {len(content)}"]
+        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + content)
+        return False
     pieces = framed(request, request.content)
     writer.write(head_of(request))
+    if fault == "cut":
+        whole = request.query.get("framing") == "close"
+        writer.writelines(pieces if whole else pieces[: len(pieces) // 2])
+        await flush(writer)
+        writer.transport.abort()
+        return False
     if fault == "truncate":
         writer.writelines(pieces[: len(pieces) // 2])
         await writer.drain()
@@ -108,9 +126,30 @@ async def answer(request: Request, writer: asyncio.StreamWriter) -> bool:
     return framing != "close"
 
 
+async def flush(writer: asyncio.StreamWriter) -> None:
+    """Wait until all is in the kernel."""
+    writer.transport.set_write_buffer_limits(0)
+    await writer.drain()
+
+
+async def tunnel(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo all when the client has said all."""
+    writer.write(SWITCHING)
+    said = await reader.readexactly(int(request.query["size"]))
+    if "half" in request.query and await reader.read():
+        return
+    writer.write(said)
+
+
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        while await answer(await read_request(reader), writer):
+        while True:
+            request = await read_request(reader)
+            if "upgrade" in request.fields:
+                await tunnel(request, reader, writer)
+                return
+            if not await answer(request, writer):
+                return
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass  # the sidecar left, as it may
@@ -118,12 +157,15 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def main(port: int) -> None:
+async def main(port: int, tls_port: int, pem: str) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem)
     server = await asyncio.start_server(serve, "127.0.0.1", port)
+    secure = await asyncio.start_server(serve, "127.0.0.1", tls_port, ssl=context)
     print("listening", flush=True)
-    async with server:
-        await server.serve_forever()
+    async with server, secure:
+        await asyncio.gather(server.serve_forever(), secure.serve_forever())
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

@@ -11,7 +11,6 @@ from sidecar.core.forwarding import (
     connection_options,
     end_to_end,
     max_forwards,
-    onward_lines,
     passed_before,
     rewrite_target,
     trailers_allowed,
@@ -26,6 +25,12 @@ KEPT: Lines = [(b"X-One", b"1"), (b"accept", b"*/*")]
 
 def head(*fields: tuple[bytes, bytes], minor: int = 1, target: bytes = b"/a") -> RequestHead:
     return RequestHead("GET", target, Headers([*fields]), b"client.example", minor)
+
+
+def onward_lines(sent: RequestHead) -> bytes:
+    """The fields that are sent on, without those that this hop adds."""
+    octets = RequestForwarder(ForwardedMode.OFF, "sidecar").octets(sent, sent.target, b"", b"")
+    return octets.partition(b"\r\n")[2].rpartition(b"Via: 1.1 sidecar\r\n\r\n")[0]
 
 
 # What stops here
@@ -179,9 +184,11 @@ def test_a_prefix_is_taken_off_whole_segments_only(strip: str, add: str, target:
 def test_the_head_names_this_hop_last_and_the_version_received() -> None:
     forwarder = RequestForwarder(ForwardedMode.OFF, "sidecar")
     received = head((b"Host", b"old"), (b"Via", b"1.0 fred"), (b"X-One", b"1"))
-    sent = forwarder.lines(received, b"/b", b"Host: new\r\n")
-    assert sent == b"GET /b HTTP/1.1\r\nHost: new\r\nVia: 1.0 fred\r\nX-One: 1\r\nVia: 1.1 sidecar\r\n"
-    assert forwarder.lines(head(minor=0), b"/", b"").endswith(b"\r\nVia: 1.0 sidecar\r\n")
+    sent = forwarder.octets(received, b"/b", b"Host: new\r\n", b"X-Hop: here\r\n")
+    assert sent == (
+        b"GET /b HTTP/1.1\r\nHost: new\r\nVia: 1.0 fred\r\nX-One: 1\r\nVia: 1.1 sidecar\r\nX-Hop: here\r\n\r\n"
+    )
+    assert forwarder.octets(head(minor=0), b"/", b"", b"").endswith(b"\r\nVia: 1.0 sidecar\r\n\r\n")
 
 
 FORWARDED = b'Forwarded: for=%b;host="client.example";proto=https\r\n'

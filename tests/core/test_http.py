@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.http import IDEMPOTENT_METHODS, SAFE_METHODS, STANDARD_METHODS, Headers, list_members
+from sidecar.core.http import (
+    IDEMPOTENT_METHODS,
+    SAFE_METHODS,
+    STANDARD_METHODS,
+    Headers,
+    ResponseHead,
+    list_members,
+    reason_phrase,
+)
 
 FIELDS = [
     (b"Accept", b"a"),
@@ -16,10 +24,9 @@ FIELDS = [
 def test_field_lines_keep_order_case_and_repeats() -> None:
     headers = Headers(FIELDS)
     assert list(headers) == FIELDS
-    assert headers.lines == (
-        b"Accept: a\r\nX-One: 1\r\naccept: b;q=0.5\r\nSet-Cookie: s=1\r\nset-cookie: t=2\r\n"
-    )  # fmt: skip
-    assert headers.lines is headers.lines
+    assert ResponseHead(200, headers).octets == (
+        b"HTTP/1.1 200 OK\r\nAccept: a\r\nX-One: 1\r\naccept: b;q=0.5\r\nSet-Cookie: s=1\r\nset-cookie: t=2\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,7 +42,7 @@ def test_a_look_up_is_by_the_lower_case_name(name: bytes, combined: bytes | None
 
 def test_no_fields_are_an_empty_section() -> None:
     empty = Headers()
-    assert (len(empty), empty.lines, list(empty)) == (0, b"", [])
+    assert (len(empty), list(empty)) == (0, [])
     assert len(Headers(FIELDS)) == 5
 
 
@@ -80,3 +87,18 @@ def test_list_members(value: bytes, members: list[bytes]) -> None:
 def test_safe_methods_may_be_sent_twice_and_patch_and_post_may_not() -> None:
     assert SAFE_METHODS < IDEMPOTENT_METHODS < STANDARD_METHODS
     assert sorted(STANDARD_METHODS - IDEMPOTENT_METHODS) == ["CONNECT", "PATCH", "POST"]
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"),
+    [
+        (200, "OK"),
+        (413, "Content Too Large"),
+        (414, "URI Too Long"),
+        (416, "Range Not Satisfiable"),
+        (422, "Unprocessable Content"),
+        (503, "Service Unavailable"),
+    ],
+)
+def test_a_status_has_the_name_of_rfc_9110_under_every_python(status: int, phrase: str) -> None:
+    assert reason_phrase(status) == phrase

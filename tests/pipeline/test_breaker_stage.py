@@ -18,6 +18,7 @@ from sidecar.pipeline.errors import (
     ConnectionRefused,
     ConnectTimeout,
     DnsFailed,
+    EarlyAnswerCut,
     FirstByteTimeout,
     IdleTimeout,
     PoolExhausted,
@@ -160,11 +161,22 @@ async def test_what_is_raised_decides_the_outcome_and_is_passed_on(error: BaseEx
         (200, ConnectionLost(), "failure"),
         (500, ConnectionLost(), "failure"),
         (200, IdleTimeout(), "failure"),
+        (413, EarlyAnswerCut(), "success"),
+        (503, EarlyAnswerCut(), "failure"),
         (200, ClientGone(), "cancelled"),
         (200, BodyEnd.ABANDONED, "cancelled"),
         (500, BodyEnd.ABANDONED, "cancelled"),
     ],
-    ids=["cut", "failing status and cut", "stalled", "client gone", "abandoned", "failing status and abandoned"],
+    ids=[
+        "cut",
+        "failing status and cut",
+        "stalled",
+        "early",
+        "early failure",
+        "client gone",
+        "abandoned",
+        "failing status and abandoned",
+    ],
 )
 async def test_a_body_that_does_not_end_well_is_one_outcome(
     status: int, end: BodyEnd | ProxyError, outcome: str
@@ -482,3 +494,24 @@ async def test_after_a_reload_statuses_count_by_the_new_lists() -> None:
     scene.bench.circuit.reconfigure(replace(SETTINGS, failures=frozenset({503})), {}, 0.0)
     await scene.ask()
     assert scene.calls == {"success": 1}
+
+
+@pytest.mark.parametrize("when", ["before it asks", "while it waits"])
+async def test_a_half_closed_client_keeps_nobody_from_probing(when: str) -> None:
+    scene = Scene(failure_threshold=1, success_threshold=1)
+    await scene.trip()
+    scene.clock.now += 60.0
+    body = FakeBody(None)
+    scene.upstream.script = [response(200, body), response(200, FakeBody(None))]
+    made = request()
+    if when == "before it asks":
+        made.half_close()
+    await scene.stage.handle(made)
+    if when == "while it waits":
+        with pytest.raises(CircuitOpen):
+            await scene.ask()
+        made.half_close()
+    await scene.ask()
+    assert scene.upstream.reached == 2
+    body.end_with(BodyEnd.COMPLETE)
+    assert scene.bench.state == "closed"

@@ -49,6 +49,7 @@ TABLE: dict[type[ProxyError], tuple[int, str, str]] = {
     errors.TooManyConnections: (503, LIMIT, "too_many_connections"),
     errors.ConnectionRefused: (502, "connection_refused", "connection_refused"),
     errors.ConnectionLost: (502, "connection_terminated", "connection_terminated"),
+    errors.EarlyAnswerCut: (502, "connection_terminated", "early_answer_cut"),
     errors.DnsFailed: (502, "dns_error", "dns_error"),
     errors.TlsFailed: (502, "tls_protocol_error", "tls_protocol_error"),
     errors.ConnectTimeout: (504, "connection_timeout", "connection_timeout"),

@@ -286,3 +286,16 @@ async def test_closing_after_the_clean_end_changes_nothing() -> None:
     assert await stream.body.read() == b""
     stream.body.close()
     assert (stream.ends, stream.body.end, stream.valve.calls) == ([BodyEnd.COMPLETE], BodyEnd.COMPLETE, [])
+
+
+async def test_a_reader_that_was_cancelled_is_handed_nothing_more() -> None:
+    """It learns of it later than the connection feeds on, and what it pours into may be closed by then."""
+    stream, sink = Stream(), FakeSink()
+    pouring = asyncio.ensure_future(stream.body.pour(sink))
+    await asyncio.sleep(0)
+    stream.body.feed(b"a")
+    pouring.cancel()
+    stream.body.feed(b"b")
+    with pytest.raises(asyncio.CancelledError):
+        await pouring
+    assert sink.got == ["flush", b"a"]

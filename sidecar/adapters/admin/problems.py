@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from aiohttp import hdrs, web
 
 from sidecar.config.suggest import did_you_mean
+from sidecar.core.http import reason_phrase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -75,7 +76,7 @@ def problem_response(problem: Problem) -> web.Response:
     """The answer that tells it."""
     content: dict[str, object] = {
         "type": f"urn:circuit-sidecar:problem:{problem.reason}",
-        "title": problem.status.phrase,
+        "title": reason_phrase(problem.status),
         "status": problem.status.value,
         "detail": problem.detail,
         "reason": problem.reason,
@@ -83,6 +84,7 @@ def problem_response(problem: Problem) -> web.Response:
     }
     return web.Response(
         status=problem.status,
+        reason=reason_phrase(problem.status),
         body=json.dumps(content).encode() + b"\n",
         headers={hdrs.CONTENT_TYPE: "application/problem+json", **problem.headers},
     )
@@ -115,4 +117,5 @@ def _from_library(request: web.Request, error: web.HTTPException, calls: Mapping
     if isinstance(error, web.HTTPNotFound):
         detail = f"there is no call {request.path}; `calls` has all that there are, as has GET /"
         return Problem(HTTPStatus.NOT_FOUND, "unknown_call", detail, members=calls)
-    return Problem(HTTPStatus(error.status), error.reason.lower().replace(" ", "_"), error.reason)
+    phrase = reason_phrase(error.status)
+    return Problem(HTTPStatus(error.status), phrase.lower().replace(" ", "_"), phrase)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from sidecar.adapters.server import response as wire
 from sidecar.core.forwarding import trailers_allowed
-from sidecar.pipeline.errors import ProxyError
+from sidecar.core.framing import SWITCHING_PROTOCOLS
+from sidecar.pipeline.errors import ProxyError, forget_frames
 from sidecar.pipeline.exchange import Body, BodyEnd, Duplex, Request, Response
 from sidecar.pipeline.streams import StreamBody, Valve
 
@@ -33,11 +34,16 @@ class Connection(Valve, Protocol):
     pins: Pins
     closing: bool
     """No further request will be taken: the answer says so."""
+    answered: bool
+    """Part of an answer was sent, or taken, since this was last set back."""
     drained: asyncio.Future[None] | None
     """Comes true when the client has caught up with reading; None while it has."""
 
     def open_tunnel(self) -> StreamBody:
         """HTTP is over: what the client says from now on, uninterpreted."""
+
+    def end_writing(self) -> bool:
+        """The upstream of a tunnel has said all: tell the client. False where that would end the other direction."""
 
     def upgrade_refused(self) -> None:
         """HTTP goes on after a refused switch."""
@@ -50,7 +56,7 @@ class Connection(Valve, Protocol):
 
 
 class Exchange:
-    """A request and its answer: `begin`, then `serve`, in the task of its connection."""
+    """A request and its answer, which the task of its connection awaits."""
 
     __slots__ = ("_connection", "_continue_timer", "_final", "_head", "body", "incoming", "request")
 
@@ -67,17 +73,18 @@ class Exchange:
         self.request = request = Request(head, content, request_id=request_id, started=now, client=connection.client)
         request.upgrade = incoming.upgrade
         request.pins = connection.pins
-
-    def begin(self) -> None:
-        """Prepare for what may come before the answer: interim responses, and a client that waits for 100."""
-        self.request.on_interim = self._send_interim
-        if self.incoming.expects_continue and not self.incoming.pieces:
+        request.on_interim = self._send_interim
+        if incoming.expects_continue and not incoming.pieces:
             self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
+
+    def half_closed(self) -> None:
+        """The client has closed its side: it waits for its answer, or has left."""
+        self.request.half_close()
 
     def end(self) -> None:
         """The client is gone: nothing of this exchange goes on."""
         self._stop_continue_timer()
-        self.request.on_interim = None
+        self.request.on_interim = self.request.on_half_close = None
         if self.body is not None:
             self.body.close()
 
@@ -109,31 +116,22 @@ class Exchange:
         if self._final or self._head.minor_version == 0:
             return
         self._stop_continue_timer()
-        self._connection.transport.write(wire.encode_interim(head))
+        self._connection.transport.write(head.octets + b"\r\n")
 
     # The answer
 
-    async def serve(self) -> None:
-        """Answer, whatever it takes. Raises nothing: what goes wrong ends the connection."""
-        connection = self._connection
-        try:
-            response = await connection.context.handler.handle(self.request)
-            body = response.body
-            if isinstance(body, bytes):
-                self._answer(response)
-            else:
-                await self._deliver(response, body)
-        except ProxyError as error:
-            # The body holds the error, and its traceback this frame with the body.
-            error.__traceback__ = None
-            connection.reset()
-        except Exception:
-            log.exception("an exchange failed", extra={"request_id": self.request.request_id.decode("latin-1")})
-            connection.reset()
-        finally:
-            self.request.on_interim = None
+    def failed(self, error: Exception) -> None:
+        """There is no whole answer: end the connection, so that nobody takes what was sent for one."""
+        if isinstance(error, ProxyError):
+            # The body holds the error, and its traceback the frames that hold the body.
+            forget_frames(error)
+        else:
+            about = {"request_id": self.request.request_id.decode("latin-1")}
+            log.error("an exchange failed", exc_info=error, extra=about)
+        self._connection.reset()
 
-    async def _deliver(self, response: Response, body: Body) -> None:
+    async def deliver(self, response: Response, body: Body) -> None:
+        """Send an answer whose body arrives bit by bit. Raises ProxyError when it is cut short."""
         try:
             if isinstance(body, Duplex):
                 await self._tunnel(response, body)
@@ -142,22 +140,24 @@ class Exchange:
         finally:
             body.close()
 
-    def _answer(self, response: Response) -> None:
-        body = response.body
-        assert isinstance(body, bytes)
+    def answer(self, response: Response, body: bytes) -> None:
+        """Send an answer that is all there."""
         if self._head.method == "HEAD":
             self._connection.transport.write(self._encode(response, b""))
             return
-        framing = b"" if response.prepared is not None else wire.length_line(response.head, len(body))
+        head = response.head
+        framing = b""
+        if response.prepared is None and b"content-length" not in head.headers.index:
+            framing = wire.length_line(head, len(body))
         self._connection.transport.write(self._encode(response, framing) + body)
 
     def _encode(self, response: Response, framing: bytes) -> bytes:
         """Also decides whether the connection stays, since the head has to say so."""
-        connection = self._connection
+        connection, head = self._connection, response.head
         self._final = True
         if self._continue_timer is not None:
             self._stop_continue_timer()
-        if self.request.upgrade and response.head.status != wire.SWITCHING_PROTOCOLS:
+        if self.request.upgrade and head.status != SWITCHING_PROTOCOLS:
             connection.upgrade_refused()
         incoming, error = self.incoming, response.error
         if not incoming.keep_alive or not incoming.complete or (error is not None and error.closes):
@@ -166,7 +166,7 @@ class Exchange:
             framing += wire.CLOSE
         elif self._head.minor_version == 0:
             framing += wire.KEEP_ALIVE
-        if b"date" not in response.head.headers.index:
+        if b"date" not in head.headers.index:
             framing += connection.context.date_line()
         return wire.encode_head(response, framing)
 
@@ -201,6 +201,8 @@ class Exchange:
                 connection.transport.write(piece)
                 if connection.drained is not None:
                     await connection.drained
+            if connection.end_writing():
+                await sender
         finally:
             stats.tunnels -= 1
             sender.cancel()
@@ -212,7 +214,8 @@ class Exchange:
                 await duplex.send(piece)
             duplex.send_eof()
         except ProxyError:
-            duplex.close()
+            # One of the two is gone. If it is the upstream, what it said before may still have to be read.
+            said.close()
 
 
 class ClientSink:
@@ -233,6 +236,7 @@ class ClientSink:
 
     def write(self, piece: bytes) -> None:
         """See `Sink`."""
+        self._connection.answered = True
         head, self._head = self._head, b""
         if self._chunked:
             self._transport.writelines((head + b"%x\r\n" % len(piece), piece, b"\r\n"))
@@ -244,6 +248,7 @@ class ClientSink:
     def flush(self) -> None:
         """See `Sink`."""
         if self._head:
+            self._connection.answered = True
             head, self._head = self._head, b""
             self._transport.write(head)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.server.target import host_is_valid, parse_target
-from sidecar.core.http import STANDARD_METHODS, Headers, RequestHead, list_members
+from sidecar.core.framing import declared_length, is_chunked
+from sidecar.core.http import STANDARD_METHODS, RequestHead, list_members
 from sidecar.core.methods import NEVER_FORWARDED
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -22,27 +23,35 @@ from sidecar.pipeline.errors import (
 if TYPE_CHECKING:
     import httptools
 
-    from sidecar.core.http import Field
+    from sidecar.core.http import Headers
 
 METHODS = {name.encode(): name for name in STANDARD_METHODS}
 """Those that llhttp is shown as they are; for others see `with_method_of_parser`."""
-MAX_LENGTH_DIGITS = 18
 
 
 def make_head(
-    parser: httptools.HttpRequestParser, name: bytes, raw: bytes, target: bytes, fields: list[Field]
+    parser: httptools.HttpRequestParser, name: bytes, raw: bytes, target: bytes, headers: Headers
 ) -> RequestHead:
-    """The head that llhttp has just read; `raw` are its octets as they came, `name` is the method in them."""
-    check_line(raw, b"%b %b HTTP/" % (name, target))
-    headers = Headers(fields)
-    index = headers.index
-    # llhttp keeps alive without being told in HTTP/1.1 only; asking for the version is what costs.
-    plain = b"connection" not in index and parser.should_keep_alive()
-    minor = 1 if plain else minor_version(parser.get_http_version())
+    """The head that llhttp has just read; `raw` are its octets as they came, `name` is the method in them.
+
+    llhttp forgives spaces around the target, a bare LF before the line and other protocols' names, so the line as it
+    came must be the one that was understood.
+    """
+    minor = 1
+    if not raw.startswith(b"%b %b HTTP/1.1\r\n" % (name, target)):
+        check_line(raw, b"%b %b HTTP/" % (name, target))
+        minor = minor_version(parser.get_http_version())
     method = METHODS.get(name) or name.decode("ascii")
     if method in NEVER_FORWARDED:
         raise MethodUnknown(f"{method} is not done here")
-    host = checked_host(index.get(b"host"), minor)
+    host = headers.index.get(b"host")
+    if host is None:
+        if minor == 1:
+            raise BadRequest("the Host field is missing")
+        host = b""
+    elif not host_is_valid(host):
+        # Repeated lines are one value with a comma here (RFC 9112 §3.2).
+        raise BadRequest("the Host field is repeated or invalid")
     if target.startswith(b"/") and b"#" not in target:
         return RequestHead(method, target, headers, host, minor)
     unusual = parse_target(method, target, host)
@@ -52,7 +61,7 @@ def make_head(
 
 
 def check_line(raw: bytes, expected: bytes) -> None:
-    """llhttp forgives spaces around the target, a bare LF before the line, and other protocols' names."""
+    """Whether `raw` begins with `expected`, after empty lines at the most (RFC 9112 §2.2)."""
     while not raw.startswith(expected):
         if not raw.startswith(b"\r\n"):
             raise BadRequest("the request line is malformed")
@@ -70,17 +79,6 @@ def minor_version(version: str) -> int:
     return 0
 
 
-def checked_host(host: bytes | None, minor: int) -> bytes:
-    """The Host field, which HTTP/1.1 requires exactly once (RFC 9112 §3.2)."""
-    if host is None:
-        if minor == 1:
-            raise BadRequest("the Host field is missing")
-        return b""
-    if not host_is_valid(host):
-        raise BadRequest("the Host field is repeated or invalid")
-    return host
-
-
 def content_length(head: RequestHead, limit: int | None) -> int | None:
     """Octets of content: declared, 0 for none, None when chunked (RFC 9112 §6.3)."""
     index = head.headers.index
@@ -91,9 +89,9 @@ def content_length(head: RequestHead, limit: int | None) -> int | None:
     value = index.get(b"content-length")
     if value is None:
         return 0
-    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+    length = declared_length(value)
+    if length is None:
         raise BadRequest("the Content-Length is invalid")
-    length = int(value)
     if limit is not None and length > limit:
         raise BodyTooLarge(f"the request body exceeds {limit} bytes")
     return length
@@ -103,24 +101,11 @@ def check_coding(coding: bytes, minor: int) -> None:
     """Chunked, once, or it is not understood (RFC 9112 §6.1)."""
     if minor == 0:
         raise BadRequest("Transfer-Encoding has no meaning in HTTP/1.0")
-    if coding.lower() == b"chunked":
+    if is_chunked(coding):
         return
     if b"chunked" in list_members(coding)[:-1]:
         raise BadRequest("chunked must be the last transfer coding, once")
     raise CodingUnknown("no transfer coding but chunked is understood")
-
-
-def persists(head: RequestHead) -> bool:
-    """Whether another request may follow on the connection (RFC 9112 §9.3)."""
-    index = head.headers.index
-    options = index.get(b"connection", b"")
-    if b"proxy-connection" in index:
-        # What llhttp heeds as well.
-        options += b"," + index[b"proxy-connection"]
-    if not options:
-        return head.minor_version == 1
-    members = list_members(options)
-    return b"close" not in members and (head.minor_version == 1 or b"keep-alive" in members)
 
 
 def expects_continue(head: RequestHead, length: int | None) -> bool:

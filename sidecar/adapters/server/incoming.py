@@ -22,13 +22,15 @@ class Incoming:
         "request_id", "upgrade",
     )  # fmt: skip
 
-    def __init__(self, head: RequestHead | None, length: int | None = 0, *, keep_alive: bool = False) -> None:
+    def __init__(
+        self, head: RequestHead | None, length: int | None = 0, *, keep_alive: bool = False, complete: bool = False
+    ) -> None:
         self.head = head
         self.length = length
         self.keep_alive = keep_alive
         self.pieces: list[bytes] = []
         self.body: StreamBody | None = None
-        self.complete = False
+        self.complete = complete
         self.expects_continue = False
         self.upgrade = b""
         self.error: ProxyError | None = None

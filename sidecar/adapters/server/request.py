@@ -17,13 +17,14 @@ from sidecar.adapters.server.head import (
     content_length,
     expects_continue,
     make_head,
-    persists,
     wanted_upgrade,
 )
 from sidecar.adapters.server.incoming import Incoming, NoRequest
 from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
 from sidecar.core.chunked import ChunkedDecoder, sole_chunk
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS
+from sidecar.core.framing import END_OF_HEAD, FRAMING_FIELDS, MAX_TRAILERS, persists
+from sidecar.core.http import Headers
 from sidecar.core.methods import MethodFlaw, find_method, with_method_of_parser
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
     from sidecar.core.config import ClientLimits
     from sidecar.core.http import Field
 
-MAX_TRAILERS = 64
 CR = 0x0D
-END_OF_HEAD = b"\r\n\r\n"
+UNUSUAL_FIELDS = FRAMING_FIELDS | {b"expect", b"upgrade"}
+"""Fields without which a request is nothing but its head, and another may follow."""
 _FIRST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ \r\n]*))?(?: |\r|$)")
 LONGEST_SHOWN = 1024
 """Octets of a target that are logged when there is no request to it."""
@@ -71,7 +72,8 @@ class RequestReader:
         self._chunked: ChunkedDecoder | None = None
         """Reads the content that has begun to come in chunks."""
         self._body_size = 0
-        self._reset_head()
+        self._target = b""
+        self._fields: list[Field] = []
         self.arrived: list[Incoming] = []
         self.partial = False
         self.ended = False
@@ -92,10 +94,10 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Read on. Never raises: what is wrong arrives as an `Incoming` with an error, after what was right."""
         while data and not self.ended:
-            if self._remaining >= 0:
-                data = self._count_down(data)
-            elif self._current is None:
+            if self._current is None:
                 data = self._read_head(data)
+            elif self._remaining >= 0:
+                data = self._count_down(data)
             else:
                 data = self._read_chunks(data)
         if self.switching:
@@ -105,7 +107,7 @@ class RequestReader:
         """The switch of protocols was refused: what followed is ordinary HTTP after all."""
         data, self.early = self.early, b""
         self.switching = self.ended = False
-        self._renew()
+        self._parser = httptools.HttpRequestParser(self)
         self.feed(data)
 
     def eof(self, error: ProxyError) -> None:
@@ -140,8 +142,11 @@ class RequestReader:
         self._raw = raw if not rest else raw[: before + cut]
         self.partial = True
         if not self._method:
-            part = self._begin_line(self._raw)
-            if not part:
+            space = raw.find(b" ")
+            if space > 0 and raw[:space] in METHODS:
+                self._method = raw[:space]
+                part = self._raw
+            elif not (part := self._begin_line(self._raw)):
                 return rest
         try:
             self._parser.feed_data(part)
@@ -150,14 +155,13 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self._failed(error)
             return b""
-        return self._begin_content(rest) if self._current is not None else rest
+        current = self._current
+        if current is None:
+            return rest
+        return self._begin_content(current, rest) if current.length != 0 else self._end_message(current, rest)
 
     def _begin_line(self, raw: bytes) -> bytes:
         """What to show llhttp of a head that begins with `raw`: nothing while its method is not there."""
-        space = raw.find(b" ")
-        if space > 0 and raw[:space] in METHODS:
-            self._method = raw[:space]
-            return raw
         found = find_method(raw)
         if isinstance(found, MethodFlaw):
             self._refuse(BadRequest(found.value) if found is MethodFlaw.MALFORMED else MethodUnknown(found.value))
@@ -166,17 +170,16 @@ class RequestReader:
             return raw if self._method in METHODS else with_method_of_parser(raw, end)
         return b""
 
-    def _begin_content(self, rest: bytes) -> bytes:
+    def _begin_content(self, current: Incoming, rest: bytes) -> bytes:
         """Content that is all here goes through the parser, which is then ready for the next head; more is counted."""
-        assert self._current is not None
-        length = self._current.length
+        length = current.length
         if length is None:
             return rest
         if len(rest) < length:
             self._remaining = length
             return rest
         self._parser.feed_data(rest[:length])
-        return rest[length:]
+        return rest if self.ended else self._end_message(current, rest[length:])
 
     def _count_down(self, data: bytes) -> bytes:
         assert self._current is not None
@@ -187,9 +190,8 @@ class RequestReader:
             return b""
         self._current.feed(data[:remaining])
         self._remaining = -1
-        self._renew()
-        self._message_complete()
-        return data[remaining:]
+        self._parser = httptools.HttpRequestParser(self)
+        return self._end_message(self._current, data[remaining:])
 
     def _read_chunks(self, data: bytes) -> bytes:
         decoder = self._chunked
@@ -222,33 +224,38 @@ class RequestReader:
 
     def _end_chunks(self, rest: bytes) -> bytes:
         """The content in chunks is whole; llhttp, which was not shown it, would wait for it."""
-        if self.ended:
+        current = self._current
+        if current is None:
             return b""
         self._chunked = None
-        self._renew()
-        self._message_complete()
-        return rest
+        self._parser = httptools.HttpRequestParser(self)
+        return self._end_message(current, rest)
 
     def _upgraded(self, rest: bytes) -> bytes:
         """llhttp takes any `Upgrade` for the end of HTTP; it is only when we will ask the upstream to switch."""
         current = self._current
-        request = self.arrived[-1] if current is None else current
-        if request.upgrade:
-            self.early = rest
+        assert current is not None
+        if current.upgrade:
+            self.early = self._end_message(current, rest)
             self.switching = self.ended = True
             return b""
-        self._renew()
-        if current is not None and current.length is not None:
+        self._parser = httptools.HttpRequestParser(self)
+        if current.length == 0:
+            return self._end_message(current, rest)
+        if current.length is not None:
             self._remaining = current.length
         return rest
 
-    def _renew(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
-        self._reset_head()
-
-    def _reset_head(self) -> None:
-        self._target = b""
-        self._fields: list[Field] = []
+    def _end_message(self, current: Incoming, rest: bytes) -> bytes:
+        """The request is whole; `rest` is what follows it."""
+        self._current = None
+        current.complete = True
+        if current.body is not None:
+            current.body.feed_end()
+        self._raw = self._method = b""
+        if not current.keep_alive:
+            self.ended = True
+        return rest
 
     def _failed(self, error: httptools.HttpParserError) -> None:
         if self.ended:
@@ -275,11 +282,6 @@ class RequestReader:
 
     # What httptools calls; what these raise ends the parse and comes back as the context of its error
 
-    def on_message_begin(self) -> None:
-        """A request line begins."""
-        self.partial = True
-        self._reset_head()
-
     def on_url(self, part: bytes) -> None:
         """The request target, perhaps in parts."""
         self._target += part
@@ -294,36 +296,29 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         """The head is there."""
-        head = make_head(self._parser, self._method, self._raw, self._target, self._fields)
-        length = content_length(head, self._limits.body_size)
-        request = Incoming(head, length, keep_alive=persists(head))
-        request.expects_continue = expects_continue(head, length)
-        if b"upgrade" in head.headers.index:
-            request.upgrade = wanted_upgrade(head, length)
-        self._current = request
-        self.arrived.append(request)
+        headers = Headers(self._fields)
+        head = make_head(self._parser, self._method, self._raw, self._target, headers)
+        self._fields, self._target = [], b""
         self.partial = False
+        index = headers.index
+        if UNUSUAL_FIELDS.isdisjoint(index):
+            # There is nothing to it but its head: it is whole.
+            persistent = head.minor_version == 1
+            self.arrived.append(Incoming(head, 0, keep_alive=persistent, complete=True))
+            self._raw = self._method = b""
+            self.ended = not persistent
+            return
+        length = content_length(head, self._limits.body_size)
+        self._current = request = Incoming(head, length, keep_alive=persists(index, head.minor_version))
+        self.arrived.append(request)
+        request.expects_continue = expects_continue(head, length)
+        if b"upgrade" in index:
+            request.upgrade = wanted_upgrade(head, length)
         self._body_size = 0
 
     def on_body(self, piece: bytes) -> None:
         """Content that was all there with its head."""
         self._take_content(piece)
-
-    def on_message_complete(self) -> None:
-        """The request is whole, unless content comes in chunks, or llhttp stopped early for an Upgrade that will be
-        ignored.
-        """
-        current = self._current
-        if current is not None and current.length is not None and self._body_size >= current.length:
-            self._message_complete()
-
-    def _message_complete(self) -> None:
-        current, self._current = self._current, None
-        assert current is not None
-        current.finish()
-        self._raw = self._method = b""
-        if not current.keep_alive:
-            self.ended = True
 
 
 def checked_trailers(trailers: list[Field]) -> ProxyError | None:

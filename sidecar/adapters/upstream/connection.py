@@ -7,21 +7,27 @@ An exchange ends exactly once: its response is complete (the connection goes bac
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from math import inf
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from sidecar.adapters.upstream.response import Framing, ResponseReader
+from sidecar.adapters.upstream.tls_transport import Truncated
 from sidecar.adapters.upstream.tunnel import TunnelBody
+from sidecar.adapters.upstream.unread import read_unread, was_reset
 from sidecar.core.connection_auth import sends_connection_credentials
 from sidecar.pipeline.deadlines import Deadlined
 from sidecar.pipeline.errors import (
     ClientGone,
     ConnectionLost,
+    EarlyAnswerCut,
     FirstByteTimeout,
     IdleTimeout,
     ProxyError,
     TotalTimeout,
     UpstreamTimeout,
+    forget_frames,
 )
 from sidecar.pipeline.exchange import Body, BodyEnd
 from sidecar.pipeline.streams import StreamBody
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.ports import Clock, Spawn
 
 Answer: TypeAlias = "tuple[ResponseHead, bytes | Body]"
+_RESET = struct.pack("ii", 1, 0)
 
 
 class StaleConnection(ConnectionLost):
@@ -140,13 +147,26 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
         Or fails with a ProxyError. Who cancels it calls `give_up`.
         """
-        self._begin(request, timeouts)
+        self.exchanges += 1
+        self._reader.start(request.head.method, request.upgrade)
+        self._interim = request.on_interim
+        self.pins = request.pins
+        self._idle = timeouts.idle
+        if self.dedicated or b"authorization" in request.head.headers.index:
+            self._note_credentials(request)
+        if timeouts.total is None:
+            self._total_deadline = inf
+        else:
+            self._total = timeouts.total
+            self._total_deadline = request.started + timeouts.total
         self._waiter = waiter = self._loop.create_future()
         body = request.body
         if isinstance(body, bytes):
             self.transport.write(head + body if body else head)
             self._sent = True
-            request.sent(self._wait(timeouts.first_byte, FirstByteTimeout))
+            request.sent_at = now = self._wait(timeouts.first_byte, FirstByteTimeout)
+            if request.on_sent is not None:
+                request.on_sent(now)
         else:
             self.transport.write(head)
             self._sent = False
@@ -194,20 +214,6 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             await self._drained
 
     # Sending
-
-    def _begin(self, request: Request, timeouts: Timeouts) -> None:
-        self.exchanges += 1
-        self._reader.start(request.head.method, request.upgrade)
-        self._interim = request.on_interim
-        self.pins = request.pins
-        self._idle = timeouts.idle
-        if self.dedicated or b"authorization" in request.head.headers.index:
-            self._note_credentials(request)
-        if timeouts.total is not None:
-            self._total = timeouts.total
-            self._total_deadline = request.started + timeouts.total
-        else:
-            self._total_deadline = inf
 
     def _note_credentials(self, request: Request) -> None:
         sent = sends_connection_credentials(request.head.headers)
@@ -278,7 +284,10 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             deadline, timeout, seconds = self._total_deadline, TotalTimeout, self._total
         self._timeout = timeout
         self._timeout_after = seconds
-        self._owner.wheel.set(self, deadline)
+        if deadline < self.looked_at:
+            self._owner.wheel.set(self, deadline)
+        else:
+            self.deadline = deadline
         return now
 
     # What the transport calls
@@ -312,13 +321,22 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             self._answer(reader.head, reader)
 
     def eof_received(self) -> bool:
-        """The upstream will say no more; let the transport close."""
-        return False
+        """The upstream will say no more. Nothing else ends a body that only the connection delimits; a tunnel goes on
+        in the other direction.
+        """
+        if not self.busy:
+            return False
+        if was_reset(self.transport):
+            self._lost(ConnectionResetError())
+            return False
+        return self._end_of_input()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, in good order (None) or not."""
+        """The connection is gone. What it was in the middle of is cut, whether `exc` says why or not."""
         self.closed = True
         self._wake_writer()
+        if exc is not None and self.busy and read_unread(self.transport, exc, self._receive_unread) and self.busy:
+            self._end_of_input()
         if self.busy:
             self._lost(exc)
         self._reader.close()
@@ -421,7 +439,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def _fail(self, error: ProxyError) -> None:
         # Whoever is told holds the error; its traceback would hold what was read, and whom it is told.
-        error.__traceback__ = None
+        forget_frames(error)
         self._stop_sending()
         self._sending = None
         self._interim = None
@@ -433,24 +451,37 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         if body is not None:
             body.feed_end(error)
 
-    def _lost(self, exc: Exception | None) -> None:
+    def _receive_unread(self, data: bytes) -> None:
+        if self.busy:
+            self.data_received(data)
+
+    def _end_of_input(self) -> bool:
+        """Whether the other direction goes on."""
         reader, body = self._reader, self._body
         if isinstance(body, TunnelBody):
-            self._body = None
-            self._owner.exchange_ended(self, reusable=False)
-            body.feed_end(None if exc is None else ConnectionLost("the upstream reset the connection"))
-            return
+            body.feed_end()
+            return True
         try:
-            if exc is not None:
-                raise ConnectionLost("the upstream reset the connection")
             reader.eof()
         except ConnectionLost as error:
             self._fail(self._stale() or error)
-            return
+            return False
         if body is not None:
             self._pass_on(body, reader)
         elif reader.head is not None:
             self._answer(reader.head, reader)
+        return False
+
+    def _lost(self, exc: Exception | None) -> None:
+        body = self._body
+        if isinstance(body, TunnelBody):
+            self._body = None
+            self._owner.exchange_ended(self, reusable=False)
+            body.feed_end(_lost_by(exc))
+        elif self._reader.head is not None and not self._sent:
+            self._fail(EarlyAnswerCut("the upstream closed the connection while the request was still being sent"))
+        else:
+            self._fail(self._stale() or _lost_by(exc))
 
     def _stale(self) -> ConnectionLost | None:
         # Another connection knows nothing of the handshake's earlier steps.
@@ -485,6 +516,30 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def body_abandoned(self) -> None:
         """Nobody reads the rest of the response: the connection cannot be used again."""
+        if isinstance(self._body, TunnelBody):
+            # `tunnel_closed` follows.
+            return
         self._body = None
         self._stop_sending()
         self._owner.exchange_ended(self, reusable=False)
+
+    def tunnel_closed(self, tunnel: TunnelBody) -> None:
+        """Close in good order when both sides have said all, or else so that nobody takes it for the end."""
+        if self._body is not tunnel:
+            return
+        if tunnel.whole and tunnel.end is BodyEnd.COMPLETE:
+            # The exchange ends with the connection: the upstream may still have to read.
+            self._wait(self._idle, IdleTimeout)
+            self.transport.close()
+            return
+        self._body = None
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._owner.exchange_ended(self, reusable=False)
+
+
+def _lost_by(exc: Exception | None) -> ConnectionLost:
+    if isinstance(exc, Truncated):
+        return ConnectionLost("the upstream ended TLS without close_notify")
+    return ConnectionLost("the upstream reset the connection")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sidecar.pipeline.exchange import Request
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-OF_THIS_HOP = frozenset({b"te", b"transfer-encoding", b"upgrade", b"x-request-id"})
-"""Request fields with which what this hop adds depends on more than the head."""
+OF_THIS_HOP = frozenset({b"te", b"transfer-encoding", b"upgrade"})
+"""Request fields in whose place this hop has its own."""
 MAX_CONNECTS = 3
 """Addresses tried for one attempt before giving up: nothing has been sent while connecting fails."""
 
@@ -139,23 +139,28 @@ class UpstreamHandler:
 
     def _head(self, request: Request, endpoint: NamedEndpoint) -> bytes:
         """The serialized request head for `endpoint`."""
-        head = request.head
-        host_line = b"Host: %b\r\n" % head.authority if self._preserve_host else self._host_line or endpoint.host_line
-        target = rewrite_target(head.target, request.rewrite)
+        head, rewrite = request.head, request.rewrite
+        host_line = self._host_line or endpoint.host_line
+        if self._preserve_host:
+            host_line = b"Host: %b\r\n" % head.authority
+        target = head.target
+        if rewrite.strip_prefix or rewrite.add_prefix:
+            target = rewrite_target(target, rewrite)
         if endpoint.base_path and target != b"*":
             target = endpoint.base_path + target
-        lines = self._forwarder.lines(head, target, host_line)
-        if not self._forwarder.tells_client and OF_THIS_HOP.isdisjoint(head.headers.index):
-            return b"%bX-Request-Id: %b\r\n\r\n" % (lines, request.request_id)
-        return b"%b%b\r\n" % (lines, self._hop_lines(request))
+        index = head.headers.index
+        more = b"" if b"x-request-id" in index else b"X-Request-Id: %b\r\n" % request.request_id
+        if self._forwarder.tells_client or not OF_THIS_HOP.isdisjoint(index):
+            more += self._hop_lines(request)
+        return self._forwarder.octets(head, target, host_line, more)
 
     def _hop_lines(self, request: Request) -> bytes:
-        """The fields that this hop adds: request id, framing, upgrade, trailers, who the client is."""
+        """What else this hop adds: who the client is, framing, upgrade, trailers."""
         head = request.head
         index = head.headers.index
-        lines = b"" if b"x-request-id" in index else b"X-Request-Id: %b\r\n" % request.request_id
+        lines = b""
         if self._forwarder.tells_client:
-            lines += self._forwarder.client_lines(head, request.client, "http")
+            lines = self._forwarder.client_lines(head, request.client, "http")
         if b"transfer-encoding" in index:
             body = request.body
             lines += b"Content-Length: %d\r\n" % len(body) if isinstance(body, bytes) else CHUNKED

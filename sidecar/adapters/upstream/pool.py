@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connection import UpstreamConnection
 from sidecar.adapters.upstream.failure import connect_failure
+from sidecar.adapters.upstream.tls_transport import TlsTransport
 from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
 
 if TYPE_CHECKING:
@@ -122,7 +123,12 @@ class EndpointPool:
         while idle:
             connection = idle.pop()
             stats.idle -= 1
-            if now - connection.idle_since < self._keep_alive and self._trusted(connection, now):
+            if (
+                now - connection.idle_since < self._keep_alive
+                and not connection.closed
+                and not connection.transport.is_closing()
+                and (self._max_age is None or now - connection.opened_at <= self._max_age)
+            ):
                 self.in_flight += 1
                 stats.active += 1
                 return connection
@@ -200,7 +206,16 @@ class EndpointPool:
         elif self._retired or (self._max_age is not None and now - connection.opened_at > self._max_age):
             connection.close()
         else:
-            self._rest(connection, now)
+            connection.idle_since = now
+            deadline = now + self._keep_alive
+            if deadline < connection.looked_at:
+                self.wheel.set(connection, deadline)
+            else:
+                connection.deadline = deadline
+            self._idle.append(connection)
+            self._stats.idle += 1
+            if self._queue:
+                self._wake_next()
 
     def keep_alive_hinted(self, value: bytes) -> None:
         """See `Owner`."""
@@ -241,29 +256,28 @@ class EndpointPool:
         return connection
 
     async def _open(self, connection: UpstreamConnection) -> None:
-        loop = asyncio.get_running_loop()
-        target = self.target
-        context = target.tls() if target.tls is not None else None
+        tls = self.target.tls
+        if tls is None:
+            await self._open_tcp(connection)
+            return
+        transport = TlsTransport(connection, tls(), self.target.server_name)
+        try:
+            await self._open_tcp(transport)
+            await transport.ready
+        except BaseException:
+            transport.give_up()
+            raise
+
+    async def _open_tcp(self, protocol: asyncio.Protocol) -> None:
+        loop, target = asyncio.get_running_loop(), self.target
         if target.port is None:
-            await loop.create_unix_connection(
-                lambda: connection, target.address, ssl=context, server_hostname=target.server_name
-            )
+            await loop.create_unix_connection(lambda: protocol, target.address)
         else:
-            await loop.create_connection(
-                lambda: connection, target.address, target.port, ssl=context, server_hostname=target.server_name
-            )
+            await loop.create_connection(lambda: protocol, target.address, target.port)
 
     def _now_in_flight(self) -> None:
         self.in_flight += 1
         self._stats.active += 1
-
-    def _rest(self, connection: UpstreamConnection, now: float) -> None:
-        connection.idle_since = now
-        self.wheel.set(connection, now + self._keep_alive)
-        self._idle.append(connection)
-        self._stats.idle += 1
-        if self._queue:
-            self._wake_next()
 
     def _rest_pinned(self, connection: UpstreamConnection, now: float) -> None:
         if self._retired or connection.pins is None or not connection.pinned:
@@ -286,11 +300,6 @@ class EndpointPool:
         if connection is not None:
             self._forget_pinned(connection)
             connection.abort()
-
-    def _trusted(self, connection: UpstreamConnection, now: float) -> bool:
-        if not connection.usable:
-            return False
-        return self._max_age is None or now - connection.opened_at <= self._max_age
 
     def _closed_by_upstream(self, now: float, idle_since: float) -> None:
         """Twice closed at the same age is a habit; once may be a restart."""

@@ -15,23 +15,31 @@ from typing import TYPE_CHECKING
 import httptools
 
 from sidecar.core.chunked import ChunkedDecoder, sole_chunk
-from sidecar.core.connection_auth import challenges_connection
+from sidecar.core.connection_auth import CHALLENGES, challenges_connection
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS, end_to_end
+from sidecar.core.framing import (
+    END_OF_HEAD,
+    MAX_TRAILERS,
+    NO_CONTENT,
+    SWITCHING_PROTOCOLS,
+    declared_length,
+    is_chunked,
+    persists,
+)
 from sidecar.core.http import Headers, ResponseHead, list_members
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sidecar.core.http import Field
 
 MAX_HEAD = 128 * 1024
 MAX_FIELDS = 500
 MAX_INTERIM = 50
-END_OF_HEAD = b"\r\n\r\n"
 STATUS_LINE = b"HTTP/1."
-MAX_TRAILERS = 64
-SWITCHING_PROTOCOLS = 101
-_REASON = re.compile(rb"[\t \x21-\x7e\x80-\xff]*")
-_NO_CONTENT = frozenset({204, 304})
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) [0-9]{3}(?: ([\t \x21-\x7e\x80-\xff]*))?\r\n")
+"""The version and the reason phrase of what llhttp takes for a status line (RFC 9112 §4)."""
 
 
 class Framing(Enum):
@@ -42,6 +50,9 @@ class Framing(Enum):
     CHUNKED = 2
     CLOSE = 3
     SWITCHED = 4
+
+
+NEVER_PERSISTS = frozenset({Framing.CLOSE, Framing.SWITCHED})
 
 
 class ResponseReader:
@@ -55,12 +66,10 @@ class ResponseReader:
     __slots__ = (
         "_chunked",
         "_fields",
-        "_interim",
         "_interim_count",
         "_method",
         "_parser",
         "_raw",
-        "_reason",
         "_remaining",
         "_upgrade",
         "complete",
@@ -89,12 +98,11 @@ class ResponseReader:
         self.head: ResponseHead | None = None
         self.length: int | None = None
         self.pieces: list[bytes] = []
-        self.complete = self.excess = self.started = False
-        self._raw = self._reason = self.switched = b""
+        self.complete = self.excess = self.started = self.keep_alive = False
+        self._raw = self.switched = b""
         self._fields: list[Field] = []
         self._interim_count = 0
         self._chunked: ChunkedDecoder | None = None
-        self._interim = self.keep_alive = False
         self.framing = Framing.NONE
         self.keep_alive_hint: bytes | None = None
         self.interims: list[ResponseHead] = []
@@ -103,18 +111,16 @@ class ResponseReader:
     def feed(self, data: bytes) -> None:
         """Read on. Raises ProtocolError when this can be no HTTP/1.1 response."""
         self.started = True
-        while data:
-            if self._remaining >= 0:
-                self._count_down(data)
-                return
-            if self.complete:
-                self.excess = True
-                return
-            if self.head is None:
-                data = self._read_head(data)
-            else:
-                self._read_content(data)
-                return
+        while data and self.head is None:
+            data = self._read_head(data)
+        if not data:
+            return
+        if self._remaining >= 0:
+            self._count_down(data)
+        elif self.complete:
+            self.excess = True
+        else:
+            self._read_content(data)
 
     def eof(self) -> None:
         """The connection closed in good order. Raises ConnectionLost unless that ends a close-delimited body."""
@@ -132,30 +138,44 @@ class ResponseReader:
         """Give llhttp no more than this head, so that it is known where each message begins and ends."""
         before = len(self._raw)
         raw = self._raw + data if before else data
-        if not raw.startswith(STATUS_LINE[: len(raw)]):
+        if not raw.startswith(STATUS_LINE) and not STATUS_LINE.startswith(raw):
             raise ProtocolError("the upstream's response does not begin with a status line")
-        end = raw.find(END_OF_HEAD, max(0, before - 3))
-        cut = len(data) if end < 0 else end + len(END_OF_HEAD) - before
-        self._raw = raw[: before + cut]
-        if len(self._raw) > MAX_HEAD:
+        end = raw.find(END_OF_HEAD, before - 3 if before > 3 else 0)
+        size = len(raw) if end < 0 else end + 4
+        if size > MAX_HEAD:
             raise ProtocolError("the upstream's response head is too large")
-        self._parse(data[:cut])
-        if self.head is None:
+        part, rest = (data, b"") if size == len(raw) else (data[: size - before], data[size - before :])
+        self._raw = raw if not rest else raw[:size]
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
+        try:
+            parser.feed_data(part)
+        except httptools.HttpParserUpgrade:
+            self._parser = None
+        except httptools.HttpParserError as error:
+            self._parser = None
+            raise _protocol_error(error) from None
+        head = self.head
+        if head is None:
             if end >= 0:
                 self._raw = b""
-            return data[cut:]
-        if self.framing is Framing.SWITCHED:
-            self.switched = data[cut:]
-            return b""
-        if self.length is not None and self.framing is Framing.LENGTH:
-            self._begin_content(self.length)
-        return data[cut:]
-
-    def _begin_content(self, length: int) -> None:
-        self._remaining = length
-        if length == 0:
-            self._remaining = -1
+            return rest
+        if rest and len(rest) == self.length:
+            self.pieces.append(rest)
             self.complete = True
+            return b""
+        return self._begin_content(rest)
+
+    def _begin_content(self, rest: bytes) -> bytes:
+        if self.framing is Framing.SWITCHED:
+            self.switched = rest
+            return b""
+        if self.length:
+            self._remaining = self.length
+        elif self.length == 0:
+            self.complete = True
+        return rest
 
     def _count_down(self, data: bytes) -> None:
         """A length-delimited body needs no parser: counting is four times cheaper."""
@@ -195,37 +215,7 @@ class ResponseReader:
             self.complete = True
             self._chunked = None
 
-    def _parse(self, data: bytes) -> None:
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = httptools.HttpResponseParser(self)
-        try:
-            parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._parser = None
-        except httptools.HttpParserError as error:
-            self._parser = None
-            self._parse_failed(error)
-
-    def _parse_failed(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error.__context__, ProtocolError):
-            raise error.__context__
-        if not self.complete:
-            raise ProtocolError(f"the upstream's response is malformed: {error}")
-        self.excess = True
-
     # What httptools calls
-
-    def on_message_begin(self) -> None:
-        """A status line begins."""
-        if self.complete:
-            self.excess = True
-        self._fields = []
-        self._reason = b""
-
-    def on_status(self, reason: bytes) -> None:
-        """The reason phrase, perhaps in parts."""
-        self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field line of a head."""
@@ -235,93 +225,75 @@ class ResponseReader:
 
     def on_headers_complete(self) -> None:
         """The head is there."""
-        if self.complete:
-            return
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
-        if not _REASON.fullmatch(self._reason):
-            raise ProtocolError("the upstream's reason phrase holds control characters")
-        minor = self._minor_version(parser.get_http_version())
-        headers = Headers(self._fields)
+        line = _STATUS_LINE.match(self._raw)
+        if line is None:
+            raise self._wrong_line(parser.get_http_version())
+        minor, reason = (0 if line[1] == b"0" else 1), line[2] or b""
+        headers, self._fields = Headers(self._fields), []
         if status < 200 and status != SWITCHING_PROTOCOLS:
-            self._on_interim(status, headers)
-        else:
-            self._on_final(status, headers, minor)
-
-    def on_message_complete(self) -> None:
-        """The end of an interim response or of the final one."""
-        if self._interim:
-            self._interim = False
-        elif self.framing is not Framing.CLOSE:
+            self._on_interim(status, headers, reason)
+            return
+        index = headers.index
+        framing = self.framing = self._frame(status, index, minor)
+        self.keep_alive = framing not in NEVER_PERSISTS and persists(index, minor)
+        self.keep_alive_hint = index.get(b"keep-alive")
+        bound = not CHALLENGES.isdisjoint(index) and challenges_connection(headers)
+        forwardable = end_to_end(headers)
+        if framing is Framing.SWITCHED:
+            forwardable = forwardable.plus((b"Connection", b"Upgrade"), (b"Upgrade", index[b"upgrade"]))
+        elif framing is Framing.NONE:
             self.complete = True
-
-    # Decisions
-
-    def _minor_version(self, version: str) -> int:
-        if version == "1.1":
-            return 1
-        if version != "1.0":
-            raise ProtocolError(f"the upstream answered with HTTP/{version}")
-        return 0
-
-    def _on_interim(self, status: int, headers: Headers) -> None:
-        self._interim = True
-        self._interim_count += 1
-        if status < 100 or self._interim_count > MAX_INTERIM:
-            raise ProtocolError("the upstream sent an endless run of interim responses")
-        self.interims.append(ResponseHead(status, end_to_end(headers), self._reason))
-
-    def _on_final(self, status: int, headers: Headers, minor: int) -> None:
-        self.framing = self._frame(status, headers, minor)
-        self.keep_alive = self._persists(headers, minor)
-        self.keep_alive_hint = headers.index.get(b"keep-alive")
-        forwardable, bound = self._forwardable(status, headers), challenges_connection(headers)
-        self.head = ResponseHead(status, forwardable, self._reason, connection_bound=bound)
-        if self.framing is Framing.NONE:
-            self.complete = True
+            if status == HTTPStatus.NO_CONTENT:
+                # Content-Length is forbidden there (RFC 9110 §8.6); on HEAD and 304 it tells what a GET would have had.
+                forwardable = forwardable.without({b"content-length"})
+        self.head = ResponseHead(status, forwardable, reason, connection_bound=bound)
         # llhttp waits for content that does not come, or not through it.
         self._parser = None
 
-    def _frame(self, status: int, headers: Headers, minor: int) -> Framing:
-        index = headers.index
+    # Decisions
+
+    def _wrong_line(self, version: str) -> ProtocolError:
+        if version not in ("1.0", "1.1"):
+            return ProtocolError(f"the upstream answered with HTTP/{version}")
+        return ProtocolError("the upstream's reason phrase holds control characters")
+
+    def _on_interim(self, status: int, headers: Headers, reason: bytes) -> None:
+        self._interim_count += 1
+        if status < 100 or self._interim_count > MAX_INTERIM:
+            raise ProtocolError("the upstream sent an endless run of interim responses")
+        self.interims.append(ResponseHead(status, end_to_end(headers), reason))
+
+    def _frame(self, status: int, index: Mapping[bytes, bytes], minor: int) -> Framing:
         if status == SWITCHING_PROTOCOLS:
             if index.get(b"upgrade", b"").lower() not in self._upgrade:
                 raise ProtocolError("the upstream switched protocols unasked")
             return Framing.SWITCHED
-        if self._method == "HEAD" or status in _NO_CONTENT:
+        if self._method == "HEAD" or status in NO_CONTENT:
             return Framing.NONE
         coding = index.get(b"transfer-encoding")
         if coding is not None:
-            if minor == 0 or coding.lower() != b"chunked":
+            if minor == 0 or not is_chunked(coding):
                 raise ProtocolError("the upstream used a transfer coding that cannot be decoded")
             return Framing.CHUNKED
-        length = index.get(b"content-length")
-        if length is None:
+        value = index.get(b"content-length")
+        if value is None:
             return Framing.CLOSE
-        self.length = int(length)
+        self.length = declared_length(value)
+        if self.length is None:
+            raise ProtocolError("the upstream's Content-Length is invalid")
         return Framing.LENGTH
-
-    def _persists(self, headers: Headers, minor: int) -> bool:
-        if self.framing in (Framing.CLOSE, Framing.SWITCHED):
-            return False
-        options = headers.index.get(b"connection", b"")
-        if b"proxy-connection" in headers.index:
-            options += b"," + headers.index[b"proxy-connection"]
-        if not options:
-            return minor == 1
-        return b"close" not in (members := list_members(options)) and (minor == 1 or b"keep-alive" in members)
-
-    def _forwardable(self, status: int, headers: Headers) -> Headers:
-        forwardable = end_to_end(headers)
-        if self.framing is Framing.SWITCHED:
-            return forwardable.plus((b"Connection", b"Upgrade"), (b"Upgrade", headers.index[b"upgrade"]))
-        if status == HTTPStatus.NO_CONTENT and b"content-length" in headers.index:
-            # Forbidden there (RFC 9110 §8.6); on HEAD and 304 it tells what a GET would have had.
-            return forwardable.without({b"content-length"})
-        return forwardable
 
     def _take_trailers(self, trailers: list[Field]) -> None:
         if len(trailers) > MAX_TRAILERS:
             raise ProtocolError("the upstream's response has too many trailer fields")
         self.trailers = [field for field in trailers if field[0].lower() not in FORBIDDEN_TRAILERS]
+
+
+def _protocol_error(error: httptools.HttpParserError) -> ProtocolError:
+    """What a callback raised, which comes back as the context of llhttp's error, or that itself in words."""
+    if isinstance(error.__context__, ProtocolError):
+        return error.__context__
+    return ProtocolError(f"the upstream's response is malformed: {error}")

@@ -42,6 +42,7 @@ class ClientTls:
 def make_context(settings: UpstreamTls) -> ssl.SSLContext:
     """A client context; raises OSError (ssl.SSLError among them) when a file cannot be read or does not fit."""
     context = ssl.create_default_context(cafile=settings.ca_file)
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -21,15 +21,21 @@ class Connection(Valve, Protocol):
     async def writable(self) -> None:
         """Wait until the write buffer has room."""
 
+    def tunnel_closed(self, tunnel: TunnelBody) -> None:
+        """Nobody uses the tunnel any more. Called once."""
+
 
 class TunnelBody(StreamBody, Duplex):
-    """The upstream's half of a switched protocol. It ends when either side closes."""
+    """The upstream's half of a switched protocol. Each direction ends on its own; `close` ends what is left of both."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_closed", "_connection", "whole")
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(None, connection)
         self._connection = connection
+        self._closed = False
+        self.whole = False
+        """Whether the client has said all that it had to say."""
 
     async def send(self, data: bytes) -> None:
         """See `Duplex.send`."""
@@ -40,7 +46,15 @@ class TunnelBody(StreamBody, Duplex):
         await connection.writable()
 
     def send_eof(self) -> None:
-        """See `Duplex.send_eof`; without half-close (TLS) the whole connection ends when its reader stops."""
+        """See `Duplex.send_eof`."""
+        self.whole = True
         transport = self._connection.transport
-        if not transport.is_closing() and transport.can_write_eof():
+        if not transport.is_closing():
             transport.write_eof()
+
+    def close(self) -> None:
+        """See `Body.close`."""
+        super().close()
+        if not self._closed:
+            self._closed = True
+            self._connection.tunnel_closed(self)

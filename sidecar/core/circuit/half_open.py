@@ -10,26 +10,33 @@ if TYPE_CHECKING:
     from sidecar.core.config import BreakerSettings
 
 
+MAX_ASIDE = 8
+"""Probes that may wait beside those that count: clients that close their side at once must not all get through."""
+
+
 class Probes:
     """Permits in flight, oldest first, and the successes so far.
 
     At least one probe is always possible, whatever the settings say: with none the circuit could never close.
+    Those whose client may have left stand aside: they keep nobody from probing, but their outcome counts.
     `held_until`: the upstream asked (Retry-After) for no request before that.
     """
 
-    __slots__ = ("_in_flight", "held_until", "successes")
+    __slots__ = ("_aside", "_in_flight", "held_until", "successes")
 
     def __init__(self) -> None:
         self._in_flight: dict[Permit, None] = {}
+        self._aside: dict[Permit, None] = {}
         self.successes = 0
         self.held_until = 0.0
 
     def __len__(self) -> int:
-        return len(self._in_flight)
+        return len(self._in_flight) + len(self._aside)
 
     def clear(self) -> None:
         """Start a new half-open period."""
         self._in_flight.clear()
+        self._aside.clear()
         self.successes = 0
         self.held_until = 0.0
 
@@ -51,20 +58,30 @@ class Probes:
 
     def give_back(self, permit: Permit) -> bool:
         """End a probe; False when its permit had been reclaimed."""
-        if permit not in self._in_flight:
+        among = self._aside if permit in self._aside else self._in_flight
+        if permit not in among:
             return False
-        del self._in_flight[permit]
+        del among[permit]
         return True
+
+    def step_aside(self, permit: Permit) -> None:
+        """Let another probe in this one's place, while it goes on."""
+        if permit in self._in_flight and len(self._aside) < MAX_ASIDE:
+            del self._in_flight[permit]
+            self._aside[permit] = None
 
     def overdue(self, now: float, timeout: float) -> Permit | None:
         """The oldest, if it is without a verdict for `timeout` seconds."""
-        oldest = next(iter(self._in_flight), None)
+        oldest = self._oldest()
         return oldest if oldest is not None and now >= oldest.started + timeout else None
 
     def longest(self, now: float) -> float:
         """When the oldest started; `now` when there is none."""
-        oldest = next(iter(self._in_flight), None)
+        oldest = self._oldest()
         return now if oldest is None else oldest.started
+
+    def _oldest(self) -> Permit | None:
+        return min((*self._in_flight, *self._aside), key=lambda permit: permit.started, default=None)
 
     def in_flight(self, now: float, timeout: float) -> int:
         """How many are not overdue at `now`; changes nothing."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.circuit.half_open import Probes
+from sidecar.core.circuit.half_open import MAX_ASIDE, Probes
 from sidecar.core.circuit.permit import Role
 from sidecar.core.config import BreakerSettings
 
@@ -80,3 +80,38 @@ def test_a_new_half_open_period_starts_empty() -> None:
     probes.clear()
     assert (probes.successes, probes.held_until, probes.in_flight(0.0, 10.0)) == (0, 0.0, 0)
     assert not probes.give_back(old)
+
+
+def test_a_probe_that_steps_aside_leaves_its_place_and_still_has_its_say() -> None:
+    probes, one = Probes(), BreakerSettings(half_open_probes=1, probe_timeout=10.0)
+    permit = probes.take(1, 0.0)
+    probes.step_aside(permit)
+    assert probes.free(0.0, one)
+    assert probes.in_flight(0.0, 10.0) == 0
+    assert [probes.give_back(permit) for _ in range(2)] == [True, False]
+
+
+def test_who_stands_aside_is_reclaimed_and_forgotten_like_the_others() -> None:
+    probes = Probes()
+    overdue, dropped = probes.take(1, 0.0), probes.take(1, 5.0)
+    for permit in (overdue, dropped):
+        probes.step_aside(permit)
+    assert probes.overdue(9.9, 10.0) is None
+    assert probes.overdue(10.0, 10.0) is overdue
+    assert (probes.longest(10.0), len(probes)) == (0.0, 2)
+    assert probes.give_back(overdue)
+    assert probes.overdue(10.0, 10.0) is None
+    probes.clear()
+    assert not probes.give_back(dropped)
+
+
+def test_only_so_many_step_aside_and_only_who_is_in_flight() -> None:
+    probes, one = Probes(), BreakerSettings(half_open_probes=1, probe_timeout=10.0)
+    for number in range(MAX_ASIDE):
+        probes.step_aside(probes.take(number, 0.0))
+    last = probes.take(1, 0.0)
+    probes.step_aside(last)
+    assert not probes.free(0.0, one)
+    assert probes.give_back(last)
+    probes.step_aside(last)
+    assert not probes.give_back(last)
