@@ -1,9 +1,11 @@
 """circuit-sidecar: an HTTP reverse proxy for pods, with a circuit breaker per route and a cache behind it.
 
-Imports point down only: `__main__ > cli > app > adapters > pipeline > core`.
+Imports point down only: `__main__ > cli > demo > app > adapters > pipeline | config > core`.
 
-core      pure and synchronous: heads, routing, windows, the breaker, cache decisions, configuration. It takes `now`
+core      pure and synchronous: heads, routing, windows, the breaker, cache decisions, the settings. It takes `now`
           and returns values; it never reads a clock, logs, or touches the event loop.
+config    from a document to the settings: reads, checks and explains a configuration. Pure like the core; it and the
+          pipeline do not know each other.
 pipeline  what happens to one request, as an onion of stages (`pipeline/stack.py` shows it whole). Knows the core and
           asyncio, no third-party library and no socket. It raises `ProxyError`; one function turns that into a
           response.

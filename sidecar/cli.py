@@ -17,9 +17,9 @@ from sidecar.adapters.standard_streams import discard_output, open_missing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sidecar.config.load import Loaded
     from sidecar.core.config import Config
     from sidecar.core.http import Field
-    from sidecar.core.settings.config_load import Loaded
 
 CLEAN = 0
 FAILED = 1
@@ -121,7 +121,7 @@ def _load(arguments: argparse.Namespace, *, look_at_files: bool) -> Loaded:
 
 def _loaded_config(arguments: argparse.Namespace) -> Config | None:
     """The configuration, or None after telling what is wrong with it."""
-    from sidecar.core.settings.problem_report import as_text
+    from sidecar.config.problem_report import as_text
 
     # Whoever only asks about the configuration, or for an address in it, need not have its secrets.
     loaded = _load(arguments, look_at_files=False)
@@ -131,7 +131,7 @@ def _loaded_config(arguments: argparse.Namespace) -> Config | None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from sidecar.core.settings import problem_report
+    from sidecar.config import problem_report
 
     loaded = _load(arguments, look_at_files=True)
     match arguments.format:
@@ -159,7 +159,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from sidecar.core.request_explanation import BadMethod, BadUrl, as_lines, explain_request, request_head
+    from sidecar.config.request_explanation import BadMethod, BadUrl, as_lines, explain_request, request_head
 
     config = _loaded_config(arguments)
     if config is None:
@@ -175,7 +175,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _schema(_arguments: argparse.Namespace) -> int:
-    from sidecar.core.settings.json_schema import schema
+    from sidecar.config.json_schema import schema
 
     sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
     return CLEAN

@@ -103,13 +103,13 @@ def test_a_file_that_is_not_there_is_an_error_not_a_traceback(capsys: pytest.Cap
 
 
 def test_check_looks_at_the_files_that_the_configuration_names(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path, GOOD + "admin: {token_file: /nowhere/token}\n")
     assert exit_code("check", "-c", file) == 1
-    assert f"{file}:2:21: error: token_file: '/nowhere/token' cannot be read: " in capsys.readouterr().out
+    assert f"{file}:2:21: error: token_file: '/nowhere/token' cannot be read: " in capfd.readouterr().out
     assert exit_code("run", "-c", file) == 64
-    assert f"{file}:2:21: error: token_file" in capsys.readouterr().err
+    assert f"{file}:2:21: error: token_file" in capfd.readouterr().err
     assert exit_code("explain", "-c", file, "GET", "/a/") == 0
 
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from sidecar.adapters.config_file import load
+from sidecar.config import keys
+from sidecar.config.json_schema import schema
+from sidecar.config.keys import Block, Later, Listed, Named
 from sidecar.core.config import Config, Timeouts
-from sidecar.core.settings import config_keys as keys
-from sidecar.core.settings.config_schema import Block, Later, Listed, Named
-from sidecar.core.settings.json_schema import schema
 
 FOLDER = Path(__file__).parent.parent / "config"
 EXAMPLES = sorted(FOLDER.glob("*.yaml"))

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from sidecar.core.settings.config_load import Loaded, Outside, read_document
-from sidecar.core.settings.document import Entry, Mapping, Node, Scalar, Sequence
-from sidecar.core.settings.document_text import LARGEST, Unreadable, decode, lines
-from sidecar.core.settings.problem import START, Position, Problems
-from sidecar.core.settings.units import quoted
+from sidecar.config.document import Entry, Mapping, Node, Scalar, Sequence
+from sidecar.config.document_text import LARGEST, Unreadable, decode, lines
+from sidecar.config.load import Loaded, References, read_document
+from sidecar.config.problem import START, Position, Problems
+from sidecar.config.units import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as Environ
@@ -63,8 +63,8 @@ def load_text(
     except Unreadable as error:
         problems.error(error.at, str(error), error.hint)
         return Loaded(None, problems.listed(), source, text)
-    outside = Outside(environ, fault_of_file if look_at_files else lambda _: "")
-    return read_document(document, outside, problems, source, text)
+    references = References(environ, fault_of_file if look_at_files else lambda _: "")
+    return read_document(document, references, problems, source, text)
 
 
 def fault_of_file(path: str) -> str:

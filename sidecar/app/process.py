@@ -17,7 +17,7 @@ from sidecar.app.allocator import keep_freed_memory
 from sidecar.app.clock import RealClock
 from sidecar.app.routes import UnusableUpstream
 from sidecar.app.service import App, build, shown
-from sidecar.core.settings.problem_report import as_text
+from sidecar.config.problem_report import as_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,17 +11,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.config_file import load, load_text
-from sidecar.core.settings.config_change import judge
-from sidecar.core.settings.problem import Problem
+from sidecar.config.change import judge
+from sidecar.config.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from sidecar.app.routes import UnusableUpstream
+    from sidecar.config.change import ConfigChange, Verdict
+    from sidecar.config.load import Loaded
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
-    from sidecar.core.settings.config_change import ConfigChange, Verdict
-    from sidecar.core.settings.config_load import Loaded
     from sidecar.pipeline.ports import Clock, Spawn
     from sidecar.pipeline.stats import ProcessStats
 

@@ -20,9 +20,9 @@ from sidecar.app.monitors import Monitors
 from sidecar.app.persistence import Persistence
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
 from sidecar.app.routes import Environment, RouteSet, UnusableUpstream
+from sidecar.config.change import Verdict, in_force, judge
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment, rfc3339
-from sidecar.core.settings.config_change import Verdict, in_force, judge
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import Draining
 from sidecar.pipeline.gateway import Gateway
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.adapters.logs import LineSink
+    from sidecar.config.change import ConfigChange
+    from sidecar.config.load import Loaded
     from sidecar.core.config import Config
     from sidecar.core.explanation import Transition
-    from sidecar.core.settings.config_change import ConfigChange
-    from sidecar.core.settings.config_load import Loaded
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ports import Clock

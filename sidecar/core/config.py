@@ -1,15 +1,43 @@
-"""The configuration as frozen values: every effective setting with its default, in seconds, bytes and shares 0–1.
+"""The configuration as frozen values: every setting with its default, the values it takes and what it means.
 
-The loader (`adapters/config_file.py`) makes these from YAML; nothing else does. Inheritance (defaults → upstream →
-route) is already resolved here: a `RouteConfig` holds what is in force.
+Values are in seconds, bytes and shares 0–1. `sidecar/config` makes these from a file; nothing else does. Inheritance
+(defaults → upstream → route) is already resolved here: a `RouteConfig` holds what is in force.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
+
+from sidecar.core.config_key import (
+    DIRECTORY,
+    FIELD_NAME,
+    FIELD_VALUE,
+    FILE,
+    HOST,
+    IDENTIFIER,
+    METHOD,
+    PARAMETER,
+    PATH,
+    REGEX,
+    SEGMENTS,
+    STATUSES,
+    VIA_NAME,
+    KeyType,
+    block,
+    duration,
+    key,
+    map_of,
+    no_default,
+    number,
+    percentage,
+    set_of,
+    size,
+    tuple_of,
+    whole,
+)
 
 if TYPE_CHECKING:
     import re
@@ -56,54 +84,62 @@ class Endpoint:
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+LISTEN: KeyType[Address] = KeyType("address to listen on")
+ADDRESSES = tuple_of(LISTEN, may_be_empty=False)
+ENDPOINT: KeyType[Endpoint] = KeyType("URL of an upstream")
+
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """Certificate chain and key (PEM files) of a TLS listener; `client_ca_file` asks clients for a certificate."""
+    """TLS of a listener."""
 
-    cert_file: str
-    key_file: str
-    client_ca_file: str | None = None
+    cert_file: str = field(metadata=no_default(FILE, "PEM file with the certificate chain"))
+    key_file: str = field(metadata=no_default(FILE, "PEM file with its private key"))
+    client_ca_file: str | None = key(None, FILE, "PEM file; clients must show a certificate that it signs")
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
-    """How an `https://` upstream is verified, and what it is shown. `verify: false` is for tests only."""
+    """How an `https://` upstream is verified, and what it is shown."""
 
-    verify: bool = True
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    server_name: str | None = None
+    verify: bool = key(True, bool, "check the certificate; false is for tests only")
+    ca_file: str | None = key(None, FILE, "PEM file with the authorities to trust; null: the system's")
+    cert_file: str | None = key(None, FILE, "PEM file with a client certificate")
+    key_file: str | None = key(None, FILE, "PEM file with its private key")
+    server_name: str | None = key(None, HOST, "name to send and to verify; null: the URL's host")
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds, per attempt except `total`; None is no limit."""
 
-    connect: float = 1.0
-    first_byte: float = 15.0
-    idle: float = 60.0
-    total: float | None = None
+    connect: float = key(1.0, duration(), "to a connection, TLS included; beyond: 504")
+    first_byte: float = key(15.0, duration(), "from the request to a complete response head; beyond: 504")
+    idle: float = key(60.0, duration(), "longest silence within a body")
+    total: float | None = key(None, duration(), "for everything, retries and body included")
 
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
     """What a client of the proxy listener may ask for; sizes in bytes, times in seconds."""
 
-    head_size: int = 64 * 1024
-    header_count: int = 100
-    target_size: int = 16 * 1024
-    body_size: int | None = None
-    pipeline_depth: int = 32
-    connections: int = 10_000
-    requests_per_connection: int | None = None
-    head_timeout: float = 10.0
-    body_timeout: float = 30.0
-    write_timeout: float = 30.0
-    keep_alive: float = 75.0
-    tunnel_idle: float = 3600.0
-    half_close: float = 0.5
+    head_size: int = key(64 * 1024, size(1024), "request line and fields together; beyond: 431")
+    header_count: int = key(100, whole(1), "fields in a request; beyond: 431")
+    target_size: int = key(16 * 1024, size(16), "length of the request target; beyond: 414")
+    body_size: int | None = key(None, size(), "length of a request body; beyond: 413; null: no limit")
+    pipeline_depth: int = key(32, whole(1), "requests read ahead on one connection")
+    connections: int = key(10_000, whole(1), "client connections in total; beyond, the oldest idle one is closed")
+    requests_per_connection: int | None = key(None, whole(1), "after so many a connection is closed")
+    head_timeout: float = key(10.0, duration(), "time to send a complete request head; beyond: 408")
+    body_timeout: float = key(
+        30.0, duration(), "longest silence within a body; it must also average 500 bytes/s; else 408"
+    )
+    write_timeout: float = key(30.0, duration(), "longest time that a client may not read its answer")
+    keep_alive: float = key(75.0, duration(zero=True), "how long an idle connection is kept; 0s: not at all")
+    tunnel_idle: float = key(3600.0, duration(), "longest silence in an upgraded connection (WebSocket)")
+    half_close: float = key(
+        0.5, duration(zero=True), "how long a client that sent FIN may wait for more of its answer; 0s: not"
+    )
 
 
 class ForwardedMode(Enum):
@@ -117,31 +153,41 @@ class ForwardedMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """The data plane's listener. `via` is the pseudonym in Via, Cache-Status and Proxy-Status."""
+    """The data plane's listener."""
 
-    listen: tuple[Address, ...] = (Address("127.0.0.1", 4100),)
-    tls: ServerTls | None = None
-    limits: ClientLimits = field(default_factory=ClientLimits)
-    via: str = "sidecar"
-    forwarded: ForwardedMode = ForwardedMode.OFF
-    access_log: bool = True
-    drain_timeout: float = 25.0
+    listen: tuple[Address, ...] = key(
+        (Address("127.0.0.1", 4100),), ADDRESSES, "host:port, [::1]:port or unix:/path.sock; or a list"
+    )
+    tls: ServerTls | None = key(None, ServerTls, "serve TLS; null: plain")
+    limits: ClientLimits = block(ClientLimits, "what one client may ask for")
+    via: str = key("sidecar", VIA_NAME, "this sidecar's name in Via, Cache-Status and Proxy-Status")
+    forwarded: ForwardedMode = key(
+        ForwardedMode.OFF, ForwardedMode, "request fields that tell the upstream about the client"
+    )
+    access_log: bool = key(True, bool, "one JSON line per request on standard output")
+    drain_timeout: float = key(25.0, duration(zero=True), "how long requests in flight may take after SIGTERM")
 
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
     """The control listener: mutations, so loopback unless told otherwise."""
 
-    listen: tuple[Address, ...] = (Address("127.0.0.1", 4101),)
-    token_file: str | None = None
-    allowed_hosts: tuple[str, ...] = ()
+    listen: tuple[Address, ...] = key(
+        (Address("127.0.0.1", 4101),), ADDRESSES, "address, or a list; keep it on loopback"
+    )
+    token_file: str | None = key(None, FILE, "file with a bearer token that every call must show; null: none")
+    allowed_hosts: tuple[str, ...] = key((), tuple_of(HOST), "further values of Host that are answered")
 
 
 @dataclass(frozen=True, slots=True)
 class TelemetrySettings:
     """The read-only listener that kubelet and Prometheus reach."""
 
-    listen: tuple[Address, ...] = (Address("0.0.0.0", 4102),)  # noqa: S104 - scrapes come from outside the pod
+    listen: tuple[Address, ...] = key(
+        (Address("0.0.0.0", 4102),),  # noqa: S104 - scrapes come from outside the pod
+        ADDRESSES,
+        "address, or a list",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +205,18 @@ class CountWindow:
 
 
 Window: TypeAlias = TimeWindow | CountWindow
+WINDOW: KeyType[Window] = KeyType("window")
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Growth of the open period: × `multiplier` per reopening, at most `max` seconds, ± `jitter` share."""
 
-    multiplier: float = 2.0
-    max: float = 300.0
-    jitter: float = 0.2
+    multiplier: float = key(2.0, number(1), "the period grows by this at every reopening")
+    max: float = key(300.0, duration(), "and no further than this")
+    jitter: float = key(
+        0.2, percentage(zero=True), "random share added or taken off, so that sidecars do not probe together"
+    )
 
 
 class BreakerMode(Enum):
@@ -180,40 +229,40 @@ class BreakerMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
-    """Thresholds of one circuit (breaker.md); times in seconds, rates 0–1, None switches a trip off.
+    """Thresholds of one circuit (breaker.md); times in seconds, rates 0–1, None switches a trip off."""
 
-    `ramp`: seconds after closing over which the admitted share of requests grows from none to all.
-    """
-
-    mode: BreakerMode = BreakerMode.ENFORCE
-    failure_threshold: int | None = 5
-    failure_rate: float | None = 0.5
-    slow_rate: float | None = None
-    slow_after: float = 2.0
-    window: Window = TimeWindow(30.0)
-    minimum_requests: int = 20
-    open_duration: float = 15.0
-    backoff: Backoff = field(default_factory=Backoff)
-    half_open_probes: int = 1
-    success_threshold: int = 2
-    probe_timeout: float = 10.0
-    failures: frozenset[int] = frozenset({500, 502, 503, 504})
-    ignore: frozenset[int] = frozenset()
-    ramp: float | None = None
+    mode: BreakerMode = key(
+        BreakerMode.ENFORCE, BreakerMode, "enforce; observe: never refuse, report what would have been; off"
+    )
+    failure_threshold: int | None = key(5, whole(1), "consecutive failures that open; null: off")
+    failure_rate: float | None = key(0.5, percentage(), "share of failures in the window that opens; null: off")
+    slow_rate: float | None = key(None, percentage(), "share of slow requests in the window that opens; null: off")
+    slow_after: float = key(2.0, duration(), "what slow means: time from the request's last octet to the head")
+    window: Window = key(TimeWindow(30.0), WINDOW, "what the rates look back on: a duration, or a number of requests")
+    minimum_requests: int = key(20, whole(1), "with fewer in the window a rate decides nothing")
+    open_duration: float = key(15.0, duration(), "the first open period")
+    backoff: Backoff = block(Backoff, "how the open period grows")
+    half_open_probes: int = key(1, whole(0, 10_000), "probes in flight at once")
+    success_threshold: int = key(2, whole(1), "successful probes that close")
+    probe_timeout: float = key(10.0, duration(), "then a probe is judged by its head, or given up without one")
+    failures: frozenset[int] = key(frozenset({500, 502, 503, 504}), STATUSES, "statuses that count as failures")
+    ignore: frozenset[int] = key(frozenset(), STATUSES, "statuses that count neither way")
+    ramp: float | None = key(None, duration(), "after closing, admit a growing share for this long; null: all at once")
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """An active probe of an upstream: GET `path` every `interval` s; healthy when the status is in `expect`."""
+    """An active probe of an upstream, which can close a circuit without traffic; times in seconds."""
 
-    path: str
-    interval: float = 5.0
-    timeout: float = 2.0
-    expect: frozenset[int] = frozenset(range(200, 400))
+    path: str = field(metadata=no_default(PATH, "what to GET"))
+    interval: float = key(5.0, duration(), "how often")
+    timeout: float = key(2.0, duration(), "how long an answer may take")
+    expect: frozenset[int] = key(frozenset(range(200, 400)), STATUSES, "statuses of a healthy upstream")
 
 
 class CacheMode(Enum):
-    """See cache.md §1."""
+    """standard: as RFC 9111 says. fallback: the upstream is always asked, and the store answers only where it cannot.
+    off: nothing is stored (cache.md §1)."""
 
     STANDARD = "standard"
     FALLBACK = "fallback"
@@ -231,116 +280,128 @@ class StalePolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class QueryKey:
-    """How the query takes part in the cache key: only `include`, all but `exclude`, and sorted by name or as sent."""
+    """How the query takes part in the cache key: as sent, unless `sort`."""
 
-    include: frozenset[str] | None = None
-    exclude: frozenset[str] = frozenset()
-    sort: bool = False
+    include: frozenset[str] | None = key(None, set_of(PARAMETER), "only these parameters; null: all")
+    exclude: frozenset[str] = key(frozenset(), set_of(PARAMETER), "all but these")
+    sort: bool = key(False, bool, "order does not matter")
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """A route's cache (cache.md); times in seconds, sizes in bytes.
+    """A route's cache (cache.md); times in seconds, sizes in bytes, field names in lower case."""
 
-    `key_headers`: lower-case request field names that take part in the key. `share`: name of a key space that several
-    routes may share; None keeps this route's entries its own.
-    """
-
-    mode: CacheMode = CacheMode.STANDARD
-    ttl: float | None = None
-    stale_ttl: float = 3600.0
-    stale_policy: StalePolicy = StalePolicy.ORIGIN
-    max_entry_size: int = 1024 * 1024
-    honor_request_directives: bool = True
-    targeted: tuple[str, ...] = ()
-    background_refresh: bool = False
-    store_set_cookie: bool = False
-    query: QueryKey = field(default_factory=QueryKey)
-    key_headers: tuple[str, ...] = ()
-    share: str | None = None
-    collapse: bool = True
-    debug: bool = False
+    mode: CacheMode = key(
+        CacheMode.STANDARD, CacheMode, "standard: RFC 9111; fallback: only when the upstream cannot answer; off"
+    )
+    ttl: float | None = key(None, duration(zero=True), "freshness of a response that gives none")
+    stale_ttl: float = key(
+        3600.0, duration(zero=True), "how long past freshness it may stand in for a failing upstream"
+    )
+    stale_policy: StalePolicy = key(
+        StalePolicy.ORIGIN, StalePolicy, "whose word counts: origin's stale-if-error, larger, route, always"
+    )
+    max_entry_size: int = key(1024 * 1024, size(1), "larger bodies pass through and are not stored")
+    honor_request_directives: bool = key(True, bool, "obey Cache-Control in requests")
+    targeted: tuple[str, ...] = key(
+        (), tuple_of(FIELD_NAME), "fields that win over Cache-Control, such as CDN-Cache-Control"
+    )
+    background_refresh: bool = key(False, bool, "answer stale at once and refresh behind it")
+    store_set_cookie: bool = key(False, bool, "store responses with Set-Cookie, without the cookie")
+    query: QueryKey = block(QueryKey, "how the query takes part in the key")
+    key_headers: tuple[str, ...] = key((), tuple_of(FIELD_NAME), "request headers that take part in the key")
+    share: str | None = key(None, IDENTIFIER, "name of a key space shared with other routes; null: its own")
+    collapse: bool = key(True, bool, "concurrent misses for one key make one upstream request")
+    debug: bool = key(False, bool, "show the key in Cache-Status")
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStoreSettings:
-    """The embedded store: at most `max_size` bytes and `max_variants` stored answers per key."""
+    """The embedded store; sizes in bytes."""
 
-    max_size: int = 64 * 1024 * 1024
-    max_variants: int = 32
+    max_size: int = key(64 * 1024 * 1024, size(64 * 1024), "memory for stored answers, with their heads and keys")
+    max_variants: int = key(32, whole(1, 10_000), "stored answers per URL that differ by Vary")
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """Connections per endpoint. A request waits at most `queue_timeout` s for a slot; times in seconds, None no
-    limit.
-    """
+    """Connections per endpoint; times in seconds, None no limit."""
 
-    max_connections: int = 1024
-    queue_timeout: float = 1.0
-    max_queue: int = 1024
-    keep_alive: float = 60.0
-    max_age: float | None = None
-    warm: int = 0
-    dns_refresh: float = 30.0
-    cooldown: float = 1.0
+    max_connections: int = key(1024, whole(1), "open at once, per endpoint")
+    queue_timeout: float = key(1.0, duration(zero=True), "how long a request waits for a slot; beyond: 503")
+    max_queue: int = key(1024, whole(0), "requests that may wait")
+    keep_alive: float = key(60.0, duration(zero=True), "how long an idle connection is kept")
+    max_age: float | None = key(None, duration(), "a connection is replaced after this; null: never")
+    warm: int = key(0, whole(0, 1000), "connections opened ahead of requests")
+    dns_refresh: float = key(30.0, duration(), "how often a name is resolved again")
+    cooldown: float = key(1.0, duration(zero=True), "how long an endpoint that refused is passed over")
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamConfig:
-    """A service behind the sidecar. The per-route blocks here are what its routes inherit."""
+class PerRoute:
+    """What a route inherits from its upstream, and may override key by key."""
 
     name: str
-    endpoints: tuple[Endpoint, ...]
-    tls: UpstreamTls = field(default_factory=UpstreamTls)
-    pool: PoolSettings = field(default_factory=PoolSettings)
-    health: HealthCheck | None = None
-    preserve_host: bool = False
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    breaker: BreakerSettings = field(default_factory=BreakerSettings)
-    cache: CacheSettings = field(default_factory=CacheSettings)
+    _: KW_ONLY
+    timeouts: Timeouts = block(Timeouts, "how long the upstream may take")
+    breaker: BreakerSettings = block(BreakerSettings, "when the circuit opens and closes")
+    cache: CacheSettings = block(CacheSettings, "what is stored, and when it stands in")
     refs: Mapping[str, str] = field(default_factory=lambda: NO_REFS)
+    """The `file:line` that decides each dotted setting (`breaker.failure_rate`, or `` for the whole); a setting that
+    no file names is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig(PerRoute):
+    """A service behind the sidecar. The per-route blocks here are what its routes inherit."""
+
+    endpoints: tuple[Endpoint, ...] = field(
+        metadata=no_default(tuple_of(ENDPOINT, may_be_empty=False), "its addresses, instead of url", required=False)
+    )
+    tls: UpstreamTls = block(UpstreamTls, "how https:// is verified")
+    pool: PoolSettings = block(PoolSettings, "connections to each endpoint")
+    health: HealthCheck | None = key(None, HealthCheck, "active health probe; null: none")
+    preserve_host: bool = key(False, bool, "send the client's Host instead of the upstream's")
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a request must look like; exactly one of `prefix`, `path` and `regex` is set. Hosts are lower-case,
-    without port unless one is meant; `headers` are lower-case names with the exact value wanted, or None for mere
-    presence."""
+    """What a request must look like; exactly one of `prefix`, `path` and `regex` is set. Hosts and field names are in
+    lower case."""
 
-    prefix: str | None = None
-    path: str | None = None
-    regex: re.Pattern[bytes] | None = None
-    methods: frozenset[str] | None = None
-    host: str | None = None
-    headers: tuple[tuple[str, str | None], ...] = ()
+    prefix: str | None = key(None, PATH, "whole leading segments of the path; /a/ and /a are the same")
+    path: str | None = key(None, PATH, "the whole path")
+    regex: re.Pattern[bytes] | None = key(
+        None, REGEX, "matched against the path from its start; tried after prefixes and paths"
+    )
+    methods: frozenset[str] | None = key(None, set_of(METHOD, may_be_empty=False), "any of these; null: all")
+    host: str | None = key(None, HOST, "Host, or the host of an absolute-form target; a port only if meant")
+    headers: tuple[tuple[str, str | None], ...] = key(
+        (), map_of(FIELD_NAME, FIELD_VALUE), "exact values; null: present at all"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Changes to the path before forwarding: `strip_prefix` goes, then `add_prefix` comes. Hosts: `host` replaces
-    Host.
-    """
+    """Changes to the request before it is forwarded."""
 
-    strip_prefix: str = ""
-    add_prefix: str = ""
-    host: str | None = None
+    strip_prefix: str = key("", SEGMENTS, "taken off the path")
+    add_prefix: str = key("", SEGMENTS, "then put before it")
+    host: str | None = key(None, HOST, "sent as Host; null: the upstream's own")
 
 
 @dataclass(frozen=True, slots=True)
-class RouteConfig:
-    """One route with its effective settings. `refs` maps a dotted setting (`breaker.failure_rate`, or `` for the
-    route itself) to the `file:line` that decides it; a setting that no file names is absent. `implicit`: made for an
-    upstream that no route names."""
+class RouteConfig(PerRoute):
+    """One route with its effective settings. `implicit`: made for an upstream that no route names."""
 
-    name: str
-    match: Match
-    upstream: UpstreamConfig
-    rewrite: Rewrite = field(default_factory=Rewrite)
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    breaker: BreakerSettings = field(default_factory=BreakerSettings)
-    cache: CacheSettings = field(default_factory=CacheSettings)
-    refs: Mapping[str, str] = field(default_factory=lambda: NO_REFS)
+    name: str = field(
+        metadata=no_default(IDENTIFIER, "name of the route and its circuit; default: the upstream's", required=False)
+    )
+    match: Match = field(
+        metadata=no_default(Match, "all that is given must hold; one of prefix, path and regex (default: prefix /)")
+    )
+    upstream: UpstreamConfig = field(metadata=no_default(IDENTIFIER, "where it goes"))
+    rewrite: Rewrite = block(Rewrite, "changes to the request")
     implicit: bool = False
 
 
@@ -350,9 +411,11 @@ class Config:
 
     upstreams: tuple[UpstreamConfig, ...]
     routes: tuple[RouteConfig, ...]
-    proxy: ProxySettings = field(default_factory=ProxySettings)
-    admin: AdminSettings = field(default_factory=AdminSettings)
-    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
-    cache: CacheStoreSettings = field(default_factory=CacheStoreSettings)
-    state_dir: str | None = None
+    proxy: ProxySettings = block(ProxySettings, "the listener that the application's clients use")
+    admin: AdminSettings = block(AdminSettings, "the control API and the dashboard")
+    telemetry: TelemetrySettings = block(TelemetrySettings, "metrics and health, read only")
+    cache: CacheStoreSettings = block(CacheStoreSettings, "the store that all routes share")
+    state_dir: str | None = key(
+        None, DIRECTORY, "directory where overrides, open circuits and the cache outlive a restart; made when missing"
+    )
     source: str = "<config>"

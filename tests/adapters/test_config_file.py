@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.adapters.config_file import load, load_text
+from sidecar.config.load import Loaded
+from sidecar.config.problem import Severity
 from sidecar.core.config import (
     Address,
     Backoff,
@@ -27,8 +29,6 @@ from sidecar.core.config import (
     Timeouts,
     TimeWindow,
 )
-from sidecar.core.settings.config_load import Loaded
-from sidecar.core.settings.problem import Severity
 
 ONE = "upstreams: {a: {url: http://a}}\n"
 
@@ -62,6 +62,13 @@ def test_an_upstream_without_a_route_gets_its_name_as_a_prefix_and_strips_it() -
     own = only_route(ONE)
     assert (own.name, own.match, own.rewrite.strip_prefix, own.implicit) == ("a", Match(prefix="/a/"), "/a", True)
     assert own.upstream.endpoints == (Endpoint("http", "a", 80),)
+
+
+def test_a_match_without_a_path_condition_takes_every_path() -> None:
+    for said in ("{host: shop.local}", "{host: shop.local, prefix: null}"):
+        assert only_route(f"{ONE}routes: [{{match: {said}, upstream: a}}]").match == Match(
+            prefix="/", host="shop.local"
+        )
 
 
 def test_everything_left_out_has_the_default_of_its_dataclass() -> None:
@@ -720,8 +727,8 @@ TOGETHER = {
         ["key_file: '/nowhere' cannot be read"],
     ),
     "a match that is wrong itself": (
-        "routes: [{match: {path: /x}, upstream: a}, {name: s, match: {path: /x, methods: get}, upstream: a}]\n",
-        ["methods: 'get'"],
+        "routes: [{match: {path: /x}, upstream: a}, {name: s, match: {path: /x, methods: g@t}, upstream: a}]\n",
+        ["methods: 'g@t'"],
     ),
     "an upstream that is wrong itself": ("upstreams: {a: {url: nonsense}}\n", ["url"]),
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.config_file import load_text
+from sidecar.config.change import Verdict, judge
 from sidecar.core.breaker import Circuit, Surroundings
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import Config, Endpoint, Match, RouteConfig, UpstreamConfig
@@ -15,7 +16,6 @@ from sidecar.core.events import EventRing, record_transition
 from sidecar.core.explanation import Sample
 from sidecar.core.outcome import Outcome
 from sidecar.core.report import Moment
-from sidecar.core.settings.config_change import Verdict, judge
 from sidecar.pipeline.ports import Purged
 from sidecar.pipeline.stats import RouteStats
 from tests.support.fake_store import FakeStore

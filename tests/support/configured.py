@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from sidecar.adapters.logs import LineSink
     from sidecar.app import App
+    from sidecar.config.change import Verdict
     from sidecar.core.config import Config
-    from sidecar.core.settings.config_change import Verdict
 
 LISTENERS = {name: {"listen": "127.0.0.1:0"} for name in ("proxy", "admin", "telemetry")}
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sidecar.adapters.admin.problems import BodyError, Problem, bad_values
-from sidecar.core.settings.suggest import did_you_mean
-from sidecar.core.settings.units import BadValue, duration, show_duration
+from sidecar.config.suggest import did_you_mean
+from sidecar.config.units import BadValue, duration, show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

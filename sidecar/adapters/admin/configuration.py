@@ -9,15 +9,15 @@ from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import Fields, json_object, refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import Problem
-from sidecar.core.settings.document_text import LARGEST
+from sidecar.config.document_text import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aiohttp import web
 
-    from sidecar.core.settings.config_change import Verdict
-    from sidecar.core.settings.problem import Problem as Finding
+    from sidecar.config.change import Verdict
+    from sidecar.config.problem import Problem as Finding
 
 LARGEST_BODY = 2 * LARGEST
 """The largest configuration there is, with what JSON adds to its line ends and quotes."""

@@ -10,11 +10,11 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from sidecar.config.change import Verdict
     from sidecar.core.breaker import Circuit
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
     from sidecar.core.report import Moment
-    from sidecar.core.settings.config_change import Verdict
     from sidecar.pipeline.ports import CacheStore
     from sidecar.pipeline.stats import RouteStats
 

@@ -9,17 +9,17 @@ from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import BodyError, bad_values
 from sidecar.adapters.admin.queries import single
 from sidecar.adapters.admin.stored import explain_storing
-from sidecar.core.request_explanation import BadMethod, BadUrl, explain_request, request_head
-from sidecar.core.settings.settings_view import route_settings
+from sidecar.config.request_explanation import BadMethod, BadUrl, explain_request, request_head
+from sidecar.config.settings_view import route_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aiohttp import web
 
+    from sidecar.config.request_explanation import RequestExplanation
     from sidecar.core.config import RouteConfig
     from sidecar.core.http import Field
-    from sidecar.core.request_explanation import RequestExplanation
 
 
 PARAMETERS = ("method", "url", "header")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import hdrs, web
 
+from sidecar.config.suggest import did_you_mean
 from sidecar.core.http import reason_phrase
-from sidecar.core.settings.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping

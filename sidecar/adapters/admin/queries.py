@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.admin.problems import BodyError, bad_values
-from sidecar.core.settings.suggest import did_you_mean
+from sidecar.config.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection

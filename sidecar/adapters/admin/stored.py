@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from sidecar.adapters.admin.context import AdminContext
+    from sidecar.config.request_explanation import RequestExplanation
     from sidecar.core.config import Config
     from sidecar.core.purge_target import PurgeTarget
     from sidecar.core.report import Moment
-    from sidecar.core.request_explanation import RequestExplanation
     from sidecar.pipeline.ports import RouteEntries
     from sidecar.pipeline.store_decisions import StoreDecision
 

@@ -1,1 +1,0 @@
-"""From a document to the configuration (core/config.py): keys, reader, lint, and how problems are told."""
