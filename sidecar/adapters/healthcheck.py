@@ -7,6 +7,8 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sidecar.core.address import host_port
+
 if TYPE_CHECKING:
     from sidecar.core.config import Address
 
@@ -46,8 +48,7 @@ def not_ready(url: str, timeout: float = 2.0) -> str | None:
 
 
 def _ask_tcp(host: str, port: int, path: str, timeout: float) -> str | None:
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return _ask(http.client.HTTPConnection(host, port, timeout=timeout), path, f"http://{authority}{path}")
+    return _ask(http.client.HTTPConnection(host, port, timeout=timeout), path, f"http://{host_port(host, port)}{path}")
 
 
 def _ask(connection: http.client.HTTPConnection, path: str, asked: str) -> str | None:
