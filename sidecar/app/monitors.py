@@ -12,11 +12,12 @@ from sidecar.adapters.health import HealthMonitor
 from sidecar.pipeline.errors import ProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    import ssl
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
     from sidecar.adapters.upstream.handler import Upstream
-    from sidecar.app.routes import RouteSet
-    from sidecar.core.config import Config, UpstreamConfig
+    from sidecar.core.config import Config
+    from sidecar.pipeline.data_plane import ProbeControl
     from sidecar.pipeline.ports import Clock, Spawn
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ TOP_UP = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class Work:
     """One endless task; it begins anew when `depends_on` is no longer equal to what it was."""
 
     name: str
@@ -35,17 +36,15 @@ class _Work:
 
 
 class Monitors:
-    """The background tasks of all upstreams. `top_up` is the time between looks at warm connections, seconds."""
+    """Endless tasks, as the configuration in force wants them."""
 
-    def __init__(self, clock: Clock, spawn: Spawn, top_up: float = TOP_UP) -> None:
-        self._clock = clock
+    def __init__(self, spawn: Spawn) -> None:
         self._spawn = spawn
-        self._top_up = top_up
-        self._running: dict[str, tuple[_Work, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[Work, asyncio.Task[None]]] = {}
 
-    def follow(self, config: Config, routes: RouteSet) -> None:
-        """Begin what `config` asks for, end what it no longer asks for, and leave alone what did not change."""
-        wanted = {work.name: work for upstream in config.upstreams for work in self._works(upstream, routes)}
+    def follow(self, works: Iterable[Work]) -> None:
+        """Begin what `works` has, end what it no longer has, and leave alone what did not change."""
+        wanted = {work.name: work for work in works}
         for name, (work, task) in list(self._running.items()):
             if name not in wanted or wanted[name].depends_on != work.depends_on:
                 task.cancel()
@@ -60,20 +59,23 @@ class Monitors:
             task.cancel()
         self._running.clear()
 
-    def _works(self, config: UpstreamConfig, routes: RouteSet) -> Iterator[_Work]:
-        upstream = routes.upstreams[config.name]
-        if config.health is not None:
-            monitor = HealthMonitor(
-                config.health,
-                config.endpoints,
-                partial(routes.circuits_of, config.name),
-                self._clock,
-                upstream.endpoints.tls,
-                config.tls.server_name,
-            )
-            yield _Work(f"health of {config.name}", (upstream, config.health), monitor.run)
-        if config.pool.warm:
-            yield _Work(f"warm {config.name}", (upstream,), partial(keep_warm, upstream, self._top_up))
+
+def health_probes(
+    config: Config, circuits: ProbeControl, clock: Clock, tls: Callable[[str], ssl.SSLContext | None]
+) -> Iterator[Work]:
+    """The health probes of the upstreams that have some; `tls` gives the context for an upstream's https endpoints."""
+    for upstream in config.upstreams:
+        if upstream.health is not None:
+            monitor = HealthMonitor(upstream, upstream.health, circuits, clock, partial(tls, upstream.name))
+            yield Work(f"health of {upstream.name}", (upstream.health, upstream.endpoints, upstream.tls), monitor.run)
+
+
+def warm_connections(config: Config, upstreams: Mapping[str, Upstream]) -> Iterator[Work]:
+    """The care for warm connections to the upstreams that want some."""
+    for wanted in config.upstreams:
+        if wanted.pool.warm:
+            upstream = upstreams[wanted.name]
+            yield Work(f"warm {wanted.name}", (upstream,), partial(keep_warm, upstream, TOP_UP))
 
 
 async def keep_warm(upstream: Upstream, every: float) -> None:

@@ -19,15 +19,12 @@ from typing import TYPE_CHECKING
 from sidecar.adapters import state_file
 from sidecar.adapters.exclusive import FileLock
 from sidecar.adapters.snapshot_file import SnapshotFile, SnapshotLimits
-from sidecar.pipeline.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from sidecar.adapters.memory_store import MemoryStore
-    from sidecar.core.breaker import Circuit
-    from sidecar.core.explanation import SavedCircuit
+    from sidecar.pipeline.data_plane import CacheSnapshots, CircuitControl
     from sidecar.pipeline.ports import Clock, Spawn
+    from sidecar.pipeline.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +42,12 @@ SNAPSHOT_LIMITS = SnapshotLimits(seconds=3.0)
 class Persistence:
     """Everything in `state_dir`: `open` and `restore` before anybody is served, `begin`, and `close` at the end."""
 
-    def __init__(
-        self, path: str, clock: Clock, store: MemoryStore, circuits: Callable[[], Mapping[str, Circuit]], spawn: Spawn
-    ) -> None:
+    def __init__(self, path: str, runtime: Runtime, circuits: CircuitControl, cache: CacheSnapshots) -> None:
         self._directory = Path(path)
         self._lock = FileLock(self._directory / LOCK_FILE)
-        self._circuits = CircuitKeeper(self._directory / CIRCUITS_FILE, clock, circuits, spawn)
-        self._cache = CacheKeeper(self._directory / CACHE_FILE, clock, store)
-        self._spawn = spawn
+        self._circuits = CircuitKeeper(self._directory / CIRCUITS_FILE, runtime.clock, circuits, runtime.spawn)
+        self._cache = cache
+        self._spawn = runtime.spawn
 
     async def open(self) -> None:
         """Make the directory if there is none, and take it for this process. Raises OSError, with its path, when
@@ -109,7 +104,7 @@ def _try_out(directory: Path) -> None:
 class CircuitKeeper:
     """Takes the circuits up where the process before left them, and writes them down soon after each change."""
 
-    def __init__(self, path: Path, clock: Clock, circuits: Callable[[], Mapping[str, Circuit]], spawn: Spawn) -> None:
+    def __init__(self, path: Path, clock: Clock, circuits: CircuitControl, spawn: Spawn) -> None:
         self._path = path
         self._clock = clock
         self._circuits = circuits
@@ -123,10 +118,7 @@ class CircuitKeeper:
     async def restore(self) -> None:
         """Tell each circuit what was saved of it."""
         saved = await asyncio.to_thread(state_file.load, self._path, self._clock)
-        circuits = self._circuits()
-        for name in saved.keys() & circuits.keys():
-            circuits[name].restore(saved[name], self._clock.monotonic())
-        if gone := saved.keys() - circuits.keys():
+        if gone := await self._circuits.restore(saved):
             log.info("saved circuits of routes that are gone are dropped: %s", ", ".join(sorted(gone)))
 
     def begin(self) -> None:
@@ -158,8 +150,7 @@ class CircuitKeeper:
     async def _save(self) -> None:
         async with self._writing:
             self._unsaved = False
-            exported = await in_slices(self._exported())
-            saved = {name: circuit for name, circuit in exported if circuit is not None}
+            saved = await self._circuits.export()
             try:
                 await asyncio.to_thread(state_file.save, self._path, saved, self._clock)
             except OSError as error:
@@ -167,14 +158,15 @@ class CircuitKeeper:
             else:
                 self._failing = False
 
-    def _exported(self) -> Iterator[tuple[str, SavedCircuit | None]]:
-        for name, circuit in self._circuits().items():
-            yield name, circuit.export(self._clock.monotonic())
-
     def _failed(self, error: OSError) -> None:
         if not self._failing:
             log.warning("overrides and open circuits are not saved, trying again: %s", error)
         self._failing = self._unsaved = True
+
+
+def cache_keeper(state_dir: str, store: MemoryStore, clock: Clock) -> CacheKeeper:
+    """What keeps `store` in `state_dir`."""
+    return CacheKeeper(Path(state_dir, CACHE_FILE), clock, store)
 
 
 class CacheKeeper:

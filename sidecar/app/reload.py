@@ -15,13 +15,13 @@ from sidecar.core.settings.config_change import judge
 from sidecar.core.settings.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from sidecar.app.routes import UnusableUpstream
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
     from sidecar.core.settings.config_change import ConfigChange, Verdict
     from sidecar.core.settings.config_load import Loaded
+    from sidecar.pipeline.data_plane import UnusableUpstream
     from sidecar.pipeline.ports import Clock, Spawn
     from sidecar.pipeline.stats import ProcessStats
 
@@ -42,7 +42,9 @@ class Reloader:
     so the path of the file.
     """
 
-    def __init__(self, take_up: Callable[[Verdict], Verdict], running: Callable[[], Config], spawn: Spawn) -> None:
+    def __init__(
+        self, take_up: Callable[[Verdict], Awaitable[Verdict]], running: Callable[[], Config], spawn: Spawn
+    ) -> None:
         self._take_up = take_up
         self._running = running
         self._spawn = spawn
@@ -59,7 +61,7 @@ class Reloader:
         """Read the file and use what it says, unless there is an error in it."""
         async with self._reading:
             self._requested = False
-            return self._take_up(await asyncio.to_thread(self._judge, None))
+            return await self._take_up(await asyncio.to_thread(self._judge, None))
 
     async def check(self, text: str | None) -> Verdict:
         """What a reload would do if `text`, or None for the file as it is now, were the file; changes nothing."""
