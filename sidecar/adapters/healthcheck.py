@@ -39,7 +39,10 @@ def not_ready_at(address: Address, timeout: float = 2.0) -> str | None:
 
 
 def not_ready(url: str, timeout: float = 2.0) -> str | None:
-    """The same for a URL; its path is /readyz unless it has one. Raises ValueError for no http:// URL."""
+    """Why what answers at `url` does not say ready; the path is /readyz unless the URL has one.
+
+    Raises ValueError for what is no http:// URL.
+    """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"{url!r} is not an http:// URL")

@@ -13,7 +13,7 @@ import uvloop
 
 from sidecar.adapters.config_file import load
 from sidecar.adapters.logs import LineSink, take_over_logging
-from sidecar.app.memory import collect_rarely, keep_freed_memory
+from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
 from sidecar.app.service import App, build
 from sidecar.core.address import bound_text
 from sidecar.core.settings.problem_report import as_text
@@ -78,6 +78,7 @@ async def _serve(config: Config, sink: LineSink) -> int:
             where = bound_text(address)
             log.info("%s listens on %s", name, where, extra={"listener": name, "address": where})
     collect_rarely()
+    give_back_freed_memory()
     await signals.ended.wait()
     log.info("draining")
     drained = await app.drain(signals.hurried)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.config_file import load, load_text
 from sidecar.core.settings.config_change import judge
 from sidecar.core.settings.problem import Problem
+from sidecar.core.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -97,7 +98,7 @@ class ReloadRecord:
 
     def _failed(self, loaded: Loaded) -> None:
         details = {"errors": _listed(loaded.errors)}
-        message = f"{loaded.source} is invalid and was not loaded: {_count(len(loaded.errors), 'error')}"
+        message = f"{loaded.source} is invalid and was not loaded: {counted(len(loaded.errors), 'error')}"
         log.error(message, extra=details)
         self._events.append(self._clock.wall(), "reload_failed", message, details=details)
 
@@ -108,7 +109,7 @@ class ReloadRecord:
             "needs_restart": list(waiting),
             "warnings": _listed(loaded.problems),
         }
-        message = f"{loaded.source} was loaded: {_count(len(change.changed), 'route')} changed"
+        message = f"{loaded.source} was loaded: {counted(len(change.changed), 'route')} changed"
         if waiting:
             message += f"; needs a restart: {', '.join(waiting)}"
         log.log(logging.WARNING if waiting else logging.INFO, message, extra=details)
@@ -124,7 +125,3 @@ def unusable(loaded: Loaded, error: UnusableUpstream) -> Loaded:
 
 def _listed(problems: Iterable[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column}: {problem.message}" for problem in problems]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -42,6 +42,19 @@ print(os.environ == before)
 """
 
 
+SCATTERED = """
+from pathlib import Path
+from sidecar.app.memory import give_back_freed_memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+blocks = [bytes(2000) for _ in range(20_000)]
+last = blocks[-1]
+del blocks
+before = resident()
+print(give_back_freed_memory(), before - resident())
+"""
+
+
 def faults_per_cycle(set_up: str) -> float:
     """Page faults of allocating and freeing 3 MB in blocks of 100 kB."""
     told = subprocess.run([sys.executable, "-c", WATCH.format(set_up=set_up)], capture_output=True, check=True)
@@ -56,6 +69,16 @@ def test_the_memory_of_bodies_is_not_asked_for_anew_each_time() -> None:
     told = faults_per_cycle("assert keep_freed_memory()")
     assert untold > 100
     assert told < untold / 10
+
+
+def test_what_is_free_below_a_block_in_use_can_be_given_back() -> None:
+    told = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True)
+    given, pages = told.stdout.split()
+    if platform.libc_ver()[0] != "glibc":
+        assert given == "False", "another libc is left as it is"
+        return
+    assert given == "True"
+    assert int(pages) > 20_000 * 2000 / os.sysconf("SC_PAGE_SIZE") * 0.9
 
 
 def test_authorities_are_read_by_those_who_need_them_only(tmp_path: Path) -> None:
