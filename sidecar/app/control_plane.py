@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar import __version__
 from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.exclusive import ListenSockets
+from sidecar.adapters.health import HealthMonitor
 from sidecar.adapters.logs import TransitionLog
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.telemetry import TelemetryState, build_telemetry
 from sidecar.adapters.web import WebListener
-from sidecar.app.monitors import Monitors, health_probes
+from sidecar.app.monitors import Monitors, Work
 from sidecar.app.persistence import Persistence
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
 from sidecar.core.address import bound_text
@@ -25,7 +27,7 @@ from sidecar.pipeline.stats import ProcessStats
 if TYPE_CHECKING:
     import asyncio
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sidecar.core.config import Config
     from sidecar.core.explanation import Transition
@@ -154,7 +156,15 @@ class ControlPlane:
             self._persistence.circuits_changed()
 
     def _probe(self) -> None:
-        self._monitors.follow(health_probes(self.config, self._plane.probes, self._runtime.clock, self._probe_tls))
+        self._monitors.follow(self._health_probes())
+
+    def _health_probes(self) -> Iterator[Work]:
+        for upstream in self.config.upstreams:
+            if upstream.health is not None:
+                tls = partial(self._probe_tls, upstream.name)
+                monitor = HealthMonitor(upstream, upstream.health, self._plane.probes, self._runtime.clock, tls)
+                depends_on = (upstream.health, upstream.endpoints, upstream.tls)
+                yield Work(f"health of {upstream.name}", depends_on, monitor.run)
 
     # What it is made of
 

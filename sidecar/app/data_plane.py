@@ -13,9 +13,10 @@ from sidecar.adapters.loop_lag import LoopLag
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.adapters.server.context import ServerContext, Surroundings
 from sidecar.adapters.server.listener import Listener
-from sidecar.app.monitors import Monitors, warm_connections
-from sidecar.app.persistence import cache_keeper
+from sidecar.app.monitors import Monitors
 from sidecar.app.routes import RouteSet
+from sidecar.app.snapshots import cache_keeper
+from sidecar.app.warm import warm_connections
 from sidecar.core.breaker import Surroundings as CircuitSurroundings
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.errors import Draining

@@ -1,29 +1,15 @@
-"""What goes on for each upstream whether or not requests come: its health probes, and its warm connections."""
+"""What goes on whether or not requests come: one endless task for each thing that the configuration wants tended."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sidecar.adapters.health import HealthMonitor
-from sidecar.pipeline.errors import ProxyError
-
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterable
 
-    from sidecar.adapters.upstream.handler import Upstream
-    from sidecar.core.config import Config
-    from sidecar.pipeline.data_plane import ProbeControl
-    from sidecar.pipeline.ports import Clock, Spawn
-
-log = logging.getLogger(__name__)
-
-TOP_UP = 5.0
-"""Seconds between looks at how many warm connections are left."""
+    from sidecar.pipeline.ports import Spawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,39 +44,3 @@ class Monitors:
         for _, task in self._running.values():
             task.cancel()
         self._running.clear()
-
-
-def health_probes(
-    config: Config, circuits: ProbeControl, clock: Clock, tls: Callable[[str], ssl.SSLContext | None]
-) -> Iterator[Work]:
-    """The health probes of the upstreams that have some; `tls` gives the context for an upstream's https endpoints."""
-    for upstream in config.upstreams:
-        if upstream.health is not None:
-            monitor = HealthMonitor(upstream, upstream.health, circuits, clock, partial(tls, upstream.name))
-            yield Work(f"health of {upstream.name}", (upstream.health, upstream.endpoints, upstream.tls), monitor.run)
-
-
-def warm_connections(config: Config, upstreams: Mapping[str, Upstream]) -> Iterator[Work]:
-    """The care for warm connections to the upstreams that want some."""
-    for wanted in config.upstreams:
-        if wanted.pool.warm:
-            upstream = upstreams[wanted.name]
-            yield Work(f"warm {wanted.name}", (upstream,), partial(keep_warm, upstream, TOP_UP))
-
-
-async def keep_warm(upstream: Upstream, every: float) -> None:
-    """Keep `pool.warm` connections open to each address, looking every `every` seconds, for as long as the task lives.
-
-    A failure is told when it begins: requests find out for themselves, and open what they need.
-    """
-    failing = False
-    while True:
-        try:
-            await upstream.warm_up()
-        except ProxyError as error:
-            if not failing:
-                log.warning("upstream %s: no connections ahead of requests: %s", upstream.config.name, error.detail)
-            failing = True
-        else:
-            failing = False
-        await asyncio.sleep(every)

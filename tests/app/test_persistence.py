@@ -13,7 +13,8 @@ import pytest
 
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.app import RealClock, build
-from sidecar.app.persistence import CacheKeeper, CircuitKeeper, Persistence
+from sidecar.app.persistence import CircuitKeeper, Persistence
+from sidecar.app.snapshots import CacheKeeper
 from sidecar.core.config import CacheStoreSettings
 from sidecar.core.explanation import OverrideMode
 from sidecar.pipeline.deadlines import DeadlineWheel
