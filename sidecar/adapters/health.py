@@ -1,14 +1,11 @@
 """Active health probes (`health` of an upstream): they stand in for live probes while a circuit has no traffic.
 
-Only a circuit that is due for a probe is told. A closed one never hears of them, so a health endpoint that lies
-cannot hide, in the window, what real requests meet; and an open one is left alone until its time is over.
+Nothing is sent unless a circuit is due for a probe, and only such circuits are told (`pipeline/local_control.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -16,16 +13,15 @@ import aiohttp
 from yarl import URL
 
 from sidecar.core.circuit.backoff import parse_retry_after
-from sidecar.core.circuit.permit import Permit, Role
 from sidecar.core.explanation import Sample
-from sidecar.core.outcome import Outcome
+from sidecar.pipeline.data_plane import ProbeResult
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from sidecar.core.breaker import Circuit
-    from sidecar.core.config import Endpoint, HealthCheck
+    from sidecar.core.config import Endpoint, HealthCheck, UpstreamConfig
+    from sidecar.pipeline.data_plane import ProbeControl
     from sidecar.pipeline.ports import Clock
 
 REASONS: tuple[tuple[type[Exception], str], ...] = (
@@ -41,39 +37,28 @@ REASONS: tuple[tuple[type[Exception], str], ...] = (
 """The label of each failure, the most particular class first; the same words as `pipeline/errors.py`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one health probe found. One of `status` and `error` is set."""
-
-    healthy: bool
-    status: int | None = None
-    error: str | None = None
-    retry_after: float | None = None
-    """Seconds that the answer asks to wait."""
-
-
 class HealthMonitor:
     """Asks one endpoint of an upstream after the other while any of the upstream's circuits is due for a probe.
 
-    `tls` gives the context that `https` endpoints are verified with; None trusts what the system trusts. `server_name`
-    is sent and verified in place of an endpoint's host.
+    `tls` gives the context that `https` endpoints are verified with; None trusts what the system trusts. The server
+    name of the upstream's TLS settings is sent and verified in place of an endpoint's host.
     """
 
     def __init__(
         self,
+        upstream: UpstreamConfig,
         check: HealthCheck,
-        endpoints: Iterable[Endpoint],
-        circuits: Callable[[], Iterable[Circuit]],
+        circuits: ProbeControl,
         clock: Clock,
-        tls: Callable[[], ssl.SSLContext] | None = None,
-        server_name: str | None = None,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
+        self._name = upstream.name
+        self._server_name = upstream.tls.server_name
+        self._endpoints = cycle(upstream.endpoints)
         self._check = check
-        self._endpoints = cycle(endpoints)
         self._circuits = circuits
         self._clock = clock
         self._tls = tls
-        self._server_name = server_name
 
     async def run(self) -> None:
         """Probe every `interval` seconds, for as long as the task lives."""
@@ -83,58 +68,37 @@ class HealthMonitor:
 
     async def probe(self) -> None:
         """One round: nothing is sent unless a circuit is due."""
-        if not self._due():
-            return
+        if await self._circuits.due(self._name):
+            await self._circuits.settle(self._name, await self._ask(next(self._endpoints)))
+
+    async def _ask(self, endpoint: Endpoint) -> ProbeResult:
         began = self._clock.monotonic()
-        finding = await self._ask(next(self._endpoints))
-        describe = partial(self._sample, finding, self._clock.monotonic() - began)
-        for circuit in self._due():
-            self._tell(circuit, finding, describe)
-
-    def _due(self) -> list[Circuit]:
-        """Circuits whose next request would be a probe, and which have a permit for it."""
-        now = self._clock.monotonic()
-        return [
-            circuit for circuit in self._circuits() if circuit.probing(now) and circuit.refusal(now, safe=True) is None
-        ]
-
-    def _tell(self, circuit: Circuit, finding: Finding, describe: Callable[[], Sample]) -> None:
-        """Take a probe's permit and settle it at once: while the answer was awaited, live requests had precedence."""
-        now = self._clock.monotonic()
-        permit = circuit.ask(now, safe=True)
-        if not isinstance(permit, Permit):
-            return
-        verdict = Outcome.SUCCESS if finding.healthy else Outcome.FAILURE
-        outcome = verdict if permit.role is Role.PROBE else Outcome.NOT_SENT
-        circuit.settle(permit, outcome, now, describe=describe, retry_after=finding.retry_after)
-
-    async def _ask(self, endpoint: Endpoint) -> Finding:
         url = URL(f"{endpoint.scheme}://{endpoint.authority}{endpoint.base_path}{self._check.path}", encoded=True)
-        tls = True if self._tls is None else self._tls()
         timeout = aiohttp.ClientTimeout(total=self._check.timeout)
         connector = aiohttp.UnixConnector(endpoint.unix_path) if endpoint.unix_path else aiohttp.TCPConnector()
+        tls = self._tls() or True
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
                 session.get(url, allow_redirects=False, ssl=tls, server_hostname=self._server_name) as response,
             ):
-                asked = response.headers.get("Retry-After")
-                wait = (
-                    None
-                    if asked is None
-                    else parse_retry_after(asked.encode(errors="surrogateescape"), self._clock.wall())
-                )
-                return Finding(response.status in self._check.expect, status=response.status, retry_after=wait)
+                wait = self._wait_of(response.headers.get("Retry-After"))
+                return ProbeResult(response.status in self._check.expect, self._sample(began, response.status), wait)
         except (aiohttp.ClientError, OSError) as error:
-            return Finding(healthy=False, error=next(label for kind, label in REASONS if isinstance(error, kind)))
+            label = next(label for kind, label in REASONS if isinstance(error, kind))
+            return ProbeResult(healthy=False, sample=self._sample(began, error=label))
 
-    def _sample(self, finding: Finding, duration: float) -> Sample:
+    def _wait_of(self, field: str | None) -> float | None:
+        """The seconds that a Retry-After field asks to wait."""
+        return None if field is None else parse_retry_after(field.encode(errors="surrogateescape"), self._clock.wall())
+
+    def _sample(self, began: float, status: int | None = None, error: str | None = None) -> Sample:
         return Sample(
             at=self._clock.wall(),
             request_id="health",
             method="GET",
             path=self._check.path,
-            status=finding.status,
-            error=finding.error,
-            duration=duration,
+            status=status,
+            error=error,
+            duration=self._clock.monotonic() - began,
         )

@@ -7,6 +7,8 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sidecar.core.address import host_port
+
 if TYPE_CHECKING:
     from sidecar.core.config import Address
 
@@ -37,7 +39,10 @@ def not_ready_at(address: Address, timeout: float = 2.0) -> str | None:
 
 
 def not_ready(url: str, timeout: float = 2.0) -> str | None:
-    """The same for a URL; its path is /readyz unless it has one. Raises ValueError for no http:// URL."""
+    """Why what answers at `url` does not say ready; the path is /readyz unless the URL has one.
+
+    Raises ValueError for what is no http:// URL.
+    """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"{url!r} is not an http:// URL")
@@ -46,8 +51,7 @@ def not_ready(url: str, timeout: float = 2.0) -> str | None:
 
 
 def _ask_tcp(host: str, port: int, path: str, timeout: float) -> str | None:
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return _ask(http.client.HTTPConnection(host, port, timeout=timeout), path, f"http://{authority}{path}")
+    return _ask(http.client.HTTPConnection(host, port, timeout=timeout), path, f"http://{host_port(host, port)}{path}")
 
 
 def _ask(connection: http.client.HTTPConnection, path: str, asked: str) -> str | None:

@@ -17,21 +17,22 @@ PERIOD = 20
 class LoopLag:
     """How late the event loop is: the longest delay of a timer within the last ten seconds.
 
-    `tell` receives it, in seconds, twice a second. `call_later` is the loop's; `monotonic` its time.
+    `call_later` is the loop's; `monotonic` its time.
     """
 
     def __init__(
-        self,
-        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
-        monotonic: Callable[[], float],
-        tell: Callable[[float], None],
+        self, call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle], monotonic: Callable[[], float]
     ) -> None:
         self._call_later = call_later
         self._monotonic = monotonic
-        self._tell = tell
         self._delays: deque[float] = deque(maxlen=PERIOD)
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def longest(self) -> float:
+        """That delay, seconds; 0 before the first measurement."""
+        return max(self._delays, default=0.0)
 
     def start(self) -> None:
         """Begin to measure."""
@@ -45,5 +46,4 @@ class LoopLag:
 
     def _measure(self) -> None:
         self._delays.append(max(0.0, self._monotonic() - self._due))
-        self._tell(max(self._delays))
         self.start()

@@ -1,4 +1,5 @@
-"""`state_dir`: what outlives the process. Overrides and open circuits (breaker.md 23), and the cache (cache.md 27).
+"""`state_dir`: what outlives the process. Overrides and open circuits (breaker.md 23), and the cache (cache.md 27),
+which the data plane reads and writes itself when it is told to.
 
 A directory that cannot be used, or that another process uses, is an error at the start, when somebody looks. Later, a
 disk that is full costs a warning and no request.
@@ -18,41 +19,30 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters import state_file
 from sidecar.adapters.exclusive import FileLock
-from sidecar.adapters.snapshot_file import SnapshotFile, SnapshotLimits
-from sidecar.pipeline.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from sidecar.adapters.memory_store import MemoryStore
-    from sidecar.core.breaker import Circuit
-    from sidecar.core.explanation import SavedCircuit
+    from sidecar.pipeline.data_plane import CacheSnapshots, CircuitControl
     from sidecar.pipeline.ports import Clock, Spawn
+    from sidecar.pipeline.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 CIRCUITS_FILE = "circuits.json"
-CACHE_FILE = "cache.snapshot"
 LOCK_FILE = "lock"
 DELAY = 0.2
 """Seconds from a change to its saving, so that a burst of transitions is written once."""
 RETRY = 10.0
-SNAPSHOT_EVERY = 300.0
-SNAPSHOT_LIMITS = SnapshotLimits(seconds=3.0)
-"""Short enough for the time that is left between the end of a drain and SIGKILL."""
 
 
 class Persistence:
     """Everything in `state_dir`: `open` and `restore` before anybody is served, `begin`, and `close` at the end."""
 
-    def __init__(
-        self, path: str, clock: Clock, store: MemoryStore, circuits: Callable[[], Mapping[str, Circuit]], spawn: Spawn
-    ) -> None:
+    def __init__(self, path: str, runtime: Runtime, circuits: CircuitControl, cache: CacheSnapshots) -> None:
         self._directory = Path(path)
         self._lock = FileLock(self._directory / LOCK_FILE)
-        self._circuits = CircuitKeeper(self._directory / CIRCUITS_FILE, clock, circuits, spawn)
-        self._cache = CacheKeeper(self._directory / CACHE_FILE, clock, store)
-        self._spawn = spawn
+        self._circuits = CircuitKeeper(self._directory / CIRCUITS_FILE, runtime.clock, circuits, runtime.spawn)
+        self._cache = cache
+        self._spawn = runtime.spawn
 
     async def open(self) -> None:
         """Make the directory if there is none, and take it for this process. Raises OSError, with its path, when
@@ -109,7 +99,7 @@ def _try_out(directory: Path) -> None:
 class CircuitKeeper:
     """Takes the circuits up where the process before left them, and writes them down soon after each change."""
 
-    def __init__(self, path: Path, clock: Clock, circuits: Callable[[], Mapping[str, Circuit]], spawn: Spawn) -> None:
+    def __init__(self, path: Path, clock: Clock, circuits: CircuitControl, spawn: Spawn) -> None:
         self._path = path
         self._clock = clock
         self._circuits = circuits
@@ -123,10 +113,7 @@ class CircuitKeeper:
     async def restore(self) -> None:
         """Tell each circuit what was saved of it."""
         saved = await asyncio.to_thread(state_file.load, self._path, self._clock)
-        circuits = self._circuits()
-        for name in saved.keys() & circuits.keys():
-            circuits[name].restore(saved[name], self._clock.monotonic())
-        if gone := saved.keys() - circuits.keys():
+        if gone := await self._circuits.restore(saved):
             log.info("saved circuits of routes that are gone are dropped: %s", ", ".join(sorted(gone)))
 
     def begin(self) -> None:
@@ -158,8 +145,7 @@ class CircuitKeeper:
     async def _save(self) -> None:
         async with self._writing:
             self._unsaved = False
-            exported = await in_slices(self._exported())
-            saved = {name: circuit for name, circuit in exported if circuit is not None}
+            saved = await self._circuits.export()
             try:
                 await asyncio.to_thread(state_file.save, self._path, saved, self._clock)
             except OSError as error:
@@ -167,49 +153,7 @@ class CircuitKeeper:
             else:
                 self._failing = False
 
-    def _exported(self) -> Iterator[tuple[str, SavedCircuit | None]]:
-        for name, circuit in self._circuits().items():
-            yield name, circuit.export(self._clock.monotonic())
-
     def _failed(self, error: OSError) -> None:
         if not self._failing:
             log.warning("overrides and open circuits are not saved, trying again: %s", error)
         self._failing = self._unsaved = True
-
-
-class CacheKeeper:
-    """Fills the store from a snapshot, and writes one every `every` seconds in which the store changed."""
-
-    def __init__(self, path: Path, clock: Clock, store: MemoryStore, every: float = SNAPSHOT_EVERY) -> None:
-        self._path = path
-        self._file = SnapshotFile(path, clock, SNAPSHOT_LIMITS)
-        self._store = store
-        self._every = every
-
-    async def restore(self) -> None:
-        """Nobody else may use the store meanwhile."""
-        count = await asyncio.to_thread(self._file.load, self._store)
-        if count:
-            log.info("%d stored answers taken up from %s", count, self._path)
-
-    async def run(self) -> None:
-        """Save now and then, for as long as the task lives."""
-        saved = self._contents()
-        while True:
-            await asyncio.sleep(self._every)
-            if (contents := self._contents()) != saved:
-                saved = contents
-                await self.save()
-
-    async def save(self) -> None:
-        """Write a snapshot, in place of the one before."""
-        await self._file.save(self._store)
-
-    def hurry(self) -> None:
-        """End a save that is under way with what it has, and begin no other."""
-        self._file.hurry()
-
-    def _contents(self) -> tuple[int, int, int]:
-        """Differs whenever the store holds something else."""
-        stats = self._store.stats
-        return stats.entries, stats.bytes, sum(stats.evictions.values())

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from sidecar.adapters.config_file import load
 from sidecar.adapters.logs import LineSink, take_over_logging
-from sidecar.app.allocator import keep_freed_memory
-from sidecar.app.clock import RealClock
-from sidecar.app.routes import UnusableUpstream
-from sidecar.app.service import App, build, shown
+from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
+from sidecar.app.service import App, build
 from sidecar.config.problem_report import as_text
+from sidecar.core.address import bound_text
+from sidecar.pipeline.data_plane import UnusableUpstream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +32,17 @@ MISCONFIGURED = 64
 STDERR = 2
 MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals that other servers know, and that tools therefore send."""
-GC_THRESHOLDS = (10_000, 10, 10)
-"""Rarer collections than the default: what a request leaves behind is freed by its reference counts."""
+
+
+class RealClock:
+    """The `Clock` of a process."""
+
+    __slots__ = ("monotonic", "wall")
+
+    def __init__(self) -> None:
+        # The functions themselves, not methods around them: they are read several times per request.
+        self.monotonic = time.monotonic
+        self.wall = time.time
 
 
 def run(path: Path) -> int:
@@ -66,21 +75,16 @@ async def _serve(config: Config, sink: LineSink) -> int:
         return _not_started(f"{error.ref}: {error}")
     for name, addresses in app.addresses.items():
         for address in addresses:
-            log.info("%s listens on %s", name, shown(address), extra={"listener": name, "address": shown(address)})
+            where = bound_text(address)
+            log.info("%s listens on %s", name, where, extra={"listener": name, "address": where})
     collect_rarely()
+    give_back_freed_memory()
     await signals.ended.wait()
     log.info("draining")
     drained = await app.drain(signals.hurried)
     await app.stop(signals.hurried)
     log.info("drained" if drained else "ended before everything was answered")
     return DRAINED if drained else FAILED
-
-
-def collect_rarely() -> None:
-    """Take what there is now out of the garbage collector's hands, and call it in seldom."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _not_started(reason: str) -> int:
@@ -129,4 +133,4 @@ class _Signals:
 
     def _reload(self) -> None:
         if not self.ended.is_set():
-            self._app.reloader.request()
+            self._app.control.reloader.request()

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.config_file import load, load_text
 from sidecar.config.change import judge
 from sidecar.config.problem import Problem
+from sidecar.core.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from sidecar.app.routes import UnusableUpstream
     from sidecar.config.change import ConfigChange, Verdict
     from sidecar.config.load import Loaded
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
+    from sidecar.pipeline.data_plane import UnusableUpstream
     from sidecar.pipeline.ports import Clock, Spawn
     from sidecar.pipeline.stats import ProcessStats
 
@@ -42,7 +43,9 @@ class Reloader:
     so the path of the file.
     """
 
-    def __init__(self, take_up: Callable[[Verdict], Verdict], running: Callable[[], Config], spawn: Spawn) -> None:
+    def __init__(
+        self, take_up: Callable[[Verdict], Awaitable[Verdict]], running: Callable[[], Config], spawn: Spawn
+    ) -> None:
         self._take_up = take_up
         self._running = running
         self._spawn = spawn
@@ -59,7 +62,7 @@ class Reloader:
         """Read the file and use what it says, unless there is an error in it."""
         async with self._reading:
             self._requested = False
-            return self._take_up(await asyncio.to_thread(self._judge, None))
+            return await self._take_up(await asyncio.to_thread(self._judge, None))
 
     async def check(self, text: str | None) -> Verdict:
         """What a reload would do if `text`, or None for the file as it is now, were the file; changes nothing."""
@@ -95,7 +98,7 @@ class ReloadRecord:
 
     def _failed(self, loaded: Loaded) -> None:
         details = {"errors": _listed(loaded.errors)}
-        message = f"{loaded.source} is invalid and was not loaded: {_count(len(loaded.errors), 'error')}"
+        message = f"{loaded.source} is invalid and was not loaded: {counted(len(loaded.errors), 'error')}"
         log.error(message, extra=details)
         self._events.append(self._clock.wall(), "reload_failed", message, details=details)
 
@@ -106,7 +109,7 @@ class ReloadRecord:
             "needs_restart": list(waiting),
             "warnings": _listed(loaded.problems),
         }
-        message = f"{loaded.source} was loaded: {_count(len(change.changed), 'route')} changed"
+        message = f"{loaded.source} was loaded: {counted(len(change.changed), 'route')} changed"
         if waiting:
             message += f"; needs a restart: {', '.join(waiting)}"
         log.log(logging.WARNING if waiting else logging.INFO, message, extra=details)
@@ -122,7 +125,3 @@ def unusable(loaded: Loaded, error: UnusableUpstream) -> Loaded:
 
 def _listed(problems: Iterable[Problem]) -> list[str]:
     return [f"{problem.line}:{problem.column}: {problem.message}" for problem in problems]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

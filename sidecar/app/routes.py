@@ -2,60 +2,39 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.handler import Upstream, UpstreamHandler
 from sidecar.adapters.upstream.pool import Surroundings
 from sidecar.core.breaker import Circuit
-from sidecar.core.breaker import Surroundings as CircuitSurroundings
 from sidecar.core.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
+from sidecar.pipeline.data_plane import UnusableUpstream
 from sidecar.pipeline.possible_series import begin_circuit, begin_route, begin_upstream
 from sidecar.pipeline.stack import build_stack
 from sidecar.pipeline.stage import RouteParts
 from sidecar.pipeline.stats import RouteStats, UpstreamStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
+    from sidecar.core.breaker import Surroundings as CircuitSurroundings
     from sidecar.core.config import Config, RouteConfig, UpstreamConfig
-    from sidecar.core.explanation import Transition
-    from sidecar.pipeline.deadlines import DeadlineWheel
-    from sidecar.pipeline.ports import Clock, Handler, Spawn
+    from sidecar.pipeline.ports import Handler
+    from sidecar.pipeline.runtime import Runtime
     from sidecar.pipeline.stage import Parts
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What routes and upstreams are built with. `transition` hears of every circuit's transitions."""
-
-    clock: Clock
-    spawn: Spawn
-    wheel: DeadlineWheel
-    transition: Callable[[Transition], None]
-    listener_failed: Callable[[Exception], None]
-
-
-class UnusableUpstream(ValueError):
-    """An upstream that cannot be built from what its files hold; `ref` is where it stands, `file:line`."""
-
-    def __init__(self, config: UpstreamConfig, error: Exception) -> None:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        super().__init__(f"the TLS files of upstream {config.name} cannot be used: {reason}")
-        self.ref = config.refs.get("tls") or config.refs.get("") or ""
-
-
 class RouteSet:
-    """Every route of the configuration in force. `apply` brings in another one."""
+    """Every route of the configuration in force. `apply` brings in another one.
 
-    def __init__(self, environment: Environment, parts: Parts) -> None:
-        self._environment = environment
+    `parts` is what the stacks share, `around_circuits` what the circuits do.
+    """
+
+    def __init__(self, runtime: Runtime, parts: Parts, around_circuits: CircuitSurroundings) -> None:
+        self._runtime = runtime
         self._parts = parts
-        self._circuit_surroundings = CircuitSurroundings(
-            random.random, environment.transition, environment.listener_failed
-        )
+        self._around_circuits = around_circuits
         self._forwarder = RequestForwarder(parts.proxy.forwarded, parts.proxy.via)
         self.configs: dict[str, RouteConfig] = {}
         self.circuits: dict[str, Circuit] = {}
@@ -84,15 +63,7 @@ class RouteSet:
         """The circuits of the routes to `upstream`."""
         return [self.circuits[name] for name, route in self.configs.items() if route.upstream.name == upstream]
 
-    def all_stats(self) -> Iterable[RouteStats]:
-        """Every route's counters."""
-        return self.stats.values()
-
-    def all_circuits(self) -> Iterable[Circuit]:
-        """Every route's circuit."""
-        return self.circuits.values()
-
-    def upstream_stats(self) -> Iterable[UpstreamStats]:
+    def upstream_stats(self) -> list[UpstreamStats]:
         """Every upstream's counters."""
         return [upstream.stats for upstream in self.upstreams.values()]
 
@@ -110,19 +81,19 @@ class RouteSet:
         known = self.upstreams.get(config.name)
         if known is not None and _connects_alike(known.config, config):
             return known
-        env = self._environment
+        runtime = self._runtime
         stats = UpstreamStats(config.name) if known is None else known.stats
         begin_upstream(stats)
         try:
-            return Upstream(config, Surroundings(env.clock, env.wheel, env.spawn, stats, config.pool))
+            return Upstream(config, Surroundings(runtime.clock, runtime.wheel, runtime.spawn, stats, config.pool))
         except (OSError, ValueError) as error:
             raise UnusableUpstream(config, error) from error
 
     def _circuit(self, route: RouteConfig) -> Circuit:
         known = self.circuits.get(route.name)
-        now = self._environment.clock.monotonic()
+        now = self._runtime.clock.monotonic()
         if known is None:
-            return Circuit(route.name, route.breaker, self._circuit_surroundings, now, route.refs)
+            return Circuit(route.name, route.breaker, self._around_circuits, now, route.refs)
         known.reconfigure(route.breaker, route.refs, now)
         return known
 

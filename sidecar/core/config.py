@@ -11,6 +11,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
+from sidecar.core.address import host_port, host_text, unix_text
 from sidecar.core.config_key import (
     DIRECTORY,
     FIELD_NAME,
@@ -55,9 +56,7 @@ class Address:
     unix_path: str = ""
 
     def __str__(self) -> str:
-        if self.unix_path:
-            return f"unix:{self.unix_path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return unix_text(self.unix_path) if self.unix_path else host_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +74,11 @@ class Endpoint:
         """What goes into Host: without the port when it is the scheme's default."""
         if self.unix_path:
             return "localhost"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        usual = self.port == DEFAULT_PORTS[self.scheme]
+        return host_text(self.host) if usual else host_port(self.host, self.port)
 
     def __str__(self) -> str:
-        return f"unix:{self.unix_path}" if self.unix_path else f"{self.scheme}://{self.authority}{self.base_path}"
+        return unix_text(self.unix_path) if self.unix_path else f"{self.scheme}://{self.authority}{self.base_path}"
 
 
 DEFAULT_PORTS = {"http": 80, "https": 443}

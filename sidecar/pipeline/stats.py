@@ -110,14 +110,11 @@ class StoreStats:
 
 
 class ProcessStats:
-    """The process as a whole. `reloads` is keyed by result (`success`, `error`); `loop_lag` is the longest delay of
-    the event loop in the last measuring period, seconds.
-    """
+    """The process as a whole. `reloads` is keyed by result (`success`, `error`)."""
 
-    __slots__ = ("draining", "last_reload_ok", "loop_lag", "reloads")
+    __slots__ = ("draining", "last_reload_ok", "reloads")
 
     def __init__(self) -> None:
         self.draining = False
         self.last_reload_ok = True
-        self.loop_lag = 0.0
         self.reloads: Counts = defaultdict(int)

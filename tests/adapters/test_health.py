@@ -8,9 +8,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from sidecar.adapters.health import HealthMonitor
-from sidecar.core.config import Endpoint, HealthCheck
+from sidecar.core.config import Endpoint, HealthCheck, UpstreamConfig
 from sidecar.core.explanation import OverrideMode
 from sidecar.core.outcome import Outcome
+from sidecar.pipeline.local_control import LocalProbes
 from tests.support.circuits import OPEN_FOR, Bench
 from tests.support.origin import CLOSE, READ
 
@@ -72,7 +73,8 @@ class Scene:
         self.clock = FakeClock()
         self.bench = Bench(**changes)
         check = HealthCheck(path, interval=interval, timeout=0.2)
-        self.monitor = HealthMonitor(check, endpoints, lambda: [self.bench.circuit], self.clock)
+        circuits = LocalProbes(lambda _: [self.bench.circuit], self.clock.monotonic)
+        self.monitor = HealthMonitor(UpstreamConfig("shop", endpoints), check, circuits, self.clock)
 
     def trip(self) -> None:
         self.bench.trip(0.0)

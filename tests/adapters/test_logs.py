@@ -9,16 +9,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.adapters.logs import (
-    BATCH_LINES,
-    FLUSH_INTERVAL,
-    AccessLog,
-    JsonFormatter,
-    LineSink,
-    Timestamp,
-    TransitionLog,
-    take_over_logging,
-)
+from sidecar.adapters.logs import AccessLog, LineSink, TransitionLog, take_over_logging
+from sidecar.adapters.logs.access import BATCH_LINES, FLUSH_INTERVAL
+from sidecar.adapters.logs.json_line import JsonFormatter, Timestamp
 from sidecar.core.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
 from sidecar.core.report import Moment, sentence
 from sidecar.pipeline.record import ExchangeRecord

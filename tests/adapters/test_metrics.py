@@ -1,6 +1,6 @@
 import asyncio
 import subprocess
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 from prometheus_client import openmetrics
@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
 
-from sidecar.adapters.metrics import Instruments, Metrics
+from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.metrics.exposition import Format, negotiate
 from sidecar.adapters.metrics.families import FAMILIES
 from sidecar.core.breaker import Circuit, Surroundings
@@ -16,7 +16,10 @@ from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings
 from sidecar.core.explanation import OverrideMode
 from sidecar.core.outcome import Outcome
+from sidecar.pipeline.data_plane import PlaneStats
+from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.stats import ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
+from tests.support.fake_plane import FakePlane
 
 OPEN_METRICS = "application/openmetrics-text"
 PROMETHEUS_ACCEPT = (
@@ -37,18 +40,16 @@ class World:
         self.routes = [RouteStats(name) for name in route_names]
         self.upstreams = [UpstreamStats("shop")]
         self.circuits = [Circuit(name, BreakerSettings(), surroundings, self.now) for name in route_names]
-        self.instruments = Instruments(
-            version="1.2.3",
-            monotonic=lambda: self.now,
-            process=self.process,
-            listener=self.listener,
-            store=self.store,
-            routes=lambda: self.routes,
-            upstreams=lambda: self.upstreams,
-            circuits=lambda: self.circuits,
-            log_lines_dropped=lambda: 7,
-        )
-        self.metrics = Metrics(self.instruments)
+        self.lag = 0.0
+        self.metrics = self.seen_at(lambda: self.now)
+
+    def seen_at(self, monotonic: Callable[[], float]) -> Metrics:
+        """Its pages, on that clock."""
+        circuits = LocalCircuits(lambda: {circuit.name: circuit for circuit in self.circuits}, monotonic)
+        return Metrics("1.2.3", self.process, FakePlane(circuits, self._counted))
+
+    def _counted(self) -> PlaneStats:
+        return PlaneStats(self.listener, self.store, self.routes, self.upstreams, self.lag, log_lines_dropped=7)
 
     def exercise(self) -> None:
         """Give every kind of number something to show."""
@@ -74,7 +75,7 @@ class World:
         self.listener.rejected["headers_too_large"] += 1
         self.process.reloads["error"] += 1
         self.process.last_reload_ok = False
-        self.process.loop_lag = 0.0125
+        self.lag = 0.0125
         self.process.draining = True
 
     def fail(self, circuit: Circuit, times: int) -> None:
@@ -268,7 +269,7 @@ async def test_a_page_of_1000_routes_leaves_the_loop_its_turns() -> None:
         return world.now
 
     counting = asyncio.create_task(count_turns())
-    await Metrics(replace(world.instruments, monotonic=monotonic)).page("")
+    await world.seen_at(monotonic).page("")
     counting.cancel()
     assert len(turns_at_a_circuit) == 1000
     assert turns_at_a_circuit[-1] > turns_at_a_circuit[0] + 3

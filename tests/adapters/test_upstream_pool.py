@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.adapters.upstream.pool import EndpointPool, Surroundings, Target
-from sidecar.app.clock import RealClock
+from sidecar.app import RealClock
 from sidecar.core.config import PoolSettings
 from sidecar.core.forwarding import RequestForwarder
 from sidecar.pipeline.deadlines import DeadlineWheel

@@ -37,7 +37,7 @@ async def test_after_the_stop_nothing_goes_on(start_origin: StartOrigin, tmp_pat
     client = await sidecar.connect()
     await client.send(b"GET /shop/ HTTP/1.1\r\nHost: a\r\n\r\n")
     await origin.until(lambda seen: seen.requests)
-    sidecar.running.reloader.request()
+    sidecar.running.control.reloader.request()
 
     await sidecar.stop()
 

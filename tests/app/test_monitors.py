@@ -13,7 +13,7 @@ import trustme
 from sidecar.adapters.upstream.handler import Upstream
 from sidecar.adapters.upstream.pool import Surroundings
 from sidecar.app import RealClock
-from sidecar.app.monitors import keep_warm
+from sidecar.app.warm import keep_warm
 from sidecar.core.config import Endpoint, PoolSettings, UpstreamConfig
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.stats import UpstreamStats
@@ -204,7 +204,7 @@ async def test_a_failure_is_told_once_until_it_is_over(
     origin = await start_origin((STALL,))
     await origin.stop()
     upstream = make_upstream(origin.port, warm=1)
-    with caplog.at_level(logging.WARNING, "sidecar.app.monitors"):
+    with caplog.at_level(logging.WARNING, "sidecar.app.warm"):
         tasks.spawn(keep_warm(upstream, 0.005), name="warm")
         await eventually(lambda: caplog.records)
         again = await start_origin((STALL,), port=origin.port)

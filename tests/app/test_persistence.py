@@ -13,9 +13,13 @@ import pytest
 
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.app import RealClock, build
-from sidecar.app.persistence import CacheKeeper, CircuitKeeper, Persistence
+from sidecar.app.persistence import CircuitKeeper, Persistence
+from sidecar.app.snapshots import CacheKeeper
 from sidecar.core.config import CacheStoreSettings
 from sidecar.core.explanation import OverrideMode
+from sidecar.pipeline.deadlines import DeadlineWheel
+from sidecar.pipeline.local_control import LocalCircuits
+from sidecar.pipeline.runtime import Runtime
 from sidecar.pipeline.tasks import Tasks
 from tests.support.circuits import Bench
 from tests.support.configured import loaded_from, written
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from sidecar.core.breaker import Circuit
     from sidecar.core.stored import StoredResponse
     from tests.app.conftest import Configure
     from tests.conftest import StartOrigin
@@ -190,7 +195,7 @@ async def test_a_directory_that_cannot_be_used_stops_the_start(not_a_directory: 
     with pytest.raises(OSError, match=f"state_dir {state_dir} cannot be used: "):
         await app.start()
 
-    assert not app.started
+    assert not app.control.started
 
 
 async def test_a_second_process_on_the_same_address_leaves_the_state_alone(
@@ -272,9 +277,14 @@ async def tasks() -> AsyncIterator[Tasks]:
     await started.cancel_all()
 
 
+def one(circuit: Circuit) -> LocalCircuits:
+    """The control of a single circuit."""
+    return LocalCircuits(lambda: {"catalog": circuit}, RealClock().monotonic)
+
+
 async def test_circuits_are_saved_only_after_the_beginning(made: Path, tasks: Tasks) -> None:
     bench = Bench()
-    keeper = CircuitKeeper(made / "circuits.json", RealClock(), lambda: {"catalog": bench.circuit}, tasks.spawn)
+    keeper = CircuitKeeper(made / "circuits.json", RealClock(), one(bench.circuit), tasks.spawn)
     bench.circuit.override(OverrideMode.FORCED_OPEN, "", "", None, 0.0)
 
     keeper.changed()
@@ -290,7 +300,7 @@ async def test_a_full_disk_is_told_once_and_costs_nothing_else(
 ) -> None:
     bench = Bench()
     path = state / "circuits.json"
-    keeper = CircuitKeeper(path, RealClock(), lambda: {"catalog": bench.circuit}, tasks.spawn)
+    keeper = CircuitKeeper(path, RealClock(), one(bench.circuit), tasks.spawn)
     bench.circuit.override(OverrideMode.FORCED_OPEN, "", "", None, 0.0)
     keeper.begin()
     keeper.changed()
@@ -325,7 +335,9 @@ async def test_the_cache_is_written_down_now_and_then_when_it_changed(made: Path
 
 async def test_a_directory_is_made_for_this_user_only(state: Path, tasks: Tasks) -> None:
     clock = RealClock()
-    keeping = Persistence(str(state), clock, MemoryStore(CacheStoreSettings(), clock), dict, tasks.spawn)
+    snapshots = CacheKeeper(state / "cache.snapshot", clock, MemoryStore(CacheStoreSettings(), clock))
+    runtime = Runtime(clock, DeadlineWheel(clock), tasks.spawn)
+    keeping = Persistence(str(state), runtime, LocalCircuits(dict, clock.monotonic), snapshots)
 
     await keeping.open()
     keeping.release()

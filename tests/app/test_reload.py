@@ -42,7 +42,7 @@ async def test_a_circuit_whose_settings_did_not_change_is_the_same_object(
     upstreams = {"good": upstream(origin), "bad": upstream(broken, breaker=TRIPS_AT_ONCE)}
     sidecar = await configure(written(upstreams))
     await tripped(sidecar, "bad")
-    circuits, stacks = dict(sidecar.running.routes.circuits), dict(sidecar.running.routes.stacks)
+    circuits, stacks = dict(sidecar.running.data.routes.circuits), dict(sidecar.running.data.routes.stacks)
     since = (await sidecar.call("GET", "/v1/circuits/bad"))[1]["since"]
 
     verdict = await sidecar.reload(written({"new": upstream(origin), **upstreams}))
@@ -50,8 +50,8 @@ async def test_a_circuit_whose_settings_did_not_change_is_the_same_object(
     assert verdict.change is not None
     assert (verdict.change.changed, verdict.change.unchanged) == (("new",), ("good", "bad"))
     for name in ("good", "bad"):
-        assert sidecar.running.routes.circuits[name] is circuits[name]
-        assert sidecar.running.routes.stacks[name] is stacks[name]
+        assert sidecar.running.data.routes.circuits[name] is circuits[name]
+        assert sidecar.running.data.routes.stacks[name] is stacks[name]
     assert await sidecar.state_of("bad") == "open"
     assert (await sidecar.call("GET", "/v1/circuits/bad"))[1]["since"] == since
     assert (await sidecar.get("/new/")).status == 200
@@ -248,7 +248,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing(
     start_origin: StartOrigin, configure: Configure, text: str
 ) -> None:
     sidecar = await configure(written({"shop": upstream(await start_origin())}))
-    before = sidecar.running.config, sidecar.running.routes.stacks
+    before = sidecar.running.control.config, sidecar.running.data.routes.stacks
     sidecar.write(text)
 
     status, problem = await sidecar.call("POST", "/v1/config/reload")
@@ -256,7 +256,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing(
     assert status == 422
     assert problem["reason"] == "invalid_config"
     assert all(error["line"] >= 1 and error["column"] >= 1 and error["message"] for error in problem["errors"])
-    assert (sidecar.running.config, sidecar.running.routes.stacks) == before
+    assert (sidecar.running.control.config, sidecar.running.data.routes.stacks) == before
     assert (await sidecar.get("/shop/")).status == 200
     metrics = await sidecar.metrics()
     assert metrics.total("sidecar_config_reloads_total", result="error") == 1
@@ -368,11 +368,11 @@ async def test_requests_for_a_reload_that_come_together_make_one(
 ) -> None:
     sidecar = await configure(written({"shop": upstream(await start_origin())}))
     for _ in range(10):
-        sidecar.running.reloader.request()
-    await eventually(lambda: len(sidecar.running.events) == 1)
+        sidecar.running.control.reloader.request()
+    await eventually(lambda: len(sidecar.running.control.events) == 1)
 
-    sidecar.running.reloader.request()
-    await eventually(lambda: len(sidecar.running.events) == 2)
+    sidecar.running.control.reloader.request()
+    await eventually(lambda: len(sidecar.running.control.events) == 2)
 
     assert (await sidecar.metrics()).total("sidecar_config_reloads_total", result="success") == 2
 

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sidecar.adapters.memory_store import MemoryStore
-from sidecar.app.allocator import keep_freed_memory
-from sidecar.app.process import collect_rarely
+from sidecar.app.memory import collect_rarely, keep_freed_memory
 from sidecar.core.config import CacheStoreSettings
 from tests.support.store_memory import answer
 from tests.support.stored_answers import StillClock

@@ -44,7 +44,7 @@ async def responses(clients: Iterable[RawClient]) -> list[WireResponse]:
 async def all_in(sidecar: InProcess, number: int) -> None:
     """Wait until so many requests are in the sidecar's hands."""
     assert sidecar.app is not None
-    stats = sidecar.app.routes.stats["all"]
+    stats = sidecar.app.data.routes.stats["all"]
     await eventually(lambda: stats.in_flight == number)
 
 

@@ -306,7 +306,7 @@ async def test_a_probe_that_ends_while_connecting_gives_its_permit_back(ending: 
 
 def in_flight(sidecar: StillSidecar) -> int:
     assert sidecar.app is not None
-    return sidecar.app.routes.stats["all"].in_flight
+    return sidecar.app.data.routes.stats["all"].in_flight
 
 
 @pytest.mark.parametrize("ending", ["client", "timeout"])

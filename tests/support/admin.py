@@ -16,8 +16,11 @@ from sidecar.core.events import EventRing, record_transition
 from sidecar.core.explanation import Sample
 from sidecar.core.outcome import Outcome
 from sidecar.core.report import Moment
+from sidecar.pipeline.data_plane import PlaneStats
+from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.ports import Purged
-from sidecar.pipeline.stats import RouteStats
+from sidecar.pipeline.stats import ListenerStats, RouteStats
+from tests.support.fake_plane import FakePlane
 from tests.support.fake_store import FakeStore
 
 if TYPE_CHECKING:
@@ -98,9 +101,11 @@ class Administered:
         """The application; `changes` replace parts of its context."""
         context = AdminContext(
             config=lambda: self.config,
-            circuits=lambda: self.circuits,
-            route_stats=lambda: self.route_stats,
-            store=self.store,
+            plane=FakePlane(
+                LocalCircuits(lambda: self.circuits, lambda: self.now),
+                lambda: PlaneStats(ListenerStats(), self.store.stats, self.route_stats, (), 0.0, 0),
+                self.store,
+            ),
             events=self.events,
             moment=self.moment,
             info=lambda: {"version": "1.2.3", "uptime_seconds": self.now},

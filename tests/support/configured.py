@@ -61,7 +61,7 @@ class Configured(InProcess):
     async def reload(self, text: str) -> Verdict:
         """Rewrite the file and reload it."""
         self.write(text)
-        return await self.running.reloader.reload()
+        return await self.running.control.reloader.reload()
 
     async def call(self, method: str, path: str, body: object = None, listener: str = "admin") -> tuple[int, Any]:
         """Status and content of an answer, whatever it is: JSON values, or a text."""

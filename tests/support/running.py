@@ -173,8 +173,8 @@ class InProcess(Sidecar):
     def permits(self) -> int:
         """Probes that circuits wait for."""
         assert self.app is not None
-        now = self.app.clock.monotonic()
-        return sum(circuit.snapshot(now).probes_in_flight for circuit in self.app.routes.circuits.values())
+        now = self.app.runtime.clock.monotonic()
+        return sum(circuit.snapshot(now).probes_in_flight for circuit in self.app.data.routes.circuits.values())
 
     async def stop(self) -> None:
         assert self.app is not None

@@ -1,4 +1,4 @@
-"""JSON answers."""
+"""JSON answers: how every content of the API, and every problem, is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 def json_answer(content: Mapping[str, object]) -> web.Response:
     """200 with `content`."""
-    return _answer(dumps(content))
+    return _ok(dumps(content))
+
+
+def json_body(content: Mapping[str, object]) -> bytes:
+    """`content` as the body of an answer, ended like a line."""
+    return _ended(dumps(content))
 
 
 async def json_long_answer(content: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> web.Response:
@@ -24,7 +29,7 @@ async def json_long_answer(content: Mapping[str, object], lists: Mapping[str, It
     for name, items in lists.items():
         parts = await in_slices(dumps(item) for item in items)
         members.append(f"{dumps(name)}:[{','.join(parts)}]")
-    return _answer(f"{{{','.join(members)}}}")
+    return _ok(f"{{{','.join(members)}}}")
 
 
 def dumps(content: object) -> str:
@@ -32,6 +37,10 @@ def dumps(content: object) -> str:
     return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
 
-def _answer(text: str) -> web.Response:
+def _ended(text: str) -> bytes:
+    return text.encode() + b"\n"
+
+
+def _ok(text: str) -> web.Response:
     headers = {hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "no-store"}
-    return web.Response(body=text.encode() + b"\n", headers=headers)
+    return web.Response(body=_ended(text), headers=headers)

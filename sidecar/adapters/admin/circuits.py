@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.bodies import Fields, json_object, refuse_other_types
@@ -11,13 +11,17 @@ from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import unknown
 from sidecar.core.explanation import OverrideMode
 from sidecar.core.report import circuit_report
+from sidecar.pipeline.data_plane import UnknownCircuit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from aiohttp import web
 
-    from sidecar.core.breaker import Circuit
+    from sidecar.pipeline.data_plane import CircuitControl
+
+Order: TypeAlias = "Callable[[CircuitControl, str], Awaitable[None]]"
+"""What is to be done with a circuit, given by its name."""
 
 DEFAULT_TTL = 3600.0
 KEYS = ("mode", "ttl", "reason", "actor")
@@ -29,35 +33,31 @@ async def list_circuits(request: web.Request) -> web.Response:
     """Every circuit."""
     context = request.app[CONTEXT]
     upstreams = {route.name: route.upstream.name for route in context.config().routes}
-    circuits = list(context.circuits().values())
+    readings = await context.plane.circuits.readings()
     moment = context.moment()
     reports = (
-        circuit_report(circuit.snapshot(moment.monotonic), upstreams.get(circuit.name, ""), moment)
-        for circuit in circuits
+        circuit_report(reading.snapshot, upstreams.get(reading.snapshot.name, ""), moment) for reading in readings
     )
     return await json_long_answer({}, {"circuits": reports})
 
 
 async def show_circuit(request: web.Request) -> web.Response:
     """One circuit."""
-    return _shown(request, _named(request))
+    return await _shown_after(request, None)
 
 
 async def override_circuit(request: web.Request) -> web.Response:
     """Force a circuit; before the answer is sent, the override holds for every request (breaker.md 24)."""
     order = read_order(await json_object(request))
-    # Looked up after the body arrived, since a reload may have replaced the circuits meanwhile.
-    circuit = _named(request)
-    circuit.override(order.mode, order.reason, order.actor, order.ttl, _now(request))
-    return _shown(request, circuit)
+    return await _shown_after(
+        request, lambda circuits, name: circuits.override(name, order.mode, order.reason, order.actor, order.ttl)
+    )
 
 
 async def release_circuit(request: web.Request) -> web.Response:
     """Back to the automatic state."""
     refuse_other_types(request)
-    circuit = _named(request)
-    circuit.release_override(_now(request))
-    return _shown(request, circuit)
+    return await _shown_after(request, lambda circuits, name: circuits.release_override(name))
 
 
 async def reset_circuit(request: web.Request) -> web.Response:
@@ -65,9 +65,7 @@ async def reset_circuit(request: web.Request) -> web.Response:
     fields = Fields(await json_object(request) if request.body_exists else {}, RESET_KEYS)
     reason, actor = fields.text("reason"), fields.text("actor")
     fields.finish()
-    circuit = _named(request)
-    circuit.reset(_now(request), actor, reason)
-    return _shown(request, circuit)
+    return await _shown_after(request, lambda circuits, name: circuits.reset(name, actor, reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +88,15 @@ def read_order(content: Mapping[str, object]) -> OverrideOrder:
     return OverrideOrder(OverrideMode(mode), ttl, reason, actor)
 
 
-def _now(request: web.Request) -> float:
-    return request.app[CONTEXT].moment().monotonic
-
-
-def _named(request: web.Request) -> Circuit:
-    circuits = request.app[CONTEXT].circuits()
-    name = request.match_info["name"]
-    if name not in circuits:
-        raise unknown("circuit", name, circuits)
-    return circuits[name]
-
-
-def _shown(request: web.Request, circuit: Circuit) -> web.Response:
+async def _shown_after(request: web.Request, order: Order | None) -> web.Response:
+    """The circuit that the path names, after `order` was carried out on it. Raises Problem when there is none."""
     context = request.app[CONTEXT]
-    moment = context.moment()
-    upstream = next((route.upstream.name for route in context.config().routes if route.name == circuit.name), "")
-    return json_answer(circuit_report(circuit.snapshot(moment.monotonic), upstream, moment))
+    circuits, name = context.plane.circuits, request.match_info["name"]
+    try:
+        if order is not None:
+            await order(circuits, name)
+        snapshot = await circuits.snapshot(name)
+    except UnknownCircuit as error:
+        raise unknown("circuit", name, error.known) from None
+    upstream = next((route.upstream.name for route in context.config().routes if route.name == name), "")
+    return json_answer(circuit_report(snapshot, upstream, context.moment()))

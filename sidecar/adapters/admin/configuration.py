@@ -10,6 +10,7 @@ from sidecar.adapters.admin.bodies import Fields, json_object, refuse_other_type
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import Problem
 from sidecar.config.document_text import LARGEST
+from sidecar.core.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,8 +50,7 @@ async def _given_text(request: web.Request) -> str:
 def _told(verdict: Verdict) -> web.Response:
     loaded, change = verdict.loaded, verdict.change
     if change is None:
-        count = len(loaded.errors)
-        detail = f"{loaded.source} has {count} error{'' if count == 1 else 's'}; nothing was changed"
+        detail = f"{loaded.source} has {counted(len(loaded.errors), 'error')}; nothing was changed"
         members = {"errors": _listed(loaded.errors)}
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_config", detail, members=members)
     return json_answer(

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from sidecar.config.change import Verdict
-    from sidecar.core.breaker import Circuit
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
     from sidecar.core.report import Moment
-    from sidecar.pipeline.ports import CacheStore
-    from sidecar.pipeline.stats import RouteStats
+    from sidecar.pipeline.data_plane import DataPlanePort
 
 
 class Reloading(Protocol):
@@ -33,14 +31,13 @@ class Reloading(Protocol):
 class AdminContext:
     """Everything the calls need from the process. What a reload replaces is behind a callable.
 
-    `info` tells about the process in JSON values. `hosts` are names that callers may use for this listener beyond
-    loopback. `heartbeat` is the longest silence on an event stream, seconds.
+    `plane` has the circuits and the stored answers. `info` tells about the process in JSON values. `hosts` are names
+    that callers may use for this listener beyond loopback. `heartbeat` is the longest silence on an event stream,
+    seconds.
     """
 
     config: Callable[[], Config]
-    circuits: Callable[[], Mapping[str, Circuit]]
-    route_stats: Callable[[], Iterable[RouteStats]]
-    store: CacheStore
+    plane: DataPlanePort
     events: EventRing
     moment: Callable[[], Moment]
     info: Callable[[], Mapping[str, object]]

@@ -38,7 +38,7 @@ async def explain(request: web.Request) -> web.Response:
     except BadUrl as error:
         raise bad_values([BodyError("?url", str(error))]) from None
     explanation = explain_request(config, head)
-    return json_answer({**explanation_view(explanation), "cache": explain_storing(context, explanation)})
+    return json_answer({**explanation_view(explanation), "cache": await explain_storing(context, explanation)})
 
 
 def _fields(request: web.Request) -> Iterator[Field]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import hdrs, web
 
+from sidecar.adapters.admin.answers import json_body
 from sidecar.config.suggest import did_you_mean
 from sidecar.core.http import reason_phrase
 
@@ -85,7 +85,7 @@ def problem_response(problem: Problem) -> web.Response:
     return web.Response(
         status=problem.status,
         reason=reason_phrase(problem.status),
-        body=json.dumps(content).encode() + b"\n",
+        body=json_body(content),
         headers={hdrs.CONTENT_TYPE: "application/problem+json", **problem.headers},
     )
 

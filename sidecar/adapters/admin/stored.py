@@ -19,7 +19,7 @@ from sidecar.pipeline.cached_route import cached_route
 from sidecar.pipeline.ports import URLS_TOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from aiohttp import web
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import Config
     from sidecar.core.purge_target import PurgeTarget
     from sidecar.core.report import Moment
+    from sidecar.pipeline.data_plane import PlaneStats
     from sidecar.pipeline.ports import RouteEntries
     from sidecar.pipeline.store_decisions import StoreDecision
 
@@ -39,24 +40,24 @@ async def show_cache(request: web.Request) -> web.Response:
     answers came into it or not.
     """
     context = request.app[CONTEXT]
-    stats = context.store.stats
+    stats = await context.plane.stats()
+    store = stats.store
     return json_answer(
         {
-            "entries": stats.entries,
-            "bytes": stats.bytes,
+            "entries": store.entries,
+            "bytes": store.bytes,
             "max_size": context.config().cache.max_size,
-            "evictions": _happened(stats.evictions),
-            "routes": _by_route(context),
+            "evictions": _happened(store.evictions),
+            "routes": _by_route(stats, await context.plane.cache.summarize(), context.moment()),
         }
     )
 
 
-def _by_route(context: AdminContext) -> list[dict[str, object]]:
-    moment = context.moment()
-    held = {entries.route: entries for entries in context.store.summarize()}
-    counted = {stats.name: _happened(stats.cache_results) for stats in context.route_stats()}
+def _by_route(stats: PlaneStats, entries: Iterable[RouteEntries], moment: Moment) -> list[dict[str, object]]:
+    held = {each.route: each for each in entries}
+    counted = {route.name: _happened(route.cache_results) for route in stats.routes}
     results = {name: counts for name, counts in counted.items() if counts}
-    decisions = context.store.stats.decisions
+    decisions = stats.store.decisions
     return [
         {
             "route": route,
@@ -74,7 +75,7 @@ def _happened(counts: Mapping[str, int]) -> dict[str, int]:
     return {word: number for word, number in counts.items() if number}
 
 
-def explain_storing(context: AdminContext, explanation: RequestExplanation) -> dict[str, object] | None:
+async def explain_storing(context: AdminContext, explanation: RequestExplanation) -> dict[str, object] | None:
     """Whether a request may use the store, under which key, and what became of the last answer to that key; None
     where there is no cache.
     """
@@ -88,10 +89,11 @@ def explain_storing(context: AdminContext, explanation: RequestExplanation) -> d
         directives = request_directives(head.headers)
     past = bypass(head, directives, route.rules, has_content=False, upgrades=b"upgrade" in head.headers)
     key = route.space.key(head)
+    stats = await context.plane.stats()
     return {
         "key": key.decode("latin-1"),
         "bypass": past and past.why,
-        "last": _decision_view(context.store.stats.decisions.of(key)),
+        "last": _decision_view(stats.store.decisions.of(key)),
     }
 
 
@@ -127,7 +129,7 @@ async def purge_cache(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     chosen = _selected(request, context)
     targets = _targets(context.config(), chosen)
-    done = [context.store.purge(**selectors) for selectors in _rules(chosen, targets)]
+    done = [await context.plane.cache.purge(**selectors) for selectors in _rules(chosen, targets)]
     purged = sum(one.entries for one in done)
     urls = dict.fromkeys(url.decode("latin-1") for one in done for url in one.urls)
     message = f"cache: {purged} entries purged by {', '.join(f'{name} {value}' for name, value in chosen.items())}"

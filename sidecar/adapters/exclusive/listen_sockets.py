@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.exclusive.file_lock import FileLock
+from sidecar.core.address import unix_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -161,4 +162,4 @@ def _remove(file: _SocketFile) -> None:
 
 def _name(bound: socket.socket) -> tuple[str, int] | str:
     name = bound.getsockname()
-    return f"unix:{name}" if isinstance(name, str) else (name[0], name[1])
+    return unix_text(name) if isinstance(name, str) else (name[0], name[1])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.process_collector import ProcessCollector
 
 from sidecar.adapters.metrics.exposition import Format, Kind, ending, head, negotiate
-from sidecar.adapters.metrics.families import FAMILIES, Scrape
+from sidecar.adapters.metrics.families import FAMILIES
+from sidecar.adapters.metrics.samples import Scrape
 from sidecar.pipeline.slices import in_slices
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from sidecar.adapters.metrics.families import Instruments
-
+    from sidecar.pipeline.data_plane import DataPlanePort
+    from sidecar.pipeline.stats import ProcessStats
 
 BLOCK = 16 * 1024
 """Characters encoded at once: a page of 1000 routes has millions, and it is felt when they are copied in one go."""
@@ -29,8 +30,10 @@ class Metrics:
     What belongs to one object is read in one go, so that a histogram's count always equals its last bucket.
     """
 
-    def __init__(self, instruments: Instruments) -> None:
-        self._instruments = instruments
+    def __init__(self, version: str, stats: ProcessStats, plane: DataPlanePort) -> None:
+        self._version = version
+        self._stats = stats
+        self._plane = plane
         self._process = ProcessCollector(registry=None)
         self._rendering = asyncio.Lock()
 
@@ -40,8 +43,8 @@ class Metrics:
         async with self._rendering:
             # In a thread: counting open descriptors takes milliseconds when there are thousands.
             process = await asyncio.to_thread(lambda: list(self._process.collect()))
-            scrape = Scrape(self._instruments)
-            await in_slices(scrape.take_snapshots())
+            circuits = await self._plane.circuits.readings()
+            scrape = Scrape(self._version, self._stats, await self._plane.stats(), circuits)
             blocks = await in_slices(_blocks(_pieces(scrape, process, form)))
         return blocks, form.value
 

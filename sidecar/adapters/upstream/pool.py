@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.upstream.connection import UpstreamConnection
 from sidecar.adapters.upstream.failure import connect_failure
 from sidecar.adapters.upstream.tls_transport import TlsTransport
+from sidecar.core.address import host_port, unix_text
 from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ class Target:
     tls: Callable[[], SSLContext] | None = None
 
     def __str__(self) -> str:
-        if self.port is None:
-            return f"unix:{self.address}"
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return unix_text(self.address) if self.port is None else host_port(self.address, self.port)
 
 
 class EndpointPool:

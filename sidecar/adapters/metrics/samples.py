@@ -1,0 +1,135 @@
+"""What a page shows, and how the samples of a family are written from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from sidecar.adapters.metrics.exposition import buckets, by_key, escape, one_hot
+from sidecar.core.explanation import OverrideMode, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from sidecar.pipeline.data_plane import CircuitReading, PlaneStats
+    from sidecar.pipeline.stats import Histogram, ProcessStats, RouteStats, UpstreamStats
+
+STATES = tuple(state.value for state in State)
+MODES = tuple(mode.value for mode in OverrideMode)
+
+
+class Scrape:
+    """The objects there were when a page was begun, each with its name escaped for a label."""
+
+    __slots__ = ("circuits", "process", "routes", "stats", "upstreams", "version")
+
+    def __init__(
+        self, version: str, process: ProcessStats, stats: PlaneStats, circuits: Sequence[CircuitReading]
+    ) -> None:
+        self.version = version
+        self.process = process
+        self.stats = stats
+        self.routes = [(escape(route.name), route) for route in stats.routes]
+        self.upstreams = [(escape(upstream.name), upstream) for upstream in stats.upstreams]
+        self.circuits = [(escape(circuit.snapshot.name), circuit) for circuit in circuits]
+
+
+Lines: TypeAlias = "Callable[[str, Scrape], Iterable[str]]"
+"""A family's samples, some ended lines at a time, from its name and the scrape."""
+
+
+def single(value: Callable[[Scrape], float]) -> Lines:
+    """The one sample of a family without labels."""
+    return lambda name, scrape: [f"{name} {value(scrape)}\n"]
+
+
+def keyed(key: str, counts: Callable[[Scrape], Mapping[str, int]]) -> Lines:
+    """One sample for each key of a mapping."""
+    return lambda name, scrape: [by_key(name, "", key, counts(scrape))]
+
+
+def per_route(value: Callable[[RouteStats], float]) -> Lines:
+    """One sample for each route."""
+    return lambda name, scrape: (f'{name}{{route="{label}"}} {value(route)}\n' for label, route in scrape.routes)
+
+
+def requests(name: str, scrape: Scrape) -> Iterator[str]:
+    """The requests of each route, by method, status and who answered."""
+    for label, route in scrape.routes:
+        yield "".join(
+            [
+                f'{name}{{route="{label}",method="{method}",code="{code}",source="{source}"}} {count}\n'
+                for (method, code, source), count in route.requests.items()
+            ]
+        )
+
+
+def route_histogram(histogram: Callable[[RouteStats], Histogram]) -> Lines:
+    """A histogram of each route."""
+    return lambda name, scrape: (buckets(name, f'route="{label}"', histogram(it)) for label, it in scrape.routes)
+
+
+def served_age(name: str, scrape: Scrape) -> Iterator[str]:
+    """How old the answers were that a cache gave."""
+    # A route without a cache has no ages, and a histogram is fifteen lines.
+    return (buckets(name, f'route="{label}"', it.served_age) for label, it in scrape.routes if it.cache_results)
+
+
+def cache_results(name: str, scrape: Scrape) -> Iterator[str]:
+    """What the cache made of requests."""
+    return (by_key(name, f'route="{label}",', "result", route.cache_results) for label, route in scrape.routes)
+
+
+def per_upstream(value: Callable[[UpstreamStats], float]) -> Lines:
+    """One sample for each upstream."""
+    return lambda name, scrape: (f'{name}{{upstream="{label}"}} {value(it)}\n' for label, it in scrape.upstreams)
+
+
+def upstream_keyed(key: str, counts: Callable[[UpstreamStats], Mapping[str, int]]) -> Lines:
+    """One sample for each upstream and key of a mapping."""
+    return lambda name, scrape: (by_key(name, f'upstream="{it}",', key, counts(of)) for it, of in scrape.upstreams)
+
+
+def attempt_durations(name: str, scrape: Scrape) -> Iterator[str]:
+    """How long attempts at each upstream took."""
+    return (buckets(name, f'upstream="{label}"', it.attempt_durations) for label, it in scrape.upstreams)
+
+
+def per_circuit(value: Callable[[CircuitReading], float]) -> Lines:
+    """One sample for each circuit."""
+    return lambda name, scrape: (f'{name}{{circuit="{label}"}} {value(it)}\n' for label, it in scrape.circuits)
+
+
+def circuit_calls(name: str, scrape: Scrape) -> Iterator[str]:
+    """Settled requests of each circuit, by outcome."""
+    return (
+        by_key(name, f'circuit="{label}",', "outcome", circuit.counters.calls) for label, circuit in scrape.circuits
+    )
+
+
+def transitions(name: str, scrape: Scrape) -> Iterator[str]:
+    """What happened to each circuit, by where it went and why."""
+    for label, circuit in scrape.circuits:
+        yield "".join(
+            [
+                f'{name}{{circuit="{label}",to="{to}",cause="{cause}"}} {count}\n'
+                for (to, cause), count in circuit.counters.transitions.items()
+            ]
+        )
+
+
+def states(name: str, scrape: Scrape) -> Iterator[str]:
+    """Which automatic state each circuit is in."""
+    return (one_hot(name, f'circuit="{it}",', "state", STATES, of.snapshot.state.value) for it, of in scrape.circuits)
+
+
+def overrides(name: str, scrape: Scrape) -> Iterator[str]:
+    """Which override is in force on each circuit."""
+    for label, circuit in scrape.circuits:
+        override = circuit.snapshot.override
+        mode = override.mode.value if override is not None else None
+        yield one_hot(name, f'circuit="{label}",', "mode", MODES, mode)
+
+
+def build_info(name: str, scrape: Scrape) -> list[str]:
+    """The version."""
+    return [f'{name}{{version="{escape(scrape.version)}"}} 1\n']

@@ -1,0 +1,209 @@
+"""The control plane: whatever tells about the data plane, steers it, and remembers it across a restart."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from sidecar import __version__
+from sidecar.adapters.admin import AdminContext, build_admin
+from sidecar.adapters.exclusive import ListenSockets
+from sidecar.adapters.health import HealthMonitor
+from sidecar.adapters.logs import TransitionLog
+from sidecar.adapters.metrics import Metrics
+from sidecar.adapters.telemetry import TelemetryState, build_telemetry
+from sidecar.adapters.web import WebListener
+from sidecar.app.monitors import Monitors, Work
+from sidecar.app.persistence import Persistence
+from sidecar.app.reload import Reloader, ReloadRecord, unusable
+from sidecar.config.change import Verdict, in_force
+from sidecar.core.address import bound_text
+from sidecar.core.events import EventRing, record_transition
+from sidecar.core.report import Moment, rfc3339
+from sidecar.pipeline.data_plane import UnusableUpstream
+from sidecar.pipeline.stats import ProcessStats
+
+if TYPE_CHECKING:
+    import asyncio
+    import ssl
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sidecar.config.change import ConfigChange
+    from sidecar.core.config import Config
+    from sidecar.core.explanation import Transition
+    from sidecar.pipeline.data_plane import DataPlanePort
+    from sidecar.pipeline.runtime import Runtime
+
+Addresses: TypeAlias = "dict[str, list[tuple[str, int] | str]]"
+
+
+class ControlPlane:
+    """Admin API, telemetry, events, health probes, saved state and reloads, for the data plane behind `plane`.
+
+    `probe_tls` gives the context with which the https endpoints of an upstream are probed.
+    """
+
+    def __init__(
+        self, config: Config, runtime: Runtime, plane: DataPlanePort, probe_tls: Callable[[str], ssl.SSLContext | None]
+    ) -> None:
+        self.config = config
+        """The configuration in force."""
+        self.started = False
+        self.addresses: Addresses = {}
+        """Where each listener was reached when it was started; a drain changes nothing about that."""
+        self.events = EventRing(first_id=int(runtime.clock.wall() * 1000))
+        self.reloader = Reloader(self._take_up, lambda: self.config, runtime.spawn)
+        self._runtime = runtime
+        self._plane = plane
+        self._probe_tls = probe_tls
+        self._began = runtime.clock.wall()
+        self._stats = ProcessStats()
+        self._needs_restart: tuple[str, ...] = ()
+        self._transition_log = TransitionLog(self.moment)
+        self._reloads = ReloadRecord(self._stats, self.events, runtime.clock)
+        self._monitors = Monitors(runtime.spawn)
+        self._persistence = self._make_persistence()
+        self._sockets = {
+            "admin": ListenSockets(config.admin.listen),
+            "telemetry": ListenSockets(config.telemetry.listen),
+        }
+        self._admin = WebListener(build_admin(self._admin_context()))
+        self._telemetry = WebListener(build_telemetry(self._telemetry_state()))
+
+    def moment(self) -> Moment:
+        """Now, on both clocks."""
+        return Moment(self._runtime.clock.monotonic(), self._runtime.clock.wall())
+
+    def note_transition(self, transition: Transition) -> None:
+        """Save, record and log what happened to a circuit."""
+        if self._persistence is not None:
+            self._persistence.circuits_changed()
+        record_transition(self.events, transition, self.moment())
+        self._transition_log(transition)
+
+    # Life
+
+    def bind(self) -> None:
+        """Take the addresses of both listeners. Raises OSError."""
+        for sockets in self._sockets.values():
+            sockets.bind()
+
+    async def open(self) -> None:
+        """Answer probes, take up what an earlier process left, and answer the admin API. Raises OSError.
+
+        After every address has been taken, so that a second process that is started by mistake leaves the files alone.
+        """
+        await self._telemetry.start(self._sockets["telemetry"].sockets)
+        if self._persistence is not None:
+            await self._persistence.open()
+            await self._persistence.restore()
+        await self._admin.start(self._sockets["admin"].sockets)
+
+    def begin(self, proxy: list[tuple[str, int] | str]) -> None:
+        """The data plane serves, on `proxy`: say so, and start what runs beside it."""
+        self.addresses = {"proxy": proxy, **{name: sockets.addresses for name, sockets in self._sockets.items()}}
+        self._probe()
+        if self._persistence is not None:
+            self._persistence.begin()
+        self.started = True
+
+    def drain(self) -> None:
+        """Tell everybody that the end has begun."""
+        self._stats.draining = True
+
+    async def end_orders(self) -> None:
+        """Take no more orders, and send no more health probes."""
+        await self._close("admin", self._admin)
+        self._monitors.close()
+
+    async def save(self, hurry: asyncio.Event) -> None:
+        """Save for the last time, and then end the telemetry. It takes no long time once `hurry` is set."""
+        if self._persistence is not None and self.started:
+            await self._persistence.close(hurry)
+        await self._close("telemetry", self._telemetry)
+
+    def release(self) -> None:
+        """Let another process have the state."""
+        if self._persistence is not None:
+            self._persistence.release()
+
+    async def _close(self, name: str, listener: WebListener) -> None:
+        self._sockets[name].remove_files()
+        await listener.stop()
+        self._sockets[name].close()
+
+    # The configuration
+
+    async def _take_up(self, verdict: Verdict) -> Verdict:
+        """Use a configuration that was read anew; one that cannot be used changes nothing (breaker.md 26)."""
+        wanted, change = verdict.loaded.config, verdict.change
+        if wanted is not None and change is not None:
+            try:
+                await self._use(wanted, change)
+            except UnusableUpstream as error:
+                verdict = Verdict(unusable(verdict.loaded, error), None)
+        self._reloads.note(verdict)
+        return verdict
+
+    async def _use(self, wanted: Config, change: ConfigChange) -> None:
+        config = in_force(self.config, wanted)
+        await self._plane.use(config, frozenset(change.unchanged))
+        self.config = config
+        self._needs_restart = change.needs_restart
+        self._probe()
+        if self._persistence is not None:
+            self._persistence.circuits_changed()
+
+    def _probe(self) -> None:
+        self._monitors.follow(self._health_probes())
+
+    def _health_probes(self) -> Iterator[Work]:
+        for upstream in self.config.upstreams:
+            if upstream.health is not None:
+                tls = partial(self._probe_tls, upstream.name)
+                monitor = HealthMonitor(upstream, upstream.health, self._plane.probes, self._runtime.clock, tls)
+                depends_on = (upstream.health, upstream.endpoints, upstream.tls)
+                yield Work(f"health of {upstream.name}", depends_on, monitor.run)
+
+    # What it is made of
+
+    def _make_persistence(self) -> Persistence | None:
+        path, snapshots = self.config.state_dir, self._plane.snapshots
+        if path is None or snapshots is None:
+            return None
+        return Persistence(path, self._runtime, self._plane.circuits, snapshots)
+
+    def _admin_context(self) -> AdminContext:
+        settings = self.config.admin
+        return AdminContext(
+            config=lambda: self.config,
+            plane=self._plane,
+            events=self.events,
+            moment=self.moment,
+            info=self._info,
+            reloading=self.reloader,
+            hosts=(*settings.allowed_hosts, *(address.host for address in settings.listen if address.host)),
+            token_file=settings.token_file,
+        )
+
+    def _telemetry_state(self) -> TelemetryState:
+        metrics = Metrics(__version__, self._stats, self._plane)
+        return TelemetryState(lambda: self.started, self._unready, metrics.page)
+
+    def _unready(self) -> str | None:
+        if self._stats.draining:
+            return "draining"
+        return None if self.started else "starting"
+
+    def _info(self) -> Mapping[str, object]:
+        return {
+            "name": "circuit-sidecar",
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_at": rfc3339(self._began),
+            "config": self.config.source,
+            "needs_restart": list(self._needs_restart),
+            "listeners": {name: [bound_text(one) for one in bound] for name, bound in self.addresses.items()},
+            "draining": self._stats.draining,
+        }

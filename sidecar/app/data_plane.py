@@ -1,0 +1,227 @@
+"""The data plane: everything that a request meets, from the proxy listener to the upstreams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from sidecar.adapters.exclusive import ListenSockets
+from sidecar.adapters.logs import AccessLog
+from sidecar.adapters.loop_lag import LoopLag
+from sidecar.adapters.memory_store import MemoryStore
+from sidecar.adapters.server.context import ServerContext, Surroundings
+from sidecar.adapters.server.listener import Listener
+from sidecar.app.monitors import Monitors
+from sidecar.app.routes import RouteSet
+from sidecar.app.snapshots import cache_keeper
+from sidecar.app.warm import warm_connections
+from sidecar.core.breaker import Surroundings as CircuitSurroundings
+from sidecar.pipeline.data_plane import PlaneStats
+from sidecar.pipeline.errors import Draining
+from sidecar.pipeline.gateway import Gateway
+from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalProbes
+from sidecar.pipeline.possible_series import begin_listener, begin_store
+from sidecar.pipeline.record import unrouted_record
+from sidecar.pipeline.stage import Parts
+from sidecar.pipeline.stats import ListenerStats
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Collection
+
+    from sidecar.adapters.logs import LineSink
+    from sidecar.core.config import Config
+    from sidecar.core.explanation import Transition
+    from sidecar.pipeline.errors import ProxyError
+    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.ports import Spawn
+    from sidecar.pipeline.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+"""Seconds between rounds of what no request triggers: overrides that expire, certificate files that change."""
+
+
+class DataPlane:
+    """The `DataPlanePort` of this process: listener, gateway, routes, upstreams, store, access log.
+
+    `start` begins a task that its starter looks after itself; `sink` takes the access log's lines (None: there is
+    none); `transition` hears of every circuit's transitions. Raises UnusableUpstream.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        runtime: Runtime,
+        start: Spawn,
+        sink: LineSink | None,
+        transition: Callable[[Transition], None],
+    ) -> None:
+        self._config = config
+        self._runtime = runtime
+        self._sink = sink
+        self._stats = ListenerStats()
+        self._store = MemoryStore(config.cache, runtime.clock)
+        begin_listener(self._stats)
+        begin_store(self._store.stats)
+        self._access_log = self._make_access_log()
+        self._gateway = Gateway(config.proxy.via, self._unrouted, self._answered_here)
+        around = Surroundings(runtime.clock, runtime.wheel, runtime.spawn, start, self._access_log)
+        self._context = ServerContext(self._gateway, config.proxy.limits, self._stats, around, config.proxy.via)
+        self._sockets = ListenSockets(config.proxy.listen)
+        self._proxy = Listener(self._context, config.proxy.tls)
+        self.routes = RouteSet(
+            runtime,
+            Parts(config.proxy, runtime.clock, runtime.spawn, self._store, self._access_log),
+            CircuitSurroundings(random.random, transition, _transition_failed),
+        )
+        self._route(config)
+        self._warm = Monitors(runtime.spawn)
+        self._lag: LoopLag | None = None
+        self._cut_off_by = "at once"
+        self.circuits = LocalCircuits(lambda: self.routes.circuits, runtime.clock.monotonic)
+        self.probes = LocalProbes(self.routes.circuits_of, runtime.clock.monotonic)
+        self.cache = LocalCache(self._store)
+        self.snapshots = (
+            None if config.state_dir is None else cache_keeper(config.state_dir, self._store, runtime.clock)
+        )
+
+    # What the control plane asks and orders
+
+    async def stats(self) -> PlaneStats:
+        """What has been counted."""
+        return PlaneStats(
+            listener=self._stats,
+            store=self._store.stats,
+            routes=tuple(self.routes.stats.values()),
+            upstreams=self.routes.upstream_stats(),
+            loop_lag=0.0 if self._lag is None else self._lag.longest,
+            log_lines_dropped=0 if self._sink is None else self._sink.dropped,
+        )
+
+    async def use(self, config: Config, unchanged: Collection[str]) -> None:
+        """Route by `config` from now on. Raises UnusableUpstream, and then nothing has changed."""
+        self._route(config, unchanged)
+        self._keep_warm()
+
+    def tls_of(self, upstream: str) -> ssl.SSLContext | None:
+        """What connections to the https endpoints of `upstream` are made with; None if it has no such endpoint.
+
+        No part of the port: a control plane in a process of its own makes its own contexts.
+        """
+        tls = self.routes.upstreams[upstream].endpoints.tls
+        return None if tls is None else tls()
+
+    # Life
+
+    @property
+    def addresses(self) -> list[tuple[str, int] | str]:
+        """What the proxy listener is bound to."""
+        return self._sockets.addresses
+
+    def bind(self) -> None:
+        """Take the listener's addresses. Raises OSError when one, or a certificate file, cannot be had."""
+        self._proxy.load_tls()
+        self._sockets.bind()
+
+    async def serve(self) -> None:
+        """Accept clients."""
+        await self._proxy.serve(self._sockets.sockets)
+
+    def begin(self) -> None:
+        """Start what runs beside the requests."""
+        self._lag = LoopLag(asyncio.get_running_loop().call_later, self._runtime.clock.monotonic)
+        self._lag.start()
+        self._runtime.spawn(self._housekeeping(), name="housekeeping")
+        self._keep_warm()
+
+    async def drain(self, hurry: asyncio.Event) -> bool:
+        """Accept nobody new and let what is under way end, for `drain_timeout` or until `hurry`; whether all did."""
+        self._sockets.remove_files()
+        self._proxy.drain()
+        emptied = self._runtime.spawn(self._proxy.emptied(), name="drain")
+        hurried = self._runtime.spawn(_set(hurry), name="hurry")
+        limit = self._config.proxy.drain_timeout
+        await asyncio.wait({emptied, hurried}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not emptied.done():
+            emptied.cancel()
+            self._cut_off_by = "by a second signal" if hurry.is_set() else f"after drain_timeout ({limit:g} s)"
+            log.warning("the requests still under way are cut off")
+            return False
+        return True
+
+    def abort(self) -> None:
+        """Accept nobody new and cut off what is under way."""
+        self._sockets.remove_files()
+        self._proxy.drain()
+        self._proxy.abort(Draining(f"the sidecar was shut down and cut the request off {self._cut_off_by}"))
+        if self._lag is not None:
+            self._lag.stop()
+
+    def disconnect(self) -> None:
+        """Let go of every upstream connection."""
+        self._warm.close()
+        self.routes.close()
+
+    def close(self) -> None:
+        """Give the addresses up."""
+        self._sockets.close()
+
+    def flush(self) -> None:
+        """Hand over what the access log has noted; nothing is logged afterwards."""
+        if isinstance(self._access_log, AccessLog):
+            self._access_log.flush()
+
+    # What happens meanwhile
+
+    def _route(self, config: Config, unchanged: Collection[str] = ()) -> None:
+        self.routes.apply(config, unchanged)
+        self._config = config
+        self._gateway.use(self.routes.table, self.routes.stacks)
+
+    def _keep_warm(self) -> None:
+        self._warm.follow(warm_connections(self._config, self.routes.upstreams))
+
+    def _unrouted(self, error: ProxyError, request: Request, response: Response) -> None:
+        duration = self._runtime.clock.monotonic() - request.started
+        self._context.refused(unrouted_record(error, request, response, duration))
+
+    def _answered_here(self, request: Request, response: Response) -> None:
+        stats = self.routes.stats.get(request.route_name or "")
+        if stats is not None:
+            duration = self._runtime.clock.monotonic() - request.started
+            stats.count(request.head.method, response.head.status, response.source.label, duration)
+        self._context.answered_here(request, response)
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = self._runtime.clock.monotonic()
+            for circuit in self.routes.circuits.values():
+                if circuit.needs_tick:
+                    circuit.tick(now)
+            try:
+                self._proxy.reload_tls()
+            except (OSError, ValueError) as error:
+                log.warning("changed certificate files cannot be used, keeping the last good ones: %s", error)
+
+    def _make_access_log(self) -> AccessLog | None:
+        if self._sink is None or not self._config.proxy.access_log:
+            return None
+        return AccessLog(
+            self._sink.write,
+            lambda delay, call: asyncio.get_running_loop().call_later(delay, call),
+            self._runtime.clock.wall,
+        )
+
+
+def _transition_failed(error: Exception) -> None:
+    log.error("a transition could not be recorded", exc_info=error)
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()

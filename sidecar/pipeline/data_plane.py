@@ -1,0 +1,168 @@
+"""What the control plane may ask of the data plane, and order it to do.
+
+The data plane has the clients, the circuits, the stored answers and the upstreams; the control plane has the admin
+API, the metrics page, the events, the health probes and the saved state. The second knows the first by this module
+only: names and values go in, values come out, and whoever asks awaits the answer. No object that requests work on is
+handed out, so that the two need not stay in one process. What is counted may be the counters themselves: whoever
+gets them reads them and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sidecar.core.circuit.counters import Counters
+    from sidecar.core.config import Config, UpstreamConfig
+    from sidecar.core.explanation import CircuitSnapshot, OverrideMode, Sample, SavedCircuit
+    from sidecar.pipeline.ports import Purged, RouteEntries
+    from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
+
+
+class UnknownCircuit(LookupError):
+    """No circuit has this name; `known` are those there are."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.known = tuple(known)
+
+
+class UnusableUpstream(ValueError):
+    """An upstream that cannot be built from what its files hold; `ref` is where it stands, `file:line`."""
+
+    def __init__(self, config: UpstreamConfig, error: Exception) -> None:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        super().__init__(f"the TLS files of upstream {config.name} cannot be used: {reason}")
+        self.ref = config.refs.get("tls") or config.refs.get("") or ""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitReading:
+    """A circuit at one moment, and what it has counted since it was made."""
+
+    snapshot: CircuitSnapshot
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a health probe of an upstream found. `retry_after`: seconds that the answer asks to wait."""
+
+    healthy: bool
+    sample: Sample
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneStats:
+    """What a data plane has counted so far. `loop_lag`: the longest delay of its event loop in the last ten seconds,
+    in seconds; `log_lines_dropped`: lines of its log that nobody took in time.
+    """
+
+    listener: ListenerStats
+    store: StoreStats
+    routes: Sequence[RouteStats]
+    upstreams: Sequence[UpstreamStats]
+    loop_lag: float
+    log_lines_dropped: int
+
+
+class CircuitControl(Protocol):
+    """The circuits, by name. Whoever names one that there is not gets UnknownCircuit."""
+
+    async def readings(self) -> Sequence[CircuitReading]:
+        """Every circuit; the loop has its turns while thousands are looked at."""
+
+    async def snapshot(self, name: str) -> CircuitSnapshot:
+        """One circuit."""
+
+    async def override(self, name: str, mode: OverrideMode, reason: str, actor: str, ttl: float | None) -> None:
+        """Force it for `ttl` seconds; afterwards every request meets the override."""
+
+    async def release_override(self, name: str) -> None:
+        """Back to the automatic state."""
+
+    async def reset(self, name: str, actor: str, reason: str) -> None:
+        """Closed, with an empty window."""
+
+    async def export(self) -> Mapping[str, SavedCircuit]:
+        """What is to be saved of each circuit that is open or overridden."""
+
+    async def restore(self, saved: Mapping[str, SavedCircuit]) -> Collection[str]:
+        """Tell each circuit what was saved of it; the names that no circuit has."""
+
+
+class ProbeControl(Protocol):
+    """The health probes that circuits want."""
+
+    async def due(self, upstream: str) -> bool:
+        """Whether a circuit before `upstream` waits for a probe, and has a permit for it."""
+
+    async def settle(self, upstream: str, result: ProbeResult) -> None:
+        """Tell those that still wait: while the answer was awaited, live requests had precedence."""
+
+
+class CacheControl(Protocol):
+    """The stored answers."""
+
+    async def summarize(self) -> Sequence[RouteEntries]:
+        """What each route with entries holds, by route name."""
+
+    async def purge(
+        self,
+        *,
+        route: str | None = None,
+        url: bytes | None = None,
+        prefix: bytes | None = None,
+        tag: bytes | None = None,
+    ) -> Purged:
+        """Forget what all the given selectors cover. Afterwards no request is answered with it."""
+
+
+class CacheSnapshots(Protocol):
+    """The file that stored answers outlive the process in."""
+
+    async def restore(self) -> None:
+        """Take up what an earlier process left. Nobody else may use the store meanwhile."""
+
+    async def run(self) -> None:
+        """Save now and then, for as long as the task lives."""
+
+    async def save(self) -> None:
+        """Write the file, in place of the one before."""
+
+    def hurry(self) -> None:
+        """End a save that is under way with what it has, and begin no other."""
+
+
+class DataPlanePort(Protocol):
+    """A data plane as its control plane knows it. `snapshots`: None without a `state_dir`."""
+
+    @property
+    def circuits(self) -> CircuitControl:
+        """The circuits."""
+
+    @property
+    def probes(self) -> ProbeControl:
+        """The health probes that the circuits want."""
+
+    @property
+    def cache(self) -> CacheControl:
+        """The stored answers."""
+
+    @property
+    def snapshots(self) -> CacheSnapshots | None:
+        """The file of stored answers."""
+
+    async def stats(self) -> PlaneStats:
+        """What has been counted."""
+
+    async def use(self, config: Config, unchanged: Collection[str]) -> None:
+        """Route by `config` from now on; `unchanged` names the routes whose settings are those in force.
+
+        Raises UnusableUpstream, and then nothing has changed.
+        """

@@ -1,0 +1,124 @@
+"""The control of circuits, probes and stored answers that are in this very process (`pipeline/data_plane.py`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.core.circuit.permit import Permit, Role
+from sidecar.core.outcome import Outcome
+from sidecar.pipeline.data_plane import CircuitReading, UnknownCircuit
+from sidecar.pipeline.slices import in_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from sidecar.core.breaker import Circuit
+    from sidecar.core.explanation import CircuitSnapshot, OverrideMode, SavedCircuit
+    from sidecar.pipeline.data_plane import ProbeResult
+    from sidecar.pipeline.ports import CacheStore, Purged, RouteEntries
+
+
+class LocalCircuits:
+    """A `CircuitControl`. `circuits` gives those in force by name; `monotonic` is the time they are told."""
+
+    def __init__(self, circuits: Callable[[], Mapping[str, Circuit]], monotonic: Callable[[], float]) -> None:
+        self._circuits = circuits
+        self._monotonic = monotonic
+
+    async def readings(self) -> list[CircuitReading]:
+        """Every circuit, in the order of the configuration."""
+        return await in_slices(
+            CircuitReading(circuit.snapshot(self._monotonic()), circuit.counters)
+            for circuit in tuple(self._circuits().values())
+        )
+
+    async def snapshot(self, name: str) -> CircuitSnapshot:
+        """One circuit."""
+        return self._named(name).snapshot(self._monotonic())
+
+    async def override(self, name: str, mode: OverrideMode, reason: str, actor: str, ttl: float | None) -> None:
+        """Force it for `ttl` seconds, or until it is released."""
+        self._named(name).override(mode, reason, actor, ttl, self._monotonic())
+
+    async def release_override(self, name: str) -> None:
+        """Back to the automatic state."""
+        self._named(name).release_override(self._monotonic())
+
+    async def reset(self, name: str, actor: str, reason: str) -> None:
+        """Closed, with an empty window."""
+        self._named(name).reset(self._monotonic(), actor, reason)
+
+    async def export(self) -> dict[str, SavedCircuit]:
+        """What is to be saved, by name."""
+        circuits = tuple(self._circuits().items())
+        exported = await in_slices((name, circuit.export(self._monotonic())) for name, circuit in circuits)
+        return {name: saved for name, saved in exported if saved is not None}
+
+    async def restore(self, saved: Mapping[str, SavedCircuit]) -> Collection[str]:
+        """Tell each circuit what was saved of it; the names that no circuit has."""
+        circuits = self._circuits()
+        for name in saved.keys() & circuits.keys():
+            circuits[name].restore(saved[name], self._monotonic())
+        return saved.keys() - circuits.keys()
+
+    def _named(self, name: str) -> Circuit:
+        circuits = self._circuits()
+        if name not in circuits:
+            raise UnknownCircuit(name, circuits)
+        return circuits[name]
+
+
+class LocalProbes:
+    """A `ProbeControl`. `circuits` gives those of the routes to an upstream.
+
+    A closed circuit never hears of a health probe, so that a health endpoint that lies cannot hide, in the window,
+    what real requests meet; and an open one is left alone until its time is over.
+    """
+
+    def __init__(self, circuits: Callable[[str], Iterable[Circuit]], monotonic: Callable[[], float]) -> None:
+        self._circuits = circuits
+        self._monotonic = monotonic
+
+    async def due(self, upstream: str) -> bool:
+        """Whether the next request to one of the circuits would be a probe, and would get a permit."""
+        return bool(self._due(upstream))
+
+    async def settle(self, upstream: str, result: ProbeResult) -> None:
+        """Take a probe's permit of each circuit that is due, and settle it at once."""
+        for circuit in self._due(upstream):
+            now = self._monotonic()
+            permit = circuit.ask(now, safe=True)
+            if isinstance(permit, Permit):
+                found = Outcome.SUCCESS if result.healthy else Outcome.FAILURE
+                outcome = found if permit.role is Role.PROBE else Outcome.NOT_SENT
+                circuit.settle(permit, outcome, now, describe=lambda: result.sample, retry_after=result.retry_after)
+
+    def _due(self, upstream: str) -> list[Circuit]:
+        now = self._monotonic()
+        return [
+            circuit
+            for circuit in self._circuits(upstream)
+            if circuit.probing(now) and circuit.refusal(now, safe=True) is None
+        ]
+
+
+class LocalCache:
+    """A `CacheControl` of one store."""
+
+    def __init__(self, store: CacheStore) -> None:
+        self._store = store
+
+    async def summarize(self) -> Sequence[RouteEntries]:
+        """What each route with entries holds, by route name."""
+        return self._store.summarize()
+
+    async def purge(
+        self,
+        *,
+        route: str | None = None,
+        url: bytes | None = None,
+        prefix: bytes | None = None,
+        tag: bytes | None = None,
+    ) -> Purged:
+        """Forget what all the given selectors cover."""
+        return self._store.purge(route=route, url=url, prefix=prefix, tag=tag)

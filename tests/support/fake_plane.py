@@ -1,0 +1,34 @@
+"""A data plane without requests, around what a test has: circuits, counters, a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalProbes
+from tests.support.fake_store import FakeStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from sidecar.core.config import Config
+    from sidecar.pipeline.data_plane import PlaneStats
+    from sidecar.pipeline.ports import CacheStore
+
+
+class FakePlane:
+    """A `DataPlanePort`. `counted` gives its numbers."""
+
+    def __init__(
+        self, circuits: LocalCircuits, counted: Callable[[], PlaneStats], store: CacheStore | None = None
+    ) -> None:
+        self.circuits = circuits
+        self.probes = LocalProbes(lambda _: (), lambda: 0.0)
+        self.cache = LocalCache(store or FakeStore())
+        self.snapshots = None
+        self._counted = counted
+
+    async def stats(self) -> PlaneStats:
+        return self._counted()
+
+    async def use(self, config: Config, unchanged: Collection[str]) -> None:
+        raise NotImplementedError
