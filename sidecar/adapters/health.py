@@ -16,15 +16,15 @@ import aiohttp
 from yarl import URL
 
 from sidecar.core.circuit.backoff import parse_retry_after
+from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Role
-from sidecar.core.explanation import Sample
-from sidecar.core.outcome import Outcome
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable
 
-    from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import Endpoint, HealthCheck
     from sidecar.pipeline.ports import Clock
 

@@ -16,13 +16,13 @@ import time
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.core.explanation import OverrideMode, State
+from sidecar.core.circuit.explanation import OverrideMode, State
 from sidecar.core.report import sentence, transition_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.core.explanation import Transition
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.core.report import Moment
     from sidecar.pipeline.record import ExchangeRecord
 

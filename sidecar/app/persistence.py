@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sidecar.adapters.memory_store import MemoryStore
-    from sidecar.core.breaker import Circuit
-    from sidecar.core.explanation import SavedCircuit
+    from sidecar.core.circuit.circuit import Circuit
+    from sidecar.core.circuit.explanation import SavedCircuit
     from sidecar.pipeline.ports import Clock, Spawn
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.handler import Upstream, UpstreamHandler
 from sidecar.adapters.upstream.pool import Surroundings
-from sidecar.core.breaker import Circuit
-from sidecar.core.breaker import Surroundings as CircuitSurroundings
+from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.circuit.circuit import Surroundings as CircuitSurroundings
 from sidecar.core.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
 from sidecar.pipeline.possible_series import begin_circuit, begin_route, begin_upstream
@@ -20,8 +20,8 @@ from sidecar.pipeline.stats import RouteStats, UpstreamStats
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config, RouteConfig, UpstreamConfig
-    from sidecar.core.explanation import Transition
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.ports import Clock, Handler, Spawn
     from sidecar.pipeline.stage import Parts

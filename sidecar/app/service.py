@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.adapters.logs import LineSink
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
-    from sidecar.core.explanation import Transition
     from sidecar.core.settings.config_change import ConfigChange
     from sidecar.core.settings.config_load import Loaded
     from sidecar.pipeline.errors import ProxyError

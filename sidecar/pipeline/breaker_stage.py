@@ -7,15 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.backoff import parse_retry_after
+from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.outcome import Outcome, of_status
 from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
-from sidecar.core.explanation import Sample
 from sidecar.core.http import SAFE_METHODS
-from sidecar.core.outcome import Outcome, of_status
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
 from sidecar.pipeline.exchange import BodyEnd
 
 if TYPE_CHECKING:
-    from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.circuit.permit import Permit
     from sidecar.core.http import ResponseHead
     from sidecar.pipeline.exchange import End, Request, Response

@@ -22,11 +22,11 @@ from sidecar.core.cache_policy import (
 )
 from sidecar.core.cache_status import Forward, Forwarded
 from sidecar.core.cacheability import never_stored
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.conditional import ORIGIN_PRECONDITIONS
 from sidecar.core.config import CacheMode
 from sidecar.core.connection_auth import WHY
 from sidecar.core.forwarding import withheld
-from sidecar.core.outcome import Outcome
 from sidecar.pipeline.cache_answers import SHAPING, CacheAnswers
 from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip, usable
 from sidecar.pipeline.cache_refresh import CacheRefresh

@@ -13,8 +13,8 @@ from http import HTTPStatus
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.http import Headers, ResponseHead
-from sidecar.core.outcome import Outcome
 from sidecar.pipeline.exchange import Response, Source
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from sidecar.pipeline.exchange import Source
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
 
-    from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import BreakerSettings, RouteConfig
     from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
 

@@ -19,7 +19,7 @@ from sidecar.adapters.logs import (
     TransitionLog,
     take_over_logging,
 )
-from sidecar.core.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
+from sidecar.core.circuit.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
 from sidecar.core.report import Moment, sentence
 from sidecar.pipeline.record import ExchangeRecord
 

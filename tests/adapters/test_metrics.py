@@ -11,11 +11,11 @@ from prometheus_client.samples import Sample
 from sidecar.adapters.metrics import Instruments, Metrics
 from sidecar.adapters.metrics.exposition import Format, negotiate
 from sidecar.adapters.metrics.families import FAMILIES
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit, Surroundings
+from sidecar.core.circuit.explanation import OverrideMode
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings
-from sidecar.core.explanation import OverrideMode
-from sidecar.core.outcome import Outcome
 from sidecar.pipeline.stats import ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
 
 OPEN_METRICS = "application/openmetrics-text"

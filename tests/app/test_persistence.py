@@ -14,8 +14,8 @@ import pytest
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.app import RealClock, build
 from sidecar.app.persistence import CacheKeeper, CircuitKeeper, Persistence
+from sidecar.core.circuit.explanation import OverrideMode
 from sidecar.core.config import CacheStoreSettings
-from sidecar.core.explanation import OverrideMode
 from sidecar.pipeline.tasks import Tasks
 from tests.support.circuits import Bench
 from tests.support.configured import loaded_from, written

@@ -12,10 +12,10 @@ from time import process_time
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit, Surroundings
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings, CountWindow, TimeWindow, Window
-from sidecar.core.outcome import Outcome
 
 CALLS = 20_000
 ROUNDS = 10

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.circuit.explanation import Sample
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import Sample
 from sidecar.core.http import Headers, RequestHead, ResponseHead
 from sidecar.pipeline.breaker_stage import BreakerStage
 from sidecar.pipeline.errors import (

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.config_file import load_text
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit, Surroundings
+from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import Config, Endpoint, Match, RouteConfig, UpstreamConfig
 from sidecar.core.events import EventRing, record_transition
-from sidecar.core.explanation import Sample
-from sidecar.core.outcome import Outcome
 from sidecar.core.report import Moment
 from sidecar.core.settings.config_change import Verdict, judge
 from sidecar.pipeline.ports import Purged
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from sidecar.core.explanation import Transition
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.pipeline.ports import RouteEntries
 
 NOON = 1_764_000_000.0

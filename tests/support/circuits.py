@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit, Surroundings
+from sidecar.core.circuit.explanation import Sample, Transition
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import HEALTHY, Permit, Refusal, Verdict
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow
-from sidecar.core.explanation import Sample, Transition
-from sidecar.core.outcome import Outcome
 
 OPEN_FOR = 10.0
 SETTINGS = BreakerSettings(

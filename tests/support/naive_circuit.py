@@ -1,6 +1,6 @@
 """A circuit written for a reader, not for speed: every call in a list, everything computed anew each time.
 
-It is the reference that `sidecar.core.breaker` is held against. It knows the settings but shares no code with it.
+It is the reference that `Circuit` is held against. It knows the settings but shares no code with it.
 """
 
 from __future__ import annotations

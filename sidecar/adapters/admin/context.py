@@ -10,7 +10,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
     from sidecar.core.report import Moment

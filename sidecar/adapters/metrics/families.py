@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.adapters.metrics.exposition import Kind, buckets, by_key, escape, one_hot
-from sidecar.core.explanation import OverrideMode, State
+from sidecar.core.circuit.explanation import OverrideMode, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from sidecar.core.breaker import Circuit
-    from sidecar.core.explanation import CircuitSnapshot
+    from sidecar.core.circuit.circuit import Circuit
+    from sidecar.core.circuit.explanation import CircuitSnapshot
     from sidecar.pipeline.stats import Histogram, ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
 
 STATES = tuple(state.value for state in State)

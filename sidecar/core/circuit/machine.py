@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.circuit.backoff import open_period
+from sidecar.core.circuit.explanation import SETTINGS, Cause, LastProbe, SavedCircuit, State, Trip, WindowView, span
 from sidecar.core.circuit.half_open import Probes
 from sidecar.core.circuit.in_flight import InFlight
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role
 from sidecar.core.circuit.ramp import Ramp
 from sidecar.core.circuit.tally import Crossing, Tally
-from sidecar.core.explanation import SETTINGS, Cause, LastProbe, SavedCircuit, State, Trip, WindowView, span
-from sidecar.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sidecar.core.circuit.explanation import Sample
     from sidecar.core.config import BreakerSettings
-    from sidecar.core.explanation import Sample
 
     Moved: TypeAlias = Callable[["Move", float], None]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.core.circuit.explanation import Override, OverrideMode, State, span
 from sidecar.core.circuit.permit import Refusal
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import Override, OverrideMode, State, span
 
 if TYPE_CHECKING:
-    from sidecar.core.explanation import Standing
+    from sidecar.core.circuit.explanation import Standing
 
 
 class OverrideLayer:

@@ -9,12 +9,12 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from sidecar.core.explanation import Sample
-from sidecar.core.outcome import Outcome
+from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.outcome import Outcome
 
 if TYPE_CHECKING:
-    from sidecar.core.explanation import Standing
-    from sidecar.core.window import RollingWindow
+    from sidecar.core.circuit.explanation import Standing
+    from sidecar.core.circuit.window import RollingWindow
 
 Describe: TypeAlias = Callable[[], Sample]
 """Makes the sample of one request; called only when the circuit wants one."""

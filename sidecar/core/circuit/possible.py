@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.core.circuit.explanation import Cause, OverrideMode, State
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import Cause, OverrideMode, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sidecar.core.circuit.explanation import Standing
     from sidecar.core.config import BreakerSettings
-    from sidecar.core.explanation import Standing
 
 
 def possible_transitions(settings: BreakerSettings, *, restorable: bool) -> Iterator[tuple[Standing, Cause]]:

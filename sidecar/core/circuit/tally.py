@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sidecar.core.circuit.explanation import SAMPLES_KEPT, Cause, Sample, WindowView, share, span
+from sidecar.core.circuit.outcome import Outcome
+from sidecar.core.circuit.window import RollingWindow, new_window, refitted
 from sidecar.core.config import BreakerSettings, CountWindow, TimeWindow, Window
-from sidecar.core.explanation import SAMPLES_KEPT, Cause, Sample, WindowView, share, span
-from sidecar.core.outcome import Outcome
-from sidecar.core.window import RollingWindow, new_window, refitted
 
 if TYPE_CHECKING:
     from sidecar.core.circuit.permit import Describe, Permit

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import HEALTHY, Permit, Role, Verdict
 from sidecar.core.config import Backoff, CountWindow, TimeWindow
-from sidecar.core.outcome import Outcome
 from tests.support.circuits import OPEN_FOR, SETTINGS, Bench, sample
 
 S, F, T = Outcome.SUCCESS, Outcome.FAILURE, Outcome.THROTTLED

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core.circuit.explanation import Override, OverrideMode, Standing, State
 from sidecar.core.circuit.override import OverrideLayer, ended_in_words, refusal, set_in_words
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import Override, OverrideMode, Standing, State
 
 FORCED_OPEN, FORCED_CLOSED, OBSERVE = OverrideMode.FORCED_OPEN, OverrideMode.FORCED_CLOSED, OverrideMode.OBSERVE
 

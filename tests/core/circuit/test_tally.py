@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core.circuit.explanation import Cause
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Role
 from sidecar.core.circuit.tally import Crossing, Tally
 from sidecar.core.config import BreakerSettings, CountWindow, TimeWindow
-from sidecar.core.explanation import Cause
-from sidecar.core.outcome import Outcome
 from tests.support.circuits import sample
 
 S, F, T = Outcome.SUCCESS, Outcome.FAILURE, Outcome.THROTTLED

@@ -10,12 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.counters import Counters
-from sidecar.core.circuit.in_flight import InFlight
-from sidecar.core.circuit.machine import LONG_AGO, Machine, Move
-from sidecar.core.circuit.override import OverrideLayer, because, ended_in_words, refusal, set_in_words
-from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role, Verdict
-from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
-from sidecar.core.explanation import (
+from sidecar.core.circuit.explanation import (
     Cause,
     CircuitSnapshot,
     Override,
@@ -25,7 +20,12 @@ from sidecar.core.explanation import (
     State,
     Transition,
 )
-from sidecar.core.outcome import TOO_MANY_REQUESTS, Outcome
+from sidecar.core.circuit.in_flight import InFlight
+from sidecar.core.circuit.machine import LONG_AGO, Machine, Move
+from sidecar.core.circuit.outcome import TOO_MANY_REQUESTS, Outcome
+from sidecar.core.circuit.override import OverrideLayer, because, ended_in_words, refusal, set_in_words
+from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role, Verdict
+from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

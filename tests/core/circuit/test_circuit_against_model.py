@@ -16,12 +16,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit, Surroundings
+from sidecar.core.circuit.explanation import OverrideMode, Transition
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import HEALTHY, Permit, Refusal, Verdict
 from sidecar.core.circuit.possible import possible_transitions
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow, TimeWindow
-from sidecar.core.explanation import OverrideMode, Transition
-from sidecar.core.outcome import Outcome
 from tests.support.naive_circuit import NaiveCircuit, Ticket
 
 BASE = BreakerSettings(

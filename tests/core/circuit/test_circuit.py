@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit, Surroundings
+from sidecar.core.circuit.explanation import LastProbe, OverrideMode, SavedCircuit, Transition
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Refusal, Role, Verdict
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import LastProbe, OverrideMode, SavedCircuit, Transition
-from sidecar.core.outcome import Outcome
 from tests.support.circuits import OPEN_FOR, SETTINGS, Bench, sample
 
 if TYPE_CHECKING:
