@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
-from sidecar.core.circuit.backoff import parse_retry_after
 from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.open import parse_retry_after
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Role
 
@@ -95,7 +95,7 @@ class HealthMonitor:
         """Circuits whose next request would be a probe, and which have a permit for it."""
         now = self._clock.monotonic()
         return [
-            circuit for circuit in self._circuits() if circuit.probing(now) and circuit.refusal(now, safe=True) is None
+            circuit for circuit in self._circuits() if circuit.probing(now) and circuit.peek(now, safe=True) is None
         ]
 
     def _tell(self, circuit: Circuit, finding: Finding, describe: Callable[[], Sample]) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.handler import Upstream, UpstreamHandler
 from sidecar.adapters.upstream.pool import Surroundings
-from sidecar.core.circuit.circuit import Circuit
-from sidecar.core.circuit.circuit import Surroundings as CircuitSurroundings
+from sidecar.core.circuit.circuit import Circuit, Hooks
 from sidecar.core.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
 from sidecar.pipeline.possible_series import begin_circuit, begin_route, begin_upstream
@@ -53,9 +52,7 @@ class RouteSet:
     def __init__(self, environment: Environment, parts: Parts) -> None:
         self._environment = environment
         self._parts = parts
-        self._circuit_surroundings = CircuitSurroundings(
-            random.random, environment.transition, environment.listener_failed
-        )
+        self._circuit_hooks = Hooks(random.random, environment.transition, environment.listener_failed)
         self._forwarder = RequestForwarder(parts.proxy.forwarded, parts.proxy.via)
         self.configs: dict[str, RouteConfig] = {}
         self.circuits: dict[str, Circuit] = {}
@@ -122,7 +119,7 @@ class RouteSet:
         known = self.circuits.get(route.name)
         now = self._environment.clock.monotonic()
         if known is None:
-            return Circuit(route.name, route.breaker, self._circuit_surroundings, now, route.refs)
+            return Circuit(route.name, route.breaker, self._circuit_hooks, now, route.refs)
         known.reconfigure(route.breaker, route.refs, now)
         return known
 

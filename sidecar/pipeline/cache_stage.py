@@ -116,7 +116,7 @@ class CacheStage:
 
     def _refused(self) -> bool:
         """Whether the circuit will refuse: then there is no fetch to share and no validation to prepare."""
-        return self._circuit.refusal(self._clock.monotonic(), safe=True) is not None
+        return self._circuit.peek(self._clock.monotonic(), safe=True) is not None
 
     def _plain(self, request: Request) -> Response | Trip | None:
         """The commonest cases, kept short: a request that asks for nothing special, and one stored answer or none."""

@@ -11,7 +11,7 @@ from prometheus_client.samples import Sample
 from sidecar.adapters.metrics import Instruments, Metrics
 from sidecar.adapters.metrics.exposition import Format, negotiate
 from sidecar.adapters.metrics.families import FAMILIES
-from sidecar.core.circuit.circuit import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit, Hooks
 from sidecar.core.circuit.explanation import OverrideMode
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
@@ -29,14 +29,14 @@ class World:
     """Everything that is counted, to be changed by a test and scraped."""
 
     def __init__(self, route_names: tuple[str, ...] = ("catalog",)) -> None:
-        surroundings = Surroundings(random=lambda: 0.5, listener=lambda _: None, listener_failed=lambda _: None)
+        hooks = Hooks(random=lambda: 0.5, listener=lambda _: None, listener_failed=lambda _: None)
         self.now = 100.0
         self.process = ProcessStats()
         self.listener = ListenerStats()
         self.store = StoreStats()
         self.routes = [RouteStats(name) for name in route_names]
         self.upstreams = [UpstreamStats("shop")]
-        self.circuits = [Circuit(name, BreakerSettings(), surroundings, self.now) for name in route_names]
+        self.circuits = [Circuit(name, BreakerSettings(), hooks, self.now) for name in route_names]
         self.instruments = Instruments(
             version="1.2.3",
             monotonic=lambda: self.now,

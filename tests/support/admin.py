@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.config_file import load_text
-from sidecar.core.circuit.circuit import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit, Hooks
 from sidecar.core.circuit.explanation import Sample
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
@@ -78,9 +78,9 @@ class Administered:
         self.store = PurgeableStore()
         self.reloading = FakeReloading(self.config)
         self.route_stats = [RouteStats("catalog"), RouteStats("orders")]
-        surroundings = Surroundings(random=lambda: 0.5, listener=self._note, listener_failed=self._fail)
+        hooks = Hooks(random=lambda: 0.5, listener=self._note, listener_failed=self._fail)
         self.circuits = {
-            route.name: Circuit(route.name, route.breaker, surroundings, self.now, {"breaker": "sidecar.yaml:7"})
+            route.name: Circuit(route.name, route.breaker, hooks, self.now, {"breaker": "sidecar.yaml:7"})
             for route in self.config.routes
         }
 
@@ -118,4 +118,4 @@ class Administered:
 
     def admits(self, name: str) -> bool:
         """Whether a request to the circuit would pass."""
-        return self.circuits[name].refusal(self.now, safe=True) is None
+        return self.circuits[name].peek(self.now, safe=True) is None

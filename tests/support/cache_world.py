@@ -119,8 +119,8 @@ class Origin:
     def probing(self, now: float) -> bool:  # noqa: ARG002 - scripted
         return self.is_probing
 
-    def refusal(self, now: float, *, safe: bool) -> Refusal | None:  # noqa: ARG002 - scripted
-        return Refusal(State.OPEN, "the circuit is open", 3.0) if self.open else None
+    def peek(self, now: float, *, safe: bool) -> Refusal | None:  # noqa: ARG002 - scripted
+        return Refusal(State.OPEN, "the circuit is open", 3) if self.open else None
 
     async def handle(self, request: Request) -> Response:
         if self.open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.explanation import Override, OverrideMode, State, span
@@ -50,7 +51,7 @@ class OverrideLayer:
 def refusal(override: Override, now: float, patience: float) -> Refusal:
     """What a forced-open circuit answers. One without an end has clients ask again after `patience` seconds."""
     left = patience if override.expires_at is None else override.expires_at - now
-    return Refusal(override.mode, f"the circuit is {set_in_words(override)}", left)
+    return Refusal(override.mode, f"the circuit is {set_in_words(override)}", max(1, ceil(left)))
 
 
 def set_in_words(override: Override) -> str:

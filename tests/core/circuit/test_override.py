@@ -74,11 +74,13 @@ def test_events_go_from_and_to_the_override_while_there_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expires_at", "now", "left"), [(60.0, 12.5, 47.5), (None, 12.5, 15.0)], ids=["until its end", "for a while"]
+    ("expires_at", "now", "after"),
+    [(60.0, 12.5, 48), (None, 12.5, 15), (12.75, 12.5, 1)],
+    ids=["until its end", "for a while", "a moment"],
 )
-def test_a_forced_open_circuit_says_when_to_ask_again(expires_at: float | None, now: float, left: float) -> None:
+def test_a_forced_open_circuit_says_when_to_ask_again(expires_at: float | None, now: float, after: int) -> None:
     refused = refusal(override(expires_at=expires_at), now, 15.0)
-    assert (refused.standing, refused.left) == (FORCED_OPEN, left)
+    assert (refused.standing, refused.retry_after) == (FORCED_OPEN, after)
     assert refused.why.startswith("the circuit is forced_open")
 
 
