@@ -11,8 +11,9 @@ from prometheus_client.samples import Sample
 from sidecar.adapters.metrics import Instruments, Metrics
 from sidecar.adapters.metrics.exposition import Format, negotiate
 from sidecar.adapters.metrics.families import FAMILIES
-from sidecar.core.circuit.circuit import Circuit, Hooks
+from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.circuit.explanation import OverrideMode
+from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings

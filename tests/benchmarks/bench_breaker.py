@@ -12,7 +12,8 @@ from time import process_time
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sidecar.core.circuit.circuit import Circuit, Hooks
+from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings, CountWindow, TimeWindow, Window
@@ -38,7 +39,9 @@ class Subject:
 
     def __init__(self, settings: BreakerSettings, failing_percent: int = 0) -> None:
         self.circuit = new_circuit(settings)
-        self.ends = [Outcome.FAILURE if i * failing_percent % 100 < failing_percent else Outcome.SUCCESS for i in range(CALLS)]
+        self.ends = [
+            Outcome.FAILURE if i * failing_percent % 100 < failing_percent else Outcome.SUCCESS for i in range(CALLS)
+        ]
         self.now = 0.0
         self.best = float("inf")
 

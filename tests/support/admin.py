@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.config_file import load_text
-from sidecar.core.circuit.circuit import Circuit, Hooks
+from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import Config, Endpoint, Match, RouteConfig, UpstreamConfig

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.core.circuit.circuit import Circuit, Hooks
+from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.circuit.explanation import Sample, Transition
+from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import HEALTHY, Permit, Refusal, Verdict
 from sidecar.core.circuit.transitions import AUTOMATIC, OVERRIDES

@@ -9,7 +9,6 @@ would refuse, and changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.counters import Counters
@@ -25,12 +24,14 @@ from sidecar.core.circuit.explanation import (
 )
 from sidecar.core.circuit.machine import Machine, Move
 from sidecar.core.circuit.outcome import TOO_MANY_REQUESTS, Outcome
-from sidecar.core.circuit.override import OverrideLayer, because, ended_in_words, refusal, set_in_words
+from sidecar.core.circuit.override import OverrideLayer, because, refusal
 from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role, Verdict
 from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from sidecar.core.circuit.hooks import Hooks
 
 
 NO_GENERATION = 0
@@ -39,18 +40,6 @@ _SUCCESS = Outcome.SUCCESS
 _CLOSED = State.CLOSED
 _OFF = BreakerMode.OFF
 _ENFORCE = BreakerMode.ENFORCE
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What all circuits of a process share: chance (0–1), who hears of transitions, and who hears that this failed.
-
-    A listener may look at the circuit but not change it; `listener_failed` must not raise.
-    """
-
-    random: Callable[[], float]
-    listener: Callable[[Transition], None]
-    listener_failed: Callable[[Exception], None]
 
 
 class Circuit:
@@ -66,17 +55,12 @@ class Circuit:
     """Statuses with which an answer is anything else than a success (see `outcome.of_status`)."""
 
     def __init__(
-        self,
-        name: str,
-        settings: BreakerSettings,
-        hooks: Hooks,
-        now: float,
-        refs: Mapping[str, str] = NO_REFS,
+        self, name: str, settings: BreakerSettings, hooks: Hooks, now: float, refs: Mapping[str, str] = NO_REFS
     ) -> None:
         self.name = name
         self.counters = Counters()
         self._hooks = hooks
-        self._overrides = OverrideLayer()
+        self._overrides = OverrideLayer(self._override_changed)
         self._machine = Machine(settings, refs, now, random=hooks.random, moved=self._moved)
         self._waits = self._machine.waits
         self._take_up(settings)
@@ -184,7 +168,7 @@ class Circuit:
         if slow is None:
             slow = now - permit.sent_at > self._slow_after
         if outcome is not _SUCCESS or slow or permit.role is not _NORMAL or permit.mark is not None:
-            self._end(permit, outcome, now, slow=slow, describe=describe, retry_after=retry_after)
+            self._end(permit, Verdict(outcome, describe, retry_after), now, slow=slow)
             return
         # What nearly all requests end as, in fewer steps than by `_end`.
         permit.settled = True
@@ -197,26 +181,24 @@ class Circuit:
 
     def tick(self, now: float) -> None:
         """Let time do what no request has: end an override, count requests that hang, end probes and long bodies."""
-        self._expire(now)
+        self._overrides.expire(now)
         self._catch_up(now)
 
     def override(self, mode: OverrideMode, reason: str, actor: str, ttl: float | None, now: float) -> Override:
         """Force the circuit for `ttl` seconds (None: until removed), in place of an earlier override."""
-        self._expire(now)
-        before = self._overrides.standing(self.state)
+        self._overrides.expire(now)
         override = Override(mode, reason, actor, now, None if ttl is None else now + ttl)
-        self._overrides.current = override
-        self._tell(before, Cause.OVERRIDE_SET, set_in_words(override), now)
+        self._overrides.begin(override, Cause.OVERRIDE_SET, self.state, now)
         return override
 
     def release_override(self, now: float) -> None:
         """Back to the automatic state, which was kept underneath."""
-        self._expire(now)
-        self._end_override(Cause.OVERRIDE_REMOVED, "was removed", now)
+        self._overrides.expire(now)
+        self._overrides.end(Cause.OVERRIDE_REMOVED, now)
 
     def reset(self, now: float, actor: str = "", reason: str = "") -> None:
         """Closed, with an empty window; an override stays."""
-        self._expire(now)
+        self._overrides.expire(now)
         self._machine.reset(now, f"reset by {actor or 'unknown'}{because(reason)}")
 
     def reconfigure(self, settings: BreakerSettings, refs: Mapping[str, str], now: float) -> None:
@@ -265,13 +247,11 @@ class Circuit:
         if saved.open_until is not None and self.settings.mode is not _OFF:
             machine.reopen(saved.open_until, saved, now)
         if saved.override is not None and not saved.override.ended(now):
-            before = self._overrides.standing(self.state)
-            self._overrides.current = saved.override
-            self._tell(before, Cause.RESTORED, set_in_words(saved.override), now)
+            self._overrides.begin(saved.override, Cause.RESTORED, self.state, now)
 
     def _ask_above(self, now: float, *, safe: bool) -> Permit | Refusal:
         """`ask` where an override is set or the breaker is off."""
-        self._expire(now)
+        self._overrides.expire(now)
         override, machine = self._overrides.current, self._machine
         if override is not None and override.mode is OverrideMode.FORCED_OPEN:
             machine.passed_over(now, safe=safe)
@@ -309,8 +289,7 @@ class Circuit:
         """Settle a request whose body is not waited for any longer."""
         self._waits.flowing.discard(permit)
         permit.outlasted = True
-        outcome, describe, retry_after = verdict
-        self._end(permit, outcome, now, slow=bool(permit.slow), describe=describe, retry_after=retry_after)
+        self._end(permit, verdict, now, slow=bool(permit.slow))
 
     def _settled_before(self, permit: Permit) -> None:
         """The end of a request that has its verdict: expected once of a body that outlasted it."""
@@ -318,30 +297,11 @@ class Circuit:
             raise RuntimeError(f"circuit {self.name}: a permit was settled twice")
         permit.outlasted = False
 
-    def _end(
-        self,
-        permit: Permit,
-        outcome: Outcome,
-        now: float,
-        *,
-        slow: bool,
-        describe: Describe | None,
-        retry_after: float | None,
-    ) -> None:
+    def _end(self, permit: Permit, verdict: Verdict, now: float, *, slow: bool) -> None:
         """Count how a request ended, and let the machine learn it."""
         permit.settled = True
-        self.counters.settled(permit, outcome, slow=slow)
-        self._machine.settle(permit, outcome, now, slow=slow, describe=describe, retry_after=retry_after)
-
-    def _expire(self, now: float) -> None:
-        current = self._overrides.current
-        if current is not None and current.ended(now):
-            self._end_override(Cause.OVERRIDE_EXPIRED, "expired", now)
-
-    def _end_override(self, cause: Cause, how: str, now: float) -> None:
-        override = self._overrides.remove()
-        if override is not None:
-            self._tell(override.mode, cause, ended_in_words(override, how), now)
+        self.counters.settled(permit, verdict.outcome, slow=slow)
+        self._machine.settle(permit, verdict, now, slow=slow)
 
     def _moved(self, move: Move, now: float) -> None:
         opened = move.target is State.OPEN
@@ -362,17 +322,13 @@ class Circuit:
             )
         )
 
-    def _tell(self, source: Standing, cause: Cause, detail: str, now: float) -> None:
+    def _override_changed(self, source: Standing, cause: Cause, detail: str, now: float) -> None:
         window = self._machine.recent.view(now)
         self._publish(Transition(self.name, source, self._overrides.standing(self.state), cause, now, detail, window))
 
     def _publish(self, transition: Transition) -> None:
         self.counters.moved(transition.target, transition.cause)
-        try:
-            self._hooks.listener(transition)
-        except Exception as error:  # noqa: BLE001 - whatever a listener does, the circuit goes on (breaker.md 28)
-            self.counters.listener_errors += 1
-            self._hooks.listener_failed(error)
+        self.counters.listener_errors += not self._hooks.tell(transition)
 
     def _take_up(self, settings: BreakerSettings) -> None:
         """Keep at hand what each request asks of the settings."""

@@ -35,7 +35,7 @@ from sidecar.core.circuit.explanation import SETTINGS, Cause, LastProbe, SavedCi
 from sidecar.core.circuit.half_open import Probes
 from sidecar.core.circuit.open import OpenPeriod, period_length
 from sidecar.core.circuit.outcome import Outcome
-from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role
+from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role, Verdict
 from sidecar.core.circuit.transitions import next_state
 from sidecar.core.circuit.waits import Waits
 
@@ -58,6 +58,7 @@ _THROTTLED = Outcome.THROTTLED
 SAY_NOTHING = frozenset({Outcome.CANCELLED, Outcome.NOT_SENT})
 """Ends of a probe that tell nothing of the upstream."""
 NOTHING = WindowView()
+NEVER_OPEN = OpenPeriod(LONG_AGO, "")
 KEPT_FOR_SAFE = {
     state: Refusal(state, "the circuit keeps its probe for a request with a safe method")
     for state in (State.OPEN, State.HALF_OPEN)
@@ -109,7 +110,7 @@ class Machine:
         self.last_probe: LastProbe | None = None
         self.recent = RecentCalls(settings, now)
         self.ramp: Ramp | None = None
-        self.open_period = OpenPeriod(LONG_AGO, "")
+        self.open_period = NEVER_OPEN
         self.probes = Probes()
         self.waits = Waits(settings, self.probes)
         self._moved = moved
@@ -154,27 +155,18 @@ class Machine:
         if normal and permit.mark is None and self.settings.slow_rate is not None:
             self.waits.sent.add(permit, now, describe)
 
-    def settle(
-        self,
-        permit: Permit,
-        outcome: Outcome,
-        now: float,
-        *,
-        slow: bool,
-        describe: Describe | None,
-        retry_after: float | None,
-    ) -> None:
+    def settle(self, permit: Permit, verdict: Verdict, now: float, *, slow: bool) -> None:
         """Learn how a permitted request ended, unless it belongs to an older generation."""
         if permit.generation != self.generation:
             return
+        outcome = verdict.outcome
         if permit.role is not _NORMAL:
-            self._settle_probe(permit, outcome, now, describe, retry_after)
+            self._settle_probe(permit, verdict, now)
         elif outcome is _SUCCESS or outcome is _FAILURE or outcome is _THROTTLED:
-            crossing = self.recent.record(
-                permit, outcome, now, slow=slow and outcome is not _THROTTLED, describe=describe
-            )
+            slow = slow and outcome is not _THROTTLED
+            crossing = self.recent.record(permit, outcome, now, slow=slow, describe=verdict.describe)
             if crossing is not None:
-                self.open(crossing, now, retry_after)
+                self.open(crossing, now, verdict.retry_after)
 
     def hangs(self, permit: Permit, now: float) -> None:
         """Count a request as slow that has been in flight for too long."""
@@ -243,11 +235,10 @@ class Machine:
         """`file:line` of the setting that decides `cause`, or of the nearest block that a file names."""
         return self.refs.get(SETTINGS.get(cause, "breaker")) or self.refs.get("breaker") or self.refs.get("")
 
-    def _settle_probe(
-        self, permit: Permit, outcome: Outcome, now: float, describe: Describe | None, retry_after: float | None
-    ) -> None:
+    def _settle_probe(self, permit: Permit, verdict: Verdict, now: float) -> None:
         if not self.probes.give_back(permit):
             return
+        outcome, describe, retry_after = verdict
         if outcome not in SAY_NOTHING:
             self.last_probe = LastProbe(now, outcome, None if describe is None else describe())
         if outcome is _SUCCESS:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.core.circuit.circuit import Circuit, Hooks
+from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.circuit.explanation import LastProbe, OverrideMode, SavedCircuit, Transition
+from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Refusal, Role, Verdict
 from sidecar.core.config import BreakerMode

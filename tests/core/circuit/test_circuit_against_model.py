@@ -16,8 +16,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sidecar.core.circuit.circuit import Circuit, Hooks
+from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.circuit.explanation import OverrideMode, Transition
+from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import HEALTHY, Permit, Verdict
 from sidecar.core.circuit.transitions import possible_transitions
