@@ -182,7 +182,7 @@ class NaiveCircuit:
             self._settle_probe(ticket, outcome, retry_after)
         elif outcome in ("success", "failure", "throttled"):
             self._count(ticket, outcome)
-            self._judge(retry_after)
+            self._judge(None if outcome == "success" else retry_after)
 
     def _count(self, ticket: Ticket, outcome: str) -> None:
         slow = ticket.slow if ticket.slow is not None else self.now - ticket.sent > self.settings.slow_after

@@ -166,7 +166,8 @@ class Machine:
             slow = slow and outcome is not _THROTTLED
             crossing = self.recent.record(permit, outcome, now, slow=slow, describe=verdict.describe)
             if crossing is not None:
-                self.open(crossing, now, verdict.retry_after)
+                # Only a failure's Retry-After is about the upstream's health (breaker.md 16).
+                self.open(crossing, now, None if outcome is _SUCCESS else verdict.retry_after)
 
     def hangs(self, permit: Permit, now: float) -> None:
         """Count a request as slow that has been in flight for too long."""
