@@ -13,14 +13,17 @@ A move sets state, generation and start, empties the window, the probes and what
 who hears of it sees it complete. In `settle` a call is counted first and judged after that, so that one call causes at
 most one move.
 
-What must never happen. A result of an older generation counts: each move begins a new generation, a permit carries
-the one it was given in, and they are compared before anything else. A circuit stays half-open for ever: each probe ends
-by `probe_timeout`, by the head of its answer or as nothing, and its permit is free again. More probes are out than
-`half_open_probes`: none is given by any other way than `Probes.take`, after `refusal` found one free.
+What must never happen:
+
+    a result of an older generation counts   each move begins a new generation, a permit carries the one that it was
+                                             given in, and `settle` compares them before anything else
+    a circuit stays half-open for ever       each probe ends by `probe_timeout`, as the head of its answer says or as
+                                             nothing, and its permit is free again
+    more probes than `half_open_probes`      only `Probes.take` gives a probe's permit, after `refusal` found one free
 
 Why it is cheap. There is no timer and no task; state moves when somebody asks or settles. In closed a request costs a
-comparison of two attributes, one permit, and one addition to a bucket; a threshold is looked at only while the window
-holds a failed or slow call. While it is open a refusal is one object for each second (`OpenPeriod`).
+few comparisons, one permit, and one addition to a bucket; thresholds are looked at only while the window holds a
+failed or slow call. While it is open, a refusal is one object for each second (`OpenPeriod`).
 
 The machine knows no override, no mode and no listener: those are the circuit's (circuit.py).
 """
