@@ -60,7 +60,7 @@ fuzz: .venv/development ## hostile bytes for both parsers, DURATION seconds each
 	$(BIN)/python -m tests.fuzz.write_seeds build/fuzz
 	for side in requests responses; do \
 	  $(BIN)/python -m tests.fuzz.fuzz_$$side -max_total_time=$(or $(DURATION),60) -artifact_prefix=build/fuzz/ build/fuzz/$$side $(ARGS); done
-	$(BIN)/python -m pytest -q --hypothesis-profile=fuzz --timeout=0 tests/core/test_circuit_against_model.py
+	$(BIN)/python -m pytest -q --hypothesis-profile=fuzz --timeout=0 tests/core/circuit/test_circuit_against_model.py
 
 soak: .venv/development ## traffic for DURATION seconds (600) while the origin breaks in every way; checks every answer
 	$(BIN)/python -m tests.benchmarks.soak $(or $(DURATION),600)

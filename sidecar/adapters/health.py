@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
-from sidecar.core.circuit.backoff import parse_retry_after
-from sidecar.core.explanation import Sample
+from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.open import parse_retry_after
 from sidecar.pipeline.data_plane import ProbeResult
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sidecar.core.explanation import (
+from sidecar.core.circuit.explanation import (
     Cause,
     LastProbe,
     Override,
@@ -23,7 +23,7 @@ from sidecar.core.explanation import (
     Trip,
     WindowView,
 )
-from sidecar.core.outcome import Outcome
+from sidecar.core.circuit.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

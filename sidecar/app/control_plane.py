@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sidecar.config.change import ConfigChange
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
-    from sidecar.core.explanation import Transition
     from sidecar.pipeline.data_plane import DataPlanePort
     from sidecar.pipeline.runtime import Runtime
 

@@ -17,7 +17,7 @@ from sidecar.app.monitors import Monitors
 from sidecar.app.routes import RouteSet
 from sidecar.app.snapshots import cache_keeper
 from sidecar.app.warm import warm_connections
-from sidecar.core.breaker import Surroundings as CircuitSurroundings
+from sidecar.core.circuit.hooks import Hooks
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.errors import Draining
 from sidecar.pipeline.gateway import Gateway
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from sidecar.adapters.logs import LineSink
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
-    from sidecar.core.explanation import Transition
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ports import Spawn
@@ -76,7 +76,7 @@ class DataPlane:
         self.routes = RouteSet(
             runtime,
             Parts(config.proxy, runtime.clock, runtime.spawn, self._store, self._access_log),
-            CircuitSurroundings(random.random, transition, _transition_failed),
+            Hooks(random.random, transition, _transition_failed),
         )
         self._route(config)
         self._warm = Monitors(runtime.spawn)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.handler import Upstream, UpstreamHandler
 from sidecar.adapters.upstream.pool import Surroundings
-from sidecar.core.breaker import Circuit
+from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
 from sidecar.pipeline.data_plane import UnusableUpstream
@@ -18,7 +18,7 @@ from sidecar.pipeline.stats import RouteStats, UpstreamStats
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sidecar.core.breaker import Surroundings as CircuitSurroundings
+    from sidecar.core.circuit.hooks import Hooks
     from sidecar.core.config import Config, RouteConfig, UpstreamConfig
     from sidecar.pipeline.ports import Handler
     from sidecar.pipeline.runtime import Runtime
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 class RouteSet:
     """Every route of the configuration in force. `apply` brings in another one.
 
-    `parts` is what the stacks share, `around_circuits` what the circuits do.
+    `parts` is what the stacks share, `circuit_hooks` what the circuits do.
     """
 
-    def __init__(self, runtime: Runtime, parts: Parts, around_circuits: CircuitSurroundings) -> None:
+    def __init__(self, runtime: Runtime, parts: Parts, circuit_hooks: Hooks) -> None:
         self._runtime = runtime
         self._parts = parts
-        self._around_circuits = around_circuits
+        self._circuit_hooks = circuit_hooks
         self._forwarder = RequestForwarder(parts.proxy.forwarded, parts.proxy.via)
         self.configs: dict[str, RouteConfig] = {}
         self.circuits: dict[str, Circuit] = {}
@@ -93,7 +93,7 @@ class RouteSet:
         known = self.circuits.get(route.name)
         now = self._runtime.clock.monotonic()
         if known is None:
-            return Circuit(route.name, route.breaker, self._around_circuits, now, route.refs)
+            return Circuit(route.name, route.breaker, self._circuit_hooks, now, route.refs)
         known.reconfigure(route.breaker, route.refs, now)
         return known
 

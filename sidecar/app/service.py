@@ -14,8 +14,8 @@ from sidecar.pipeline.tasks import Tasks
 if TYPE_CHECKING:
     from sidecar.adapters.logs import LineSink
     from sidecar.app.control_plane import Addresses
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
-    from sidecar.core.explanation import Transition
     from sidecar.pipeline.ports import Clock
 
 

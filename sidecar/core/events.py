@@ -8,13 +8,13 @@ from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sidecar.core.explanation import Cause
+from sidecar.core.circuit.explanation import Cause
 from sidecar.core.report import sentence, transition_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sidecar.core.explanation import Transition
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.core.report import Moment
 
 RING_SIZE = 1000

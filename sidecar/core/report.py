@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from sidecar.core.explanation import (
+    from sidecar.core.circuit.explanation import (
         CircuitSnapshot,
         LastProbe,
         Override,

@@ -6,16 +6,16 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sidecar.core.circuit.backoff import parse_retry_after
+from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.open import parse_retry_after
+from sidecar.core.circuit.outcome import Outcome, of_status
 from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
-from sidecar.core.explanation import Sample
 from sidecar.core.http import SAFE_METHODS
-from sidecar.core.outcome import Outcome, of_status
 from sidecar.pipeline.errors import CircuitOpen, EarlyAnswerCut, ProxyError
 from sidecar.pipeline.exchange import BodyEnd
 
 if TYPE_CHECKING:
-    from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.circuit.permit import Permit
     from sidecar.core.http import ResponseHead
     from sidecar.pipeline.exchange import End, Request, Response
@@ -32,8 +32,16 @@ LONGEST_PATH = 200
 
 
 class BreakerStage:
-    """A permit is settled when the response body ends, on every path, or while it still flows, when the circuit waits
-    for it no longer. A switched protocol has no end that would tell anything, so it settles at its head.
+    """Takes a permit for each request and settles it once, whichever way the request ends:
+
+    refused                          there is no permit
+    the inner handler raises         as the ProxyError says; cancelled; anything else was not sent. Raised again
+    a whole body, or none            at the head: by its status
+    a switched protocol              at the head: its end would tell nothing
+    a body that arrives complete     at its end, by its status
+    a body that is cut short         at its end, as the ProxyError says
+    a client that goes away          at the end of the body: cancelled, whatever the status
+    a body longer than probe_timeout by its status, while it flows; its end is told all the same and changes nothing
     """
 
     __slots__ = ("_circuit", "_clock", "_inner", "_monotonic")
@@ -49,7 +57,7 @@ class BreakerStage:
         circuit = self._circuit
         permit = circuit.ask(self._monotonic(), safe=request.head.method in SAFE_METHODS)
         if isinstance(permit, Refusal):
-            raise _circuit_open(permit)
+            raise CircuitOpen(permit.detail, retry_after=permit.retry_after)
         if circuit.watches_slow:
             request.on_sent = partial(self._sent, request, permit)
         request.is_probe = permit.role is _PROBE
@@ -131,11 +139,6 @@ class BreakerStage:
             error=error,
             duration=self._monotonic() - started,
         )
-
-
-def _circuit_open(refusal: Refusal) -> CircuitOpen:
-    after = refusal.retry_after
-    return CircuitOpen(f"{refusal.why}; ask again in {after} s", retry_after=float(after))
 
 
 def around(inner: Handler, parts: RouteParts) -> BreakerStage:

@@ -34,7 +34,7 @@ class CacheRefresh:
         asked = trip.asked
         if asked.key in self._under_way:
             return
-        if self._surroundings.circuit.refusal(self._surroundings.clock.monotonic(), safe=True) is not None:
+        if self._surroundings.circuit.peek(self._surroundings.clock.monotonic(), safe=True) is not None:
             # The stale answer has been served for exactly this reason.
             return
         copy = conditional(trip.request, [] if trip.stored is None else validators(trip.stored))

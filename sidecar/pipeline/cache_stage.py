@@ -22,11 +22,11 @@ from sidecar.core.cache_policy import (
 )
 from sidecar.core.cache_status import Forward, Forwarded
 from sidecar.core.cacheability import never_stored
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.conditional import ORIGIN_PRECONDITIONS
 from sidecar.core.config import CacheMode
 from sidecar.core.connection_auth import WHY
 from sidecar.core.forwarding import withheld
-from sidecar.core.outcome import Outcome
 from sidecar.pipeline.cache_answers import SHAPING, CacheAnswers
 from sidecar.pipeline.cache_fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip, usable
 from sidecar.pipeline.cache_refresh import CacheRefresh
@@ -116,7 +116,7 @@ class CacheStage:
 
     def _refused(self) -> bool:
         """Whether the circuit will refuse: then there is no fetch to share and no validation to prepare."""
-        return self._circuit.refusal(self._clock.monotonic(), safe=True) is not None
+        return self._circuit.peek(self._clock.monotonic(), safe=True) is not None
 
     def _plain(self, request: Request) -> Response | Trip | None:
         """The commonest cases, kept short: a request that asks for nothing special, and one stored answer or none."""

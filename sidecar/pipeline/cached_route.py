@@ -22,7 +22,7 @@ class CircuitView(Protocol):
     def probing(self, now: float) -> bool:
         """Whether the next admitted request would be a probe; changes nothing. `now`: monotonic seconds."""
 
-    def refusal(self, now: float, *, safe: bool) -> Refusal | None:
+    def peek(self, now: float, *, safe: bool) -> Refusal | None:
         """What a request would certainly be refused with; changes and counts nothing."""
 
 

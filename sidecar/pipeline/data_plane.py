@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sidecar.core.circuit.counters import Counters
+    from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, Sample, SavedCircuit
     from sidecar.core.config import Config, UpstreamConfig
-    from sidecar.core.explanation import CircuitSnapshot, OverrideMode, Sample, SavedCircuit
     from sidecar.pipeline.ports import Purged, RouteEntries
     from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
 

@@ -12,8 +12,8 @@ import math
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.http import Headers, ResponseHead, reason_phrase
-from sidecar.core.outcome import Outcome
 from sidecar.pipeline.exchange import Response, Source
 
 if TYPE_CHECKING:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Role
-from sidecar.core.outcome import Outcome
 from sidecar.pipeline.data_plane import CircuitReading, UnknownCircuit
 from sidecar.pipeline.slices import in_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from sidecar.core.breaker import Circuit
-    from sidecar.core.explanation import CircuitSnapshot, OverrideMode, SavedCircuit
+    from sidecar.core.circuit.circuit import Circuit
+    from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, SavedCircuit
     from sidecar.pipeline.data_plane import ProbeResult
     from sidecar.pipeline.ports import CacheStore, Purged, RouteEntries
 
@@ -98,7 +98,7 @@ class LocalProbes:
         return [
             circuit
             for circuit in self._circuits(upstream)
-            if circuit.probing(now) and circuit.refusal(now, safe=True) is None
+            if circuit.probing(now) and circuit.peek(now, safe=True) is None
         ]
 
 

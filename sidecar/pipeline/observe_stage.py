@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecar.core.outcome import Outcome
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.pipeline.errors import ClientError, ClientGone, InternalError, ProxyError, respond
 from sidecar.pipeline.exchange import BodyEnd, Request, Source
 from sidecar.pipeline.record import ExchangeRecord

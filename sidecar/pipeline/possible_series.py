@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.core.cache_status import COLLAPSED, HIT, HIT_STALE, Forward
-from sidecar.core.circuit.possible import possible_transitions
+from sidecar.core.circuit.transitions import possible_transitions
 from sidecar.core.config import CacheMode
 from sidecar.pipeline import errors
 from sidecar.pipeline.exchange import Source
@@ -19,7 +19,7 @@ from sidecar.pipeline.exchange import Source
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
 
-    from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import BreakerSettings, RouteConfig
     from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import ProxySettings, RouteConfig
     from sidecar.pipeline.ports import CacheStore, Clock, Handler, Spawn
     from sidecar.pipeline.record import AccessLog

@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.adapters.admin import events
 from sidecar.adapters.admin.events import MOST_STREAMS, last_event_id
-from sidecar.core.explanation import OverrideMode
+from sidecar.core.circuit.explanation import OverrideMode
 from tests.support.admin import Administered
 from tests.support.wire import eventually
 

@@ -8,9 +8,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from sidecar.adapters.health import HealthMonitor
+from sidecar.core.circuit.explanation import OverrideMode
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.config import Endpoint, HealthCheck, UpstreamConfig
-from sidecar.core.explanation import OverrideMode
-from sidecar.core.outcome import Outcome
 from sidecar.pipeline.local_control import LocalProbes
 from tests.support.circuits import OPEN_FOR, Bench
 from tests.support.origin import CLOSE, READ

@@ -12,7 +12,7 @@ import pytest
 from sidecar.adapters.logs import AccessLog, LineSink, TransitionLog, take_over_logging
 from sidecar.adapters.logs.access import BATCH_LINES, FLUSH_INTERVAL
 from sidecar.adapters.logs.json_line import JsonFormatter, Timestamp
-from sidecar.core.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
+from sidecar.core.circuit.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
 from sidecar.core.report import Moment, sentence
 from sidecar.pipeline.record import ExchangeRecord
 

@@ -11,11 +11,12 @@ from prometheus_client.samples import Sample
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.metrics.exposition import Format, negotiate
 from sidecar.adapters.metrics.families import FAMILIES
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.circuit.explanation import OverrideMode
+from sidecar.core.circuit.hooks import Hooks
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings
-from sidecar.core.explanation import OverrideMode
-from sidecar.core.outcome import Outcome
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.stats import ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
@@ -32,14 +33,14 @@ class World:
     """Everything that is counted, to be changed by a test and scraped."""
 
     def __init__(self, route_names: tuple[str, ...] = ("catalog",)) -> None:
-        surroundings = Surroundings(random=lambda: 0.5, listener=lambda _: None, listener_failed=lambda _: None)
+        hooks = Hooks(random=lambda: 0.5, listener=lambda _: None, listener_failed=lambda _: None)
         self.now = 100.0
         self.process = ProcessStats()
         self.listener = ListenerStats()
         self.store = StoreStats()
         self.routes = [RouteStats(name) for name in route_names]
         self.upstreams = [UpstreamStats("shop")]
-        self.circuits = [Circuit(name, BreakerSettings(), surroundings, self.now) for name in route_names]
+        self.circuits = [Circuit(name, BreakerSettings(), hooks, self.now) for name in route_names]
         self.lag = 0.0
         self.metrics = self.seen_at(lambda: self.now)
 

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.adapters.state_file import load, save
-from sidecar.core.explanation import Cause, LastProbe, Override, OverrideMode, Sample, SavedCircuit, Trip, WindowView
-from sidecar.core.outcome import Outcome
+from sidecar.core.circuit.explanation import (
+    Cause,
+    LastProbe,
+    Override,
+    OverrideMode,
+    Sample,
+    SavedCircuit,
+    Trip,
+    WindowView,
+)
+from sidecar.core.circuit.outcome import Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ from sidecar.adapters.memory_store import MemoryStore
 from sidecar.app import RealClock, build
 from sidecar.app.persistence import CircuitKeeper, Persistence
 from sidecar.app.snapshots import CacheKeeper
+from sidecar.core.circuit.explanation import OverrideMode
 from sidecar.core.config import CacheStoreSettings
-from sidecar.core.explanation import OverrideMode
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.runtime import Runtime
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sidecar.core.breaker import Circuit
+    from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.stored import StoredResponse
     from tests.app.conftest import Configure
     from tests.conftest import StartOrigin

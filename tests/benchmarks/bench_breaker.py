@@ -12,10 +12,11 @@ from time import process_time
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.circuit.hooks import Hooks
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings, CountWindow, TimeWindow, Window
-from sidecar.core.outcome import Outcome
 
 CALLS = 20_000
 ROUNDS = 10
@@ -26,11 +27,11 @@ WINDOWS: dict[str, Window] = {
     "time 10s": TimeWindow(10.0),
     "time 100000s": TimeWindow(100_000.0),
 }
-SURROUNDINGS = Surroundings(random=lambda: 0.5, listener=lambda _: None, listener_failed=lambda _: None)
+HOOKS = Hooks(random=lambda: 0.5, listener=lambda _: None, listener_failed=lambda _: None)
 
 
 def new_circuit(settings: BreakerSettings) -> Circuit:
-    return Circuit("bench", settings, SURROUNDINGS, 0.0)
+    return Circuit("bench", settings, HOOKS, 0.0)
 
 
 class Subject:
@@ -38,7 +39,9 @@ class Subject:
 
     def __init__(self, settings: BreakerSettings, failing_percent: int = 0) -> None:
         self.circuit = new_circuit(settings)
-        self.ends = [Outcome.FAILURE if i % 100 < failing_percent else Outcome.SUCCESS for i in range(CALLS)]
+        self.ends = [
+            Outcome.FAILURE if i * failing_percent % 100 < failing_percent else Outcome.SUCCESS for i in range(CALLS)
+        ]
         self.now = 0.0
         self.best = float("inf")
 

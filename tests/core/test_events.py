@@ -2,8 +2,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecar.core.circuit.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
 from sidecar.core.events import EventRing, record_transition
-from sidecar.core.explanation import Cause, OverrideMode, Standing, State, Transition, WindowView
 from sidecar.core.report import Moment, sentence
 
 if TYPE_CHECKING:

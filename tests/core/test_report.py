@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import (
+from sidecar.core.circuit.explanation import (
     Cause,
     CircuitSnapshot,
     LastProbe,
@@ -16,7 +15,8 @@ from sidecar.core.explanation import (
     WindowView,
     WouldHave,
 )
-from sidecar.core.outcome import Outcome
+from sidecar.core.circuit.outcome import Outcome
+from sidecar.core.config import BreakerMode
 from sidecar.core.report import Moment, circuit_report, rfc3339, sentence, transition_report, trip_report
 
 MOMENT = Moment(monotonic=1000.0, wall=1_764_000_000.0)

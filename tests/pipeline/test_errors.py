@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.core.outcome import Outcome
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.pipeline import errors
 from sidecar.pipeline.errors import (
     CircuitOpen,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.core.explanation import OverrideMode, Sample
+from sidecar.core.circuit.explanation import OverrideMode, Sample
 from sidecar.pipeline.data_plane import ProbeResult, UnknownCircuit
 from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalProbes
 from tests.support.circuits import OPEN_FOR, Bench

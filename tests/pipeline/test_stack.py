@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.core.circuit.explanation import OverrideMode
 from sidecar.core.config import BreakerMode, BreakerSettings, CacheMode, CacheSettings, ProxySettings
-from sidecar.core.explanation import OverrideMode
 from sidecar.pipeline.errors import ConnectionRefused
 from sidecar.pipeline.stack import build_stack
 from sidecar.pipeline.stage import Parts, RouteParts

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.config_file import load_text
 from sidecar.config.change import Verdict, judge
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.hooks import Hooks
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import Config, Endpoint, Match, RouteConfig, UpstreamConfig
 from sidecar.core.events import EventRing, record_transition
-from sidecar.core.explanation import Sample
-from sidecar.core.outcome import Outcome
 from sidecar.core.report import Moment
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from sidecar.core.explanation import Transition
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.pipeline.ports import RouteEntries
 
 NOON = 1_764_000_000.0
@@ -81,9 +82,9 @@ class Administered:
         self.store = PurgeableStore()
         self.reloading = FakeReloading(self.config)
         self.route_stats = [RouteStats("catalog"), RouteStats("orders")]
-        surroundings = Surroundings(random=lambda: 0.5, listener=self._note, listener_failed=self._fail)
+        hooks = Hooks(random=lambda: 0.5, listener=self._note, listener_failed=self._fail)
         self.circuits = {
-            route.name: Circuit(route.name, route.breaker, surroundings, self.now, {"breaker": "sidecar.yaml:7"})
+            route.name: Circuit(route.name, route.breaker, hooks, self.now, {"breaker": "sidecar.yaml:7"})
             for route in self.config.routes
         }
 
@@ -123,4 +124,4 @@ class Administered:
 
     def admits(self, name: str) -> bool:
         """Whether a request to the circuit would pass."""
-        return self.circuits[name].refusal(self.now, safe=True) is None
+        return self.circuits[name].peek(self.now, safe=True) is None

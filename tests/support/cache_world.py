@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sidecar.core.cache_status import Forward
+from sidecar.core.circuit.explanation import State
 from sidecar.core.circuit.permit import Refusal
 from sidecar.core.config import (
     BreakerSettings,
@@ -17,7 +18,6 @@ from sidecar.core.config import (
     RouteConfig,
     UpstreamConfig,
 )
-from sidecar.core.explanation import State
 from sidecar.core.forwarding import end_to_end
 from sidecar.core.http import Headers, RequestHead, ResponseHead
 from sidecar.core.http_date import format_http_date
@@ -119,8 +119,8 @@ class Origin:
     def probing(self, now: float) -> bool:  # noqa: ARG002 - scripted
         return self.is_probing
 
-    def refusal(self, now: float, *, safe: bool) -> Refusal | None:  # noqa: ARG002 - scripted
-        return Refusal(State.OPEN, "the circuit is open", 3.0) if self.open else None
+    def peek(self, now: float, *, safe: bool) -> Refusal | None:  # noqa: ARG002 - scripted
+        return Refusal(State.OPEN, "the circuit is open", 3) if self.open else None
 
     async def handle(self, request: Request) -> Response:
         if self.open:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sidecar.core.breaker import Circuit, Surroundings
+import pytest
+
+from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.circuit.explanation import Sample, Transition
+from sidecar.core.circuit.hooks import Hooks
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import HEALTHY, Permit, Refusal, Verdict
+from sidecar.core.circuit.transitions import AUTOMATIC, OVERRIDES
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow
-from sidecar.core.explanation import Sample, Transition
-from sidecar.core.outcome import Outcome
 
 OPEN_FOR = 10.0
 SETTINGS = BreakerSettings(
@@ -32,9 +36,13 @@ class Bench:
         self.errors: list[Exception] = []
         self.chance = 0.5
         self.refs = {"breaker.failure_threshold": "sidecar.yaml:7", "breaker": "sidecar.yaml:6"}
-        surroundings = Surroundings(lambda: self.chance, self.events.append, self.errors.append)
+        hooks = Hooks(lambda: self.chance, self._note, self.errors.append)
         settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]  # the case tables name fields
-        self.circuit = Circuit("catalog", settings, surroundings, now, self.refs)
+        self.circuit = Circuit("catalog", settings, hooks, now, self.refs)
+
+    def _note(self, event: Transition) -> None:
+        require_row(event)
+        self.events.append(event)
 
     @property
     def state(self) -> str:
@@ -54,7 +62,7 @@ class Bench:
 
     def refused(self, now: float, *, safe: bool = True) -> Refusal:
         """The refusal, which the pure look must have foretold, unless time opened the circuit only now."""
-        foretold = self.circuit.refusal(now, safe=safe)
+        foretold = self.circuit.peek(now, safe=safe)
         verdict = self.circuit.ask(now, safe=safe)
         assert isinstance(verdict, Refusal), verdict
         assert foretold == verdict or self.circuit.watches_slow
@@ -85,3 +93,10 @@ class Bench:
 
 def sample(at: float, request_id: str | None = None) -> Sample:
     return Sample(at, request_id or f"r{at:g}", "GET", "/items", 503, None, 0.1)
+
+
+def require_row(event: Transition) -> None:
+    """Fail the test on a transition that the table does not have."""
+    rows = (row for row in (*AUTOMATIC, *OVERRIDES) if row.cause is event.cause)
+    if not any(event.source in row.sources and event.target in row.targets for row in rows):
+        pytest.fail(f"no row has {event}")

@@ -1,6 +1,6 @@
 """A circuit written for a reader, not for speed: every call in a list, everything computed anew each time.
 
-It is the reference that `sidecar.core.breaker` is held against. It knows the settings but shares no code with it.
+It is the reference that `Circuit` is held against. It knows the settings but shares no code with it.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class NaiveCircuit:
             self._settle_probe(ticket, outcome, retry_after)
         elif outcome in ("success", "failure", "throttled"):
             self._count(ticket, outcome)
-            self._judge(retry_after)
+            self._judge(None if outcome == "success" else retry_after)
 
     def _count(self, ticket: Ticket, outcome: str) -> None:
         slow = ticket.slow if ticket.slow is not None else self.now - ticket.sent > self.settings.slow_after

@@ -9,7 +9,7 @@ from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.bodies import Fields, json_object, refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import unknown
-from sidecar.core.explanation import OverrideMode
+from sidecar.core.circuit.explanation import OverrideMode
 from sidecar.core.report import circuit_report
 from sidecar.pipeline.data_plane import UnknownCircuit
 

@@ -6,14 +6,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.logs.json_line import JsonFormatter
-from sidecar.core.explanation import OverrideMode, State
+from sidecar.core.circuit.explanation import OverrideMode, State
 from sidecar.core.report import sentence, transition_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.adapters.logs.sink import Write
-    from sidecar.core.explanation import Transition
+    from sidecar.core.circuit.explanation import Transition
     from sidecar.core.report import Moment
 
 REFUSING = frozenset({State.OPEN, OverrideMode.FORCED_OPEN})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.adapters.metrics.exposition import buckets, by_key, escape, one_hot
-from sidecar.core.explanation import OverrideMode, State
+from sidecar.core.circuit.explanation import OverrideMode, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,1 +1,1 @@
-"""What a circuit (core/breaker.py) is made of: the automatic machine under it, and what lies above it."""
+"""The circuit breaker of a route (breaker.md): circuit.py is what the rest of the sidecar uses, machine.py its core."""

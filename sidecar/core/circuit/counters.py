@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from sidecar.core.circuit.explanation import WouldHave
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Role
-from sidecar.core.explanation import WouldHave
-from sidecar.core.outcome import Outcome
 
 if TYPE_CHECKING:
-    from sidecar.core.explanation import Cause, Standing
+    from sidecar.core.circuit.explanation import Cause, Standing
 
 _SUCCESS = Outcome.SUCCESS
 

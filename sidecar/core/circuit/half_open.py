@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
-from sidecar.core.circuit.permit import Permit, Role
+from sidecar.core.circuit.explanation import State
+from sidecar.core.circuit.permit import Permit, Refusal, Role
 
 if TYPE_CHECKING:
     from sidecar.core.config import BreakerSettings
+
+UNDER_WAY = Refusal(State.HALF_OPEN, "the circuit is half-open and its probes are under way")
 
 
 MAX_ASIDE = 8
@@ -40,6 +44,13 @@ class Probes:
         self.successes = 0
         self.held_until = 0.0
 
+    def refusal(self, now: float, settings: BreakerSettings) -> Refusal | None:
+        """Why no probe may start at `now`; None when one may. Changes nothing."""
+        if now < self.held_until:
+            left = ceil(self.held_until - now)
+            return Refusal(State.HALF_OPEN, "the circuit is half-open and the upstream asked to wait", left)
+        return None if self.free(now, settings) else UNDER_WAY
+
     def free(self, now: float, settings: BreakerSettings) -> bool:
         """Whether a permit is left, or would be once the overdue have ended; changes nothing."""
         if len(self._in_flight) < max(1, settings.half_open_probes):
@@ -70,17 +81,8 @@ class Probes:
             del self._in_flight[permit]
             self._aside[permit] = None
 
-    def overdue(self, now: float, timeout: float) -> Permit | None:
-        """The oldest, if it is without a verdict for `timeout` seconds."""
-        oldest = self._oldest()
-        return oldest if oldest is not None and now >= oldest.started + timeout else None
-
-    def longest(self, now: float) -> float:
-        """When the oldest started; `now` when there is none."""
-        oldest = self._oldest()
-        return now if oldest is None else oldest.started
-
-    def _oldest(self) -> Permit | None:
+    def oldest(self) -> Permit | None:
+        """The one that is under way for the longest time."""
         return min((*self._in_flight, *self._aside), key=lambda permit: permit.started, default=None)
 
     def in_flight(self, now: float, timeout: float) -> int:

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, TypeAlias
 
+from sidecar.core.circuit.explanation import Cause, Override, OverrideMode, State, span
 from sidecar.core.circuit.permit import Refusal
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import Override, OverrideMode, State, span
 
 if TYPE_CHECKING:
-    from sidecar.core.explanation import Standing
+    from collections.abc import Callable
+
+    from sidecar.core.circuit.explanation import Standing
+
+    Changed: TypeAlias = Callable[[Standing, Cause, str, float], None]
 
 
 class OverrideLayer:
-    """At most one override; `live` is the one in force at a moment, `current` also one whose end nobody noticed yet."""
+    """At most one override; `live` is the one in force at a moment, `current` also one whose end nobody noticed yet.
 
-    __slots__ = ("current",)
+    `changed` hears of each that begins or ends, when it has: what held before, the cause, the words, and the time.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_changed", "current")
+
+    def __init__(self, changed: Changed) -> None:
+        self._changed = changed
         self.current: Override | None = None
+
+    def begin(self, override: Override, cause: Cause, state: State, now: float) -> None:
+        """Let `override` hold, in place of an earlier one; `state` is the machine's."""
+        before = self.standing(state)
+        self.current = override
+        self._changed(before, cause, set_in_words(override), now)
+
+    def end(self, cause: Cause, now: float) -> None:
+        """Take it away, if there is one: by an operator, or because its time is over."""
+        override, self.current = self.current, None
+        if override is not None:
+            self._changed(override.mode, cause, ended_in_words(override, cause), now)
+
+    def expire(self, now: float) -> None:
+        """Take it away if its time is over."""
+        if self.current is not None and self.current.ended(now):
+            self.end(Cause.OVERRIDE_EXPIRED, now)
 
     def live(self, now: float) -> Override | None:
         """The override in force; changes nothing."""
@@ -41,16 +67,11 @@ class OverrideLayer:
             return override.mode
         return state if override is None and mode is BreakerMode.ENFORCE else State.CLOSED
 
-    def remove(self) -> Override | None:
-        """Take it away; returns what there was."""
-        override, self.current = self.current, None
-        return override
-
 
 def refusal(override: Override, now: float, patience: float) -> Refusal:
     """What a forced-open circuit answers. One without an end has clients ask again after `patience` seconds."""
     left = patience if override.expires_at is None else override.expires_at - now
-    return Refusal(override.mode, f"the circuit is {set_in_words(override)}", left)
+    return Refusal(override.mode, f"the circuit is {set_in_words(override)}", max(1, ceil(left)))
 
 
 def set_in_words(override: Override) -> str:
@@ -59,8 +80,9 @@ def set_in_words(override: Override) -> str:
     return f"{override.mode.value} {until} by {override.actor or 'unknown'}{because(override.reason)}"
 
 
-def ended_in_words(override: Override, how: str) -> str:
-    """What ended, how (`expired`, `was removed`), and what it had been for."""
+def ended_in_words(override: Override, cause: Cause) -> str:
+    """What ended, how, and what it had been for."""
+    how = "expired" if cause is Cause.OVERRIDE_EXPIRED else "was removed"
     return f"the {override.mode.value} override by {override.actor or 'unknown'} {how}{because(override.reason)}"
 
 

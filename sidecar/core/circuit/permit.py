@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from sidecar.core.explanation import Sample
-from sidecar.core.outcome import Outcome
+from sidecar.core.circuit.explanation import Sample
+from sidecar.core.circuit.outcome import Outcome
 
 if TYPE_CHECKING:
-    from sidecar.core.explanation import Standing
-    from sidecar.core.window import RollingWindow
+    from sidecar.core.circuit.explanation import Standing
+    from sidecar.core.circuit.window import RollingWindow
 
 Describe: TypeAlias = Callable[[], Sample]
 """Makes the sample of one request; called only when the circuit wants one."""
@@ -72,15 +71,14 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request may not pass: the standing that refuses and the reason in words. `left` is seconds until asking
-    again makes sense, exact when it was first said and good for `retry_after` since.
+    """Why a request may not pass: the standing that refuses, the reason in words, and after how many whole seconds
+    (rounded up, at least 1) asking again makes sense, which is what Retry-After tells the client. `detail` says both.
     """
 
     standing: Standing
     why: str
-    left: float
+    retry_after: int = 1
+    detail: str = field(init=False, compare=False)
 
-    @property
-    def retry_after(self) -> int:
-        """What Retry-After tells the client: whole seconds, rounded up, at least 1."""
-        return max(1, math.ceil(self.left))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", f"{self.why}; ask again in {self.retry_after} s")

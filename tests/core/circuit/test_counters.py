@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.circuit.counters import Counters
+from sidecar.core.circuit.explanation import Cause, OverrideMode, State, WouldHave
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Role
-from sidecar.core.explanation import Cause, OverrideMode, State, WouldHave
-from sidecar.core.outcome import Outcome
 
 
 def permit(role: Role = Role.NORMAL) -> Permit:

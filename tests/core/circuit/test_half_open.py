@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.circuit.half_open import MAX_ASIDE, Probes
+from sidecar.core.circuit.half_open import MAX_ASIDE, UNDER_WAY, Probes
 from sidecar.core.circuit.permit import Role
 from sidecar.core.config import BreakerSettings
 
@@ -50,19 +50,28 @@ def test_a_permit_is_given_back_once() -> None:
     assert probes.in_flight(0.0, 10.0) == 0
 
 
-def test_the_oldest_is_overdue_after_its_time() -> None:
+def test_the_oldest_comes_first_and_the_overdue_are_not_in_flight() -> None:
     probes = Probes()
-    first, second, third = (probes.take(1, started) for started in (0.0, 1.0, 5.0))
-    assert [probes.in_flight(now, 10.0) for now in (9.9, 10.0, 11.0, 15.0)] == [3, 2, 1, 0]
-    assert probes.overdue(9.9, 10.0) is None
-    ended = []
-    while (probe := probes.overdue(11.0, 10.0)) is not None:
-        ended.append(probe)
-        probes.give_back(probe)
-    assert ended == [first, second]
-    assert (probes.longest(11.0), len(probes)) == (5.0, 1)
-    probes.give_back(third)
-    assert (probes.longest(11.0), probes.overdue(99.0, 10.0), probes.free(0.0, TWO)) == (11.0, None, True)
+    first, second = (probes.take(1, started) for started in (0.0, 1.0))
+    assert [probes.in_flight(now, 10.0) for now in (9.9, 10.0, 11.0)] == [2, 1, 0]
+    order = []
+    while (oldest := probes.oldest()) is not None:
+        order.append(oldest)
+        probes.give_back(oldest)
+    assert (order, len(probes), probes.free(0.0, TWO)) == ([first, second], 0, True)
+
+
+def test_it_refuses_while_the_upstream_asked_to_wait_and_while_all_probes_are_out() -> None:
+    probes = Probes()
+    assert probes.refusal(0.0, TWO) is None
+    probes.hold(5.5)
+    held = probes.refusal(1.0, TWO)
+    assert held is not None
+    assert (held.retry_after, probes.refusal(5.5, TWO)) == (5, None)
+    for _ in range(2):
+        probes.take(1, 6.0)
+    assert probes.refusal(6.0, TWO) is UNDER_WAY
+    assert (UNDER_WAY.retry_after, probes.refusal(16.0, TWO)) == (1, None)
 
 
 def test_a_hold_only_grows() -> None:
@@ -96,11 +105,9 @@ def test_who_stands_aside_is_reclaimed_and_forgotten_like_the_others() -> None:
     overdue, dropped = probes.take(1, 0.0), probes.take(1, 5.0)
     for permit in (overdue, dropped):
         probes.step_aside(permit)
-    assert probes.overdue(9.9, 10.0) is None
-    assert probes.overdue(10.0, 10.0) is overdue
-    assert (probes.longest(10.0), len(probes)) == (0.0, 2)
+    assert (probes.oldest(), len(probes)) == (overdue, 2)
     assert probes.give_back(overdue)
-    assert probes.overdue(10.0, 10.0) is None
+    assert probes.oldest() is dropped
     probes.clear()
     assert not probes.give_back(dropped)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import HEALTHY, Permit, Role, Verdict
 from sidecar.core.config import Backoff, CountWindow, TimeWindow
-from sidecar.core.outcome import Outcome
 from tests.support.circuits import OPEN_FOR, SETTINGS, Bench, sample
 
 S, F, T = Outcome.SUCCESS, Outcome.FAILURE, Outcome.THROTTLED
@@ -576,6 +576,14 @@ def test_retry_after_of_the_tripping_failure_lengthens_the_period(asked: float |
         bench.call(F, 0.0, retry_after=77.0)
     bench.call(F, 0.0, retry_after=asked)
     assert bench.circuit.snapshot(0.0).next_probe_at == period
+
+
+@pytest.mark.parametrize("took", [0.0, 3.0], ids=["in time", "slow"])
+def test_retry_after_of_a_success_that_trips_lengthens_nothing(took: float) -> None:
+    bench = Bench(failure_threshold=None, failure_rate=0.5, minimum_requests=2)
+    bench.call(F, 0.0)
+    bench.call(S, 0.0, took=took, retry_after=40.0)
+    assert bench.circuit.snapshot(took).next_probe_at == took + OPEN_FOR
 
 
 def test_retry_after_of_the_failed_probe_lengthens_the_period() -> None:

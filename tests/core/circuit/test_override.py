@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core.circuit.explanation import Cause, Override, OverrideMode, Standing, State
 from sidecar.core.circuit.override import OverrideLayer, ended_in_words, refusal, set_in_words
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import Override, OverrideMode, Standing, State
 
 FORCED_OPEN, FORCED_CLOSED, OBSERVE = OverrideMode.FORCED_OPEN, OverrideMode.FORCED_CLOSED, OverrideMode.OBSERVE
 
@@ -14,7 +14,7 @@ def override(mode: OverrideMode = FORCED_OPEN, *, reason: str = "deploy", expire
 
 
 def layer(current: Override | None) -> OverrideLayer:
-    made = OverrideLayer()
+    made = OverrideLayer(lambda *_: None)
     made.current = current
     return made
 
@@ -68,17 +68,34 @@ def test_the_override_decides_before_the_mode_whether_a_circuit_only_observes(
 def test_events_go_from_and_to_the_override_while_there_is_one() -> None:
     over = layer(override())
     assert over.standing(State.CLOSED) is FORCED_OPEN
-    assert over.remove() == override()
+    over.end(Cause.OVERRIDE_REMOVED, 1.0)
     assert over.standing(State.CLOSED) is State.CLOSED
-    assert over.remove() is None
+
+
+def test_what_begins_and_what_ends_is_told_once_when_it_has() -> None:
+    told: list[tuple[object, ...]] = []
+    over = OverrideLayer(lambda *words: told.append((*words, over.current)))
+    over.begin(first := override(), Cause.OVERRIDE_SET, State.OPEN, 1.0)
+    over.begin(second := override(OBSERVE), Cause.RESTORED, State.OPEN, 2.0)
+    over.expire(59.9)
+    for now in (60.0, 61.0):
+        over.expire(now)
+        over.end(Cause.OVERRIDE_REMOVED, now)
+    assert told == [
+        (State.OPEN, Cause.OVERRIDE_SET, set_in_words(first), 1.0, first),
+        (FORCED_OPEN, Cause.RESTORED, set_in_words(second), 2.0, second),
+        (OBSERVE, Cause.OVERRIDE_EXPIRED, ended_in_words(second, Cause.OVERRIDE_EXPIRED), 60.0, None),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("expires_at", "now", "left"), [(60.0, 12.5, 47.5), (None, 12.5, 15.0)], ids=["until its end", "for a while"]
+    ("expires_at", "now", "after"),
+    [(60.0, 12.5, 48), (None, 12.5, 15), (12.75, 12.5, 1)],
+    ids=["until its end", "for a while", "a moment"],
 )
-def test_a_forced_open_circuit_says_when_to_ask_again(expires_at: float | None, now: float, left: float) -> None:
+def test_a_forced_open_circuit_says_when_to_ask_again(expires_at: float | None, now: float, after: int) -> None:
     refused = refusal(override(expires_at=expires_at), now, 15.0)
-    assert (refused.standing, refused.left) == (FORCED_OPEN, left)
+    assert (refused.standing, refused.retry_after) == (FORCED_OPEN, after)
     assert refused.why.startswith("the circuit is forced_open")
 
 
@@ -96,5 +113,7 @@ def test_who_forced_what_for_how_long_and_why(given: Override, sentence: str) ->
 
 
 def test_what_ended_and_how() -> None:
-    assert ended_in_words(override(), "expired") == "the forced_open override by ann expired: deploy"
-    assert ended_in_words(override(reason=""), "was removed") == "the forced_open override by unknown was removed"
+    assert ended_in_words(override(), Cause.OVERRIDE_EXPIRED) == "the forced_open override by ann expired: deploy"
+    assert (
+        ended_in_words(override(reason=""), Cause.OVERRIDE_REMOVED) == "the forced_open override by unknown was removed"
+    )

@@ -12,8 +12,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from sidecar.core.circuit.outcome import Outcome
     from sidecar.core.config import BreakerMode
-    from sidecar.core.outcome import Outcome
 
 SAMPLES_KEPT = 10
 

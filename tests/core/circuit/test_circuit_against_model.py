@@ -16,12 +16,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sidecar.core.breaker import Circuit, Surroundings
-from sidecar.core.circuit.permit import HEALTHY, Permit, Refusal, Verdict
-from sidecar.core.circuit.possible import possible_transitions
+from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.circuit.explanation import OverrideMode, Transition
+from sidecar.core.circuit.hooks import Hooks
+from sidecar.core.circuit.outcome import Outcome
+from sidecar.core.circuit.permit import HEALTHY, Permit, Verdict
+from sidecar.core.circuit.transitions import possible_transitions
 from sidecar.core.config import Backoff, BreakerSettings, CountWindow, TimeWindow
-from sidecar.core.explanation import OverrideMode, Transition
-from sidecar.core.outcome import Outcome
+from tests.support.circuits import require_row
 from tests.support.naive_circuit import NaiveCircuit, Ticket
 
 BASE = BreakerSettings(
@@ -58,12 +60,15 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.events: list[Transition] = []
-        surroundings = Surroundings(lambda: 0.5, self.events.append, lambda error: pytest.fail(str(error)))
-        self.circuit = Circuit("model", BASE, surroundings, self.now)
+        hooks = Hooks(lambda: 0.5, self._note, lambda error: pytest.fail(str(error)))
+        self.circuit = Circuit("model", BASE, hooks, self.now)
         self.model = NaiveCircuit(BASE, self.now, since=self.now, open_until=self.now)
         self.requests: list[tuple[Permit, Ticket]] = []
-        self.said: Refusal | None = None
         self.bodies_are_endless = False
+
+    def _note(self, event: Transition) -> None:
+        require_row(event)
+        self.events.append(event)
 
     @initialize(variant=st.sampled_from(VARIANTS), endless=st.booleans())
     def it_starts_with_some_settings(self, variant: BreakerSettings, endless: bool) -> None:  # noqa: FBT001 - drawn by name
@@ -94,7 +99,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
     @rule(safe=st.booleans(), count=st.integers(1, 4))
     def requests_come(self, safe: bool, count: int) -> None:  # noqa: FBT001 - drawn by name
         for _ in range(count):
-            certain = self.circuit.refusal(self.now, safe=safe)
+            certain = self.circuit.peek(self.now, safe=safe)
             verdict = self.circuit.ask(self.now, safe=safe)
             ticket = self.model.ask(safe=safe)
             assert isinstance(verdict, Permit) is (ticket is not None)
@@ -122,8 +127,8 @@ class CircuitAgainstModel(RuleBasedStateMachine):
     def somebody_looks_whether_it_refuses(self, safe: bool) -> None:  # noqa: FBT001 - drawn by name
         self.the_circuit_ticks()
         rejected = self.circuit.counters.rejected
-        certain = self.circuit.refusal(self.now, safe=safe)
-        assert self.circuit.refusal(self.now, safe=safe) == certain
+        certain = self.circuit.peek(self.now, safe=safe)
+        assert self.circuit.peek(self.now, safe=safe) == certain
         assert self.circuit.counters.rejected == rejected
 
     @precondition(lambda self: self.requests)

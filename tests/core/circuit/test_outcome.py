@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core.circuit.outcome import Outcome, of_status
 from sidecar.core.config import BreakerSettings
-from sidecar.core.outcome import Outcome, of_status
 
 DEFAULT = BreakerSettings()
 LISTED = BreakerSettings(failures=frozenset({404, 429, 500}), ignore=frozenset({500, 501, 200}))

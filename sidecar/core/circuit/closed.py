@@ -1,20 +1,22 @@
-"""What a closed circuit remembers of its calls, and when that is enough to open it (breaker.md 3–5)."""
+"""A closed circuit: what it remembers of its calls, and when that is enough to open it (breaker.md 3–5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sidecar.core.circuit.explanation import SAMPLES_KEPT, Cause, Sample, State, WindowView, share, span
+from sidecar.core.circuit.outcome import Outcome
+from sidecar.core.circuit.permit import Refusal
+from sidecar.core.circuit.window import RollingWindow, new_window, refitted
 from sidecar.core.config import BreakerSettings, CountWindow, TimeWindow, Window
-from sidecar.core.explanation import SAMPLES_KEPT, Cause, Sample, WindowView, share, span
-from sidecar.core.outcome import Outcome
-from sidecar.core.window import RollingWindow, new_window, refitted
 
 if TYPE_CHECKING:
     from sidecar.core.circuit.permit import Describe, Permit
 
 _SUCCESS = Outcome.SUCCESS
 _FAILURE = Outcome.FAILURE
+RAMPING = Refusal(State.CLOSED, "the circuit has just closed and admits a growing share of requests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Crossing:
     samples: tuple[Sample, ...]
 
 
-class Tally:
+class RecentCalls:
     """The rolling window, the consecutive failures beside it, and samples of what failed."""
 
     __slots__ = ("_samples", "_settings", "consecutive", "window")
@@ -58,14 +60,14 @@ class Tally:
             return self._crossing(now)
         return None
 
-    def record_success(self, now: float) -> Crossing | None:
+    def succeeded(self, now: float) -> Crossing | None:
         """Count a call that ended well in time and is not in the window yet."""
         window = self.window
         window.add(now, failed=False, slow=False)
         self.consecutive = 0
         return self._crossing(now) if window.failures or window.slow else None
 
-    def record_in_flight(self, permit: Permit, now: float, describe: Describe | None) -> Crossing | None:
+    def hangs(self, permit: Permit, now: float, describe: Describe | None) -> Crossing | None:
         """Count a call as slow that has not ended; what it ends as is recorded later, its slowness no more."""
         mark = self.window.add(now, failed=False, slow=True)
         permit.mark = (self.window, mark)
@@ -124,6 +126,36 @@ class Tally:
         if _reached(window.slow, window.requests, settings.slow_rate):
             return Cause.SLOW_RATE
         return None
+
+
+class Ramp:
+    """The way back after closing (`breaker.ramp`): the admitted share of requests grows from none to all.
+
+    It admits evenly, not by chance: each request adds the present share to a credit, an admitted one costs 1.
+    """
+
+    __slots__ = ("_credit", "_duration", "_started")
+
+    def __init__(self, started: float, duration: float) -> None:
+        self._started = started
+        self._duration = duration
+        self._credit = 0.0
+
+    def over(self, now: float) -> bool:
+        """Whether all requests pass again."""
+        return now >= self._started + self._duration
+
+    def refusal(self, now: float) -> Refusal | None:
+        """What the next request is refused with when it exceeds the share; changes nothing."""
+        return RAMPING if not self.over(now) and self._credit + self.share(now) < 1.0 else None
+
+    def count(self, now: float, *, refused: bool) -> None:
+        """Take note of a request that passed or did not."""
+        self._credit += self.share(now) - (0.0 if refused else 1.0)
+
+    def share(self, now: float) -> float:
+        """The share 0–1 at `now`."""
+        return min(max((now - self._started) / self._duration, 0.0), 1.0)
 
 
 def _reached(part: int, whole: int, rate: float | None) -> bool:

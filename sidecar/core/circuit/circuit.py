@@ -2,20 +2,17 @@
 
 A circuit is the automatic machine (machine.py) and what lies above it: the mode, an operator's override, the
 counters, and the listener. While requests are admitted against the machine, it runs on underneath on what it sees.
+
+Two questions are asked of it: `ask` is the request itself, and counts; `peek` is somebody who wants to know what `ask`
+would refuse, and changes nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.counters import Counters
-from sidecar.core.circuit.in_flight import InFlight
-from sidecar.core.circuit.machine import LONG_AGO, Machine, Move
-from sidecar.core.circuit.override import OverrideLayer, because, ended_in_words, refusal, set_in_words
-from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role, Verdict
-from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
-from sidecar.core.explanation import (
+from sidecar.core.circuit.explanation import (
     Cause,
     CircuitSnapshot,
     Override,
@@ -25,47 +22,32 @@ from sidecar.core.explanation import (
     State,
     Transition,
 )
-from sidecar.core.outcome import TOO_MANY_REQUESTS, Outcome
+from sidecar.core.circuit.machine import Machine, Move
+from sidecar.core.circuit.outcome import TOO_MANY_REQUESTS, Outcome
+from sidecar.core.circuit.override import OverrideLayer, because, refusal
+from sidecar.core.circuit.permit import Describe, Permit, Refusal, Role, Verdict
+from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from sidecar.core.circuit.hooks import Hooks
 
 
 NO_GENERATION = 0
 _NORMAL = Role.NORMAL
 _SUCCESS = Outcome.SUCCESS
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all circuits of a process share: chance (0–1), who hears of transitions, and who hears that this failed.
-
-    A listener may look at the circuit but not change it; `listener_failed` must not raise.
-    """
-
-    random: Callable[[], float]
-    listener: Callable[[Transition], None]
-    listener_failed: Callable[[Exception], None]
+_CLOSED = State.CLOSED
+_OFF = BreakerMode.OFF
+_ENFORCE = BreakerMode.ENFORCE
 
 
 class Circuit:
     """One route's circuit. Every method takes `now`, monotonic seconds, and never waits."""
 
     __slots__ = (
-        "_flowing",
-        "_look_at",
-        "_machine",
-        "_off",
-        "_overrides",
-        "_plain",
-        "_shut_until",
-        "_slow_after",
-        "_surroundings",
-        "counters",
-        "name",
-        "remarkable",
-        "watches_slow",
-    )
+        "_hooks", "_machine", "_overrides", "_slow_after", "_waits", "counters", "name", "remarkable", "watches_slow",
+    )  # fmt: skip
 
     watches_slow: bool
     """Whether slow requests may open it, also while in flight: then samples of them are wanted."""
@@ -73,25 +55,15 @@ class Circuit:
     """Statuses with which an answer is anything else than a success (see `outcome.of_status`)."""
 
     def __init__(
-        self,
-        name: str,
-        settings: BreakerSettings,
-        surroundings: Surroundings,
-        now: float,
-        refs: Mapping[str, str] = NO_REFS,
+        self, name: str, settings: BreakerSettings, hooks: Hooks, now: float, refs: Mapping[str, str] = NO_REFS
     ) -> None:
         self.name = name
         self.counters = Counters()
-        self._surroundings = surroundings
-        self._overrides = OverrideLayer()
-        self._machine = Machine(settings, refs, now, random=surroundings.random, moved=self._moved)
+        self._hooks = hooks
+        self._overrides = OverrideLayer(self._override_changed)
+        self._machine = Machine(settings, refs, now, random=hooks.random, moved=self._moved)
+        self._waits = self._machine.waits
         self._take_up(settings)
-        self._flowing = InFlight()
-        """Requests whose answer's body is under way, since its head."""
-        self._look_at = LONG_AGO
-        """Before this, time alone has changed nothing since the last look."""
-        self._plain = self._off = False
-        self._refresh()
 
     @property
     def settings(self) -> BreakerSettings:
@@ -106,49 +78,46 @@ class Circuit:
     @property
     def needs_tick(self) -> bool:
         """Whether time alone may change something that somebody should hear of."""
-        return self.watches_slow or self._overrides.current is not None or bool(self._flowing or self._machine.probes)
+        return self.watches_slow or self._overrides.current is not None or bool(self._waits)
 
     def ask(self, now: float, *, safe: bool) -> Permit | Refusal:
         """Admit a request, with a permit to be settled once, or refuse it. `safe`: its method asks for no change."""
-        machine = self._machine
-        if now >= self._look_at:
+        if now >= self._waits.look_at:
             self._catch_up(now)
-        if self._plain:
+        machine = self._machine
+        mode = machine.settings.mode
+        if mode is _OFF or self._overrides.current is not None:
+            return self._ask_above(now, safe=safe)
+        if machine.state is _CLOSED and machine.ramp is None:
+            # What nearly all requests meet, in fewer steps than by `machine.ask`.
             if safe:
                 machine.last_safe = now
             return Permit(_NORMAL, machine.generation, now)
-        if self._off:
-            return Permit(Role.WAVED, NO_GENERATION, now)
-        self._expire(now)
-        certain = self.refusal(now, safe=safe)
-        if certain is not None:
-            self.counters.rejected += 1
-            machine.note(now, safe=safe, refused=True)
-            return certain
-        if self.settings.mode is BreakerMode.OFF:
-            return Permit(Role.WAVED, NO_GENERATION, now)
         answer = machine.ask(now, safe=safe)
-        self._refresh()
-        return self._against(answer, now) if isinstance(answer, Refusal) else answer
+        if isinstance(answer, Permit):
+            return answer
+        if mode is not _ENFORCE:
+            return self._observed(now)
+        self.counters.rejected += 1
+        return answer
 
-    def refusal(self, now: float, *, safe: bool) -> Refusal | None:
+    def peek(self, now: float, *, safe: bool) -> Refusal | None:
         """What `ask` would certainly refuse at `now`; changes nothing and counts nothing."""
-        if self._plain or self._off:
+        machine = self._machine
+        override = None if self._overrides.current is None else self._overrides.live(now)
+        if override is not None:
+            forced_open = override.mode is OverrideMode.FORCED_OPEN
+            return refusal(override, now, machine.settings.open_duration) if forced_open else None
+        if machine.state is _CLOSED and machine.ramp is None:
             return None
-        if now < self._shut_until:
-            return self._machine.while_open(now)
-        override = self._overrides.live(now)
-        if override is not None and override.mode is OverrideMode.FORCED_OPEN:
-            return refusal(override, now, self.settings.open_duration)
-        if override is not None or self.settings.mode is not BreakerMode.ENFORCE:
-            return None
-        return self._machine.refusal(now, safe=safe)
+        return machine.refusal(now, safe=safe) if machine.settings.mode is _ENFORCE else None
 
     def probing(self, now: float) -> bool:
         """Whether the next admitted request would be a probe; changes nothing."""
-        if self._plain or self.settings.mode is not BreakerMode.ENFORCE or self._overrides.live(now) is not None:
+        machine = self._machine
+        if machine.state is _CLOSED or machine.settings.mode is not _ENFORCE:
             return False
-        return self._machine.probing(now)
+        return self._overrides.live(now) is None and machine.probing(now)
 
     def step_aside(self, permit: Permit) -> None:
         """The client of a permitted request may have left: if it is a probe, it keeps no other from probing."""
@@ -170,12 +139,11 @@ class Circuit:
         its start on, so that no circuit waits longer for it, another's from its head on.
         """
         permit.slow = now - permit.sent_at > self._slow_after
-        if now >= self._look_at:
+        if now >= self._waits.look_at:
             self._catch_up(now)
-        if self._machine.in_flight is not None:
-            self._machine.in_flight.discard(permit)
+        self._waits.sent.discard(permit)
         permit.verdict = verdict
-        self._flowing.add(permit, now)
+        self._waits.flowing.add(permit, now)
 
     def settle(
         self,
@@ -190,68 +158,64 @@ class Circuit:
         wish in seconds. Changes nothing when the body outlasted `probe_timeout`: that was the verdict. Raises
         RuntimeError when the permit was settled before.
         """
-        machine = self._machine
-        if machine.in_flight is not None:
-            machine.in_flight.discard(permit)
-        if now >= self._look_at:
+        waits = self._waits
+        if self.watches_slow:
+            waits.sent.discard(permit)
+        if now >= waits.look_at:
             self._catch_up(now)
         if permit.settled:
-            if not permit.outlasted:
-                raise RuntimeError(f"circuit {self.name}: a permit was settled twice")
-            permit.outlasted = False
+            self._settled_before(permit)
             return
-        permit.settled = True
         if permit.verdict is not None:
-            self._flowing.discard(permit)
+            waits.flowing.discard(permit)
         slow = permit.slow
         if slow is None:
             slow = now - permit.sent_at > self._slow_after
-        if outcome is _SUCCESS and not slow and permit.role is _NORMAL and permit.mark is None:
-            # What nearly all requests end as, in fewer steps.
-            self.counters.successes += 1
-            if permit.generation == machine.generation:
-                machine.succeeded(now)
+        if outcome is not _SUCCESS or slow or permit.role is not _NORMAL or permit.mark is not None:
+            self._end(permit, Verdict(outcome, describe, retry_after), now, slow=slow)
             return
-        self.counters.settled(permit, outcome, slow=slow)
-        machine.settle(permit, outcome, now, slow=slow, describe=describe, retry_after=retry_after)
+        # What nearly all requests end as, in fewer steps than by `_end`.
+        permit.settled = True
+        self.counters.successes += 1
+        machine = self._machine
+        if permit.generation == machine.generation:
+            crossing = machine.recent.succeeded(now)
+            if crossing is not None:
+                machine.open(crossing, now)
 
     def tick(self, now: float) -> None:
         """Let time do what no request has: end an override, count requests that hang, end probes and long bodies."""
-        self._expire(now)
+        self._overrides.expire(now)
         self._catch_up(now)
 
     def override(self, mode: OverrideMode, reason: str, actor: str, ttl: float | None, now: float) -> Override:
         """Force the circuit for `ttl` seconds (None: until removed), in place of an earlier override."""
-        self._expire(now)
-        before = self._overrides.standing(self.state)
+        self._overrides.expire(now)
         override = Override(mode, reason, actor, now, None if ttl is None else now + ttl)
-        self._overrides.current = override
-        self._tell(before, Cause.OVERRIDE_SET, set_in_words(override), now)
+        self._overrides.begin(override, Cause.OVERRIDE_SET, self.state, now)
         return override
 
     def release_override(self, now: float) -> None:
         """Back to the automatic state, which was kept underneath."""
-        self._expire(now)
-        self._end_override(Cause.OVERRIDE_REMOVED, "was removed", now)
+        self._overrides.expire(now)
+        self._overrides.end(Cause.OVERRIDE_REMOVED, now)
 
     def reset(self, now: float, actor: str = "", reason: str = "") -> None:
         """Closed, with an empty window; an override stays."""
-        self._expire(now)
+        self._overrides.expire(now)
         self._machine.reset(now, f"reset by {actor or 'unknown'}{because(reason)}")
 
     def reconfigure(self, settings: BreakerSettings, refs: Mapping[str, str], now: float) -> None:
         """Go on under changed settings; state and timers stay, and what fits of the window (breaker.md 25)."""
         self._machine.reconfigure(settings, refs, now)
         self._take_up(settings)
-        self._look_at = LONG_AGO
-        if settings.mode is BreakerMode.OFF and self.state is not State.CLOSED:
+        if settings.mode is _OFF and self.state is not _CLOSED:
             self._machine.reset(now, "breaker.mode is off", Cause.SWITCHED_OFF)
-        self._refresh()
 
     def snapshot(self, now: float) -> CircuitSnapshot:
         """Everything there is to know at `now`; changes nothing."""
         machine, override = self._machine, self._overrides.live(now)
-        certain = self.refusal(now, safe=True)
+        refused = self.peek(now, safe=True)
         return CircuitSnapshot(
             name=self.name,
             mode=self.settings.mode,
@@ -260,8 +224,8 @@ class Circuit:
             override=override,
             since=machine.since,
             next_probe_at=machine.next_probe_at(now),
-            retry_after=None if certain is None else certain.retry_after,
-            window=machine.tally.view(now),
+            retry_after=None if refused is None else refused.retry_after,
+            window=machine.recent.view(now),
             trip=machine.trip,
             last_trip=machine.last_trip,
             last_probe=machine.last_probe,
@@ -277,66 +241,73 @@ class Circuit:
         machine, override = self._machine, self._overrides.live(now)
         told = machine.last_trip, machine.last_probe
         if machine.state is not State.CLOSED:
-            return SavedCircuit(machine.open_until, machine.reopenings, machine.trip, override, *told)
+            return SavedCircuit(machine.open_period.until, machine.reopenings, machine.trip, override, *told)
         return None if override is None and told == (None, None) else SavedCircuit(None, 0, None, override, *told)
 
     def restore(self, saved: SavedCircuit, now: float) -> None:
         """Go on where an earlier process ended; what ended meanwhile is not taken up."""
         machine = self._machine
         machine.last_trip, machine.last_probe = saved.last_trip, saved.last_probe
-        if saved.open_until is not None and self.settings.mode is not BreakerMode.OFF:
+        if saved.open_until is not None and self.settings.mode is not _OFF:
             machine.reopen(saved.open_until, saved, now)
         if saved.override is not None and not saved.override.ended(now):
-            before = self._overrides.standing(self.state)
-            self._overrides.current = saved.override
-            self._tell(before, Cause.RESTORED, set_in_words(saved.override), now)
+            self._overrides.begin(saved.override, Cause.RESTORED, self.state, now)
+
+    def _ask_above(self, now: float, *, safe: bool) -> Permit | Refusal:
+        """`ask` where an override is set or the breaker is off."""
+        self._overrides.expire(now)
+        override, machine = self._overrides.current, self._machine
+        if override is not None and override.mode is OverrideMode.FORCED_OPEN:
+            machine.passed_over(now, safe=safe)
+            self.counters.rejected += 1
+            return refusal(override, now, machine.settings.open_duration)
+        if machine.settings.mode is _OFF:
+            return Permit(Role.WAVED, NO_GENERATION, now)
+        if override is None:
+            return self.ask(now, safe=safe)
+        answer = machine.ask(now, safe=safe)
+        if isinstance(answer, Permit):
+            return answer
+        if override.mode is OverrideMode.OBSERVE:
+            return self._observed(now)
+        return Permit(Role.WAVED, NO_GENERATION, now)
+
+    def _observed(self, now: float) -> Permit:
+        """Admit what would have been refused if the circuit did more than observe."""
+        self.counters.would_refuse += 1
+        return Permit(Role.OBSERVED, NO_GENERATION, now)
 
     def _catch_up(self, now: float) -> None:
         """Do what time has brought about: requests that hang are slow, bodies that flow on are settled by their heads,
         and probes that are overdue end, as such a body or as nothing.
         """
-        machine, timeout = self._machine, self.settings.probe_timeout
-        # What is settled in here does not begin anew.
-        self._look_at = now + timeout
-        machine.watch(now)
-        while (first := self._flowing.first()) is not None and now >= first[1] + timeout:
-            self._outlasts(first[0], now)
-        while (probe := machine.probes.overdue(now, timeout)) is not None:
-            if probe.verdict is None:
-                machine.give_up(probe, now)
+        while (permit := self._waits.due(now)) is not None:
+            if permit.verdict is not None:
+                self._outlasts(permit, permit.verdict, now)
+            elif permit.role is Role.PROBE:
+                self._machine.give_up(permit, now)
             else:
-                self._outlasts(probe, now)
-        self._look_at = min(machine.next_look(now), self._flowing.longest(now) + timeout)
+                self._machine.hangs(permit, now)
 
-    def _outlasts(self, permit: Permit, now: float) -> None:
+    def _outlasts(self, permit: Permit, verdict: Verdict, now: float) -> None:
         """Settle a request whose body is not waited for any longer."""
-        verdict = permit.verdict
-        assert verdict is not None
-        self.settle(permit, verdict.outcome, now, describe=verdict.describe, retry_after=verdict.retry_after)
+        self._waits.flowing.discard(permit)
         permit.outlasted = True
+        self._end(permit, verdict, now, slow=bool(permit.slow))
 
-    def _against(self, refused: Refusal, now: float) -> Permit | Refusal:
-        """What becomes of a request that the machine refuses, where something above it has another say."""
-        if self._overrides.observes(now, self.settings.mode):
-            self.counters.would_refuse += 1
-            return Permit(Role.OBSERVED, NO_GENERATION, now)
-        if self._overrides.live(now) is not None:
-            return Permit(Role.WAVED, NO_GENERATION, now)
-        self.counters.rejected += 1
-        return refused
+    def _settled_before(self, permit: Permit) -> None:
+        """The end of a request that has its verdict: expected once of a body that outlasted it."""
+        if not permit.outlasted:
+            raise RuntimeError(f"circuit {self.name}: a permit was settled twice")
+        permit.outlasted = False
 
-    def _expire(self, now: float) -> None:
-        current = self._overrides.current
-        if current is not None and current.ended(now):
-            self._end_override(Cause.OVERRIDE_EXPIRED, "expired", now)
-
-    def _end_override(self, cause: Cause, how: str, now: float) -> None:
-        override = self._overrides.remove()
-        if override is not None:
-            self._tell(override.mode, cause, ended_in_words(override, how), now)
+    def _end(self, permit: Permit, verdict: Verdict, now: float, *, slow: bool) -> None:
+        """Count how a request ended, and let the machine learn it."""
+        permit.settled = True
+        self.counters.settled(permit, verdict.outcome, slow=slow)
+        self._machine.settle(permit, verdict, now, slow=slow)
 
     def _moved(self, move: Move, now: float) -> None:
-        self._refresh()
         opened = move.target is State.OPEN
         self.counters.would_open += opened and self._overrides.observes(now, self.settings.mode)
         self._publish(
@@ -349,35 +320,22 @@ class Circuit:
                 detail=move.detail,
                 window=move.window,
                 samples=move.samples,
-                next_probe_in=self._machine.open_until - now if opened else None,
+                next_probe_in=self._machine.open_period.until - now if opened else None,
                 config_ref=self._machine.ref(move.cause),
-                enforced=self.settings.mode is BreakerMode.ENFORCE and self._overrides.live(now) is None,
+                enforced=self.settings.mode is _ENFORCE and self._overrides.live(now) is None,
             )
         )
 
-    def _tell(self, source: Standing, cause: Cause, detail: str, now: float) -> None:
-        self._refresh()
-        window = self._machine.tally.view(now)
+    def _override_changed(self, source: Standing, cause: Cause, detail: str, now: float) -> None:
+        window = self._machine.recent.view(now)
         self._publish(Transition(self.name, source, self._overrides.standing(self.state), cause, now, detail, window))
 
     def _publish(self, transition: Transition) -> None:
         self.counters.moved(transition.target, transition.cause)
-        try:
-            self._surroundings.listener(transition)
-        except Exception as error:  # noqa: BLE001 - whatever a listener does, the circuit goes on (breaker.md 28)
-            self.counters.listener_errors += 1
-            self._surroundings.listener_failed(error)
+        self.counters.listener_errors += not self._hooks.tell(transition)
 
     def _take_up(self, settings: BreakerSettings) -> None:
         """Keep at hand what each request asks of the settings."""
         self._slow_after = settings.slow_after
         self.watches_slow = settings.slow_rate is not None
         self.remarkable = settings.failures | settings.ignore | {TOO_MANY_REQUESTS}
-
-    def _refresh(self) -> None:
-        """Decide anew whether requests may be admitted, or refused, without a look at anything else."""
-        machine, mode, free = self._machine, self.settings.mode, self._overrides.current is None
-        self._off = free and mode is BreakerMode.OFF
-        self._plain = free and mode is not BreakerMode.OFF and machine.wide_open
-        shut = free and mode is BreakerMode.ENFORCE and machine.state is State.OPEN
-        self._shut_until = machine.open_until if shut else LONG_AGO

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol, assert_never
 
+from sidecar.core.circuit.explanation import WindowView
 from sidecar.core.config import CountWindow, TimeWindow, Window
-from sidecar.core.explanation import WindowView
 
 BUCKETS = 10
 MICROSECONDS = 1_000_000

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.explanation import Cause, Override, OverrideMode, WindowView, share, span
+from sidecar.core.circuit.explanation import Cause, Override, OverrideMode, WindowView, share, span
 
 
 @pytest.mark.parametrize(

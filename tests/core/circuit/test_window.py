@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from sidecar.core.circuit.window import CallsWindow, RollingWindow, TimedWindow, new_window, refitted
 from sidecar.core.config import CountWindow, TimeWindow, Window
-from sidecar.core.window import CallsWindow, RollingWindow, TimedWindow, new_window, refitted
 
 YEAR = 365 * 86_400.0
 

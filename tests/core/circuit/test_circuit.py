@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.core.breaker import Circuit, Surroundings
+from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.circuit.explanation import LastProbe, OverrideMode, SavedCircuit, Transition
+from sidecar.core.circuit.hooks import Hooks
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Refusal, Role, Verdict
 from sidecar.core.config import BreakerMode
-from sidecar.core.explanation import LastProbe, OverrideMode, SavedCircuit, Transition
-from sidecar.core.outcome import Outcome
 from tests.support.circuits import OPEN_FOR, SETTINGS, Bench, sample
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_reading_changes_nothing_and_consumes_no_permit(state: str) -> None:
     before = bench.circuit.snapshot(now), list(bench.events), bench.circuit.counters.rejected
     for later in (now, now + 3.0, now + 1e7, now):
         bench.circuit.snapshot(later)
-        bench.circuit.refusal(later, safe=True)
+        bench.circuit.peek(later, safe=True)
         bench.circuit.probing(later)
         bench.circuit.export(later)
     assert (bench.circuit.snapshot(now), bench.events, bench.circuit.counters.rejected) == before
@@ -53,11 +54,11 @@ def test_reading_changes_nothing_and_consumes_no_permit(state: str) -> None:
 
 def test_a_look_at_the_refusal_counts_and_acquires_nothing() -> None:
     bench = Bench()
-    assert bench.circuit.refusal(0.0, safe=True) is None
+    assert bench.circuit.peek(0.0, safe=True) is None
     bench.trip(0.0)
-    assert bench.circuit.ask(1.0, safe=True) == bench.circuit.refusal(1.0, safe=True)
+    assert bench.circuit.ask(1.0, safe=True) == bench.circuit.peek(1.0, safe=True)
     assert bench.circuit.counters.rejected == 1
-    assert bench.circuit.refusal(OPEN_FOR, safe=True) is None
+    assert bench.circuit.peek(OPEN_FOR, safe=True) is None
     assert bench.circuit.snapshot(OPEN_FOR).probes_in_flight == 0
 
 
@@ -92,7 +93,7 @@ def test_asking_refuses_what_the_look_says_and_counts_that(
 ) -> None:
     bench = Bench(**changes)
     prepare(bench)
-    certain = bench.circuit.refusal(now, safe=True) is not None
+    certain = bench.circuit.peek(now, safe=True) is not None
     before = bench.circuit.counters.rejected
 
     assert isinstance(bench.circuit.ask(now, safe=True), Refusal) is certain
@@ -389,7 +390,7 @@ def test_a_probe_whose_body_flows_on_is_the_last_one() -> None:
 )
 def test_the_reference_is_to_the_nearest_place_a_file_names(refs: dict[str, str], expected: str | None) -> None:
     events: list[Transition] = []
-    circuit = Circuit("c", SETTINGS, Surroundings(lambda: 0.5, events.append, lambda _: None), 0.0, refs)
+    circuit = Circuit("c", SETTINGS, Hooks(lambda: 0.5, events.append, lambda _: None), 0.0, refs)
     for _ in range(3):
         permit = circuit.ask(0.0, safe=True)
         assert isinstance(permit, Permit)
@@ -413,12 +414,12 @@ def test_a_listener_that_raises_never_disturbs_the_machine() -> None:
     def listener(_: Transition) -> None:
         raise ValueError("full disk")
 
-    circuit = Circuit("c", SETTINGS, Surroundings(lambda: 0.5, listener, failures.append), 0.0)
+    circuit = Circuit("c", SETTINGS, Hooks(lambda: 0.5, listener, failures.append), 0.0)
     for _ in range(3):
         permit = circuit.ask(0.0, safe=True)
         assert isinstance(permit, Permit)
         circuit.settle(permit, F, 0.0)
-    assert circuit.refusal(1.0, safe=True) is not None
+    assert circuit.peek(1.0, safe=True) is not None
     assert circuit.counters.listener_errors == 1
     assert [str(failure) for failure in failures] == ["full disk"]
 

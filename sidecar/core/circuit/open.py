@@ -1,9 +1,12 @@
-"""How long a circuit stays open (breaker.md 16)."""
+"""An open circuit: for how long (breaker.md 16), and what it answers meanwhile (17)."""
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
+from sidecar.core.circuit.explanation import State
+from sidecar.core.circuit.permit import Refusal
 from sidecar.core.http_date import parse_http_date, year_of
 
 if TYPE_CHECKING:
@@ -17,7 +20,33 @@ LONGEST_DIGITS = 9
 DIGITS = b"0123456789"
 
 
-def open_period(settings: BreakerSettings, reopenings: int, random: Callable[[], float], asked: float | None) -> float:
+class OpenPeriod:
+    """One time of being open, until `until`, with the reason in words; neither changes while it lasts.
+
+    So everybody who asks within the same second is refused with the same object.
+    """
+
+    __slots__ = ("_refusal", "_why", "until")
+
+    def __init__(self, until: float, why: str) -> None:
+        self.until = until
+        self._why = why
+        self._refusal: Refusal | None = None
+
+    def refusal(self, now: float) -> Refusal | None:
+        """What a request is refused with; None once the period is over."""
+        if now >= self.until:
+            return None
+        left = ceil(self.until - now)
+        refusal = self._refusal
+        if refusal is None or refusal.retry_after != left:
+            refusal = self._refusal = Refusal(State.OPEN, f"the circuit is open: {self._why}", left)
+        return refusal
+
+
+def period_length(
+    settings: BreakerSettings, reopenings: int, random: Callable[[], float], asked: float | None
+) -> float:
     """Seconds of the open period number `reopenings` (0: the first), by `random` in 0–1.
 
     `asked` is the upstream's own Retry-After in seconds, which lengthens the period but not beyond the maximum.
