@@ -36,6 +36,7 @@ EVICTION_REASONS = ("size", "variants", "replaced", "invalidated", "purged")
 UPSTREAM_ERRORS: tuple[type[errors.ProxyError], ...] = (
     errors.ConnectionRefused,
     errors.ConnectionLost,
+    errors.EarlyAnswerCut,
     errors.DnsFailed,
     errors.TlsFailed,
     errors.ConnectTimeout,

@@ -20,6 +20,7 @@ WATCH = f"""
 import resource
 from sidecar.app.memory import keep_freed_memory
 {{set_up}}
+in_the_gaps = [bytes(100_000) for _ in range(200)]  # what imports leave free is full, so that bodies lie on top
 def cycle():
     bodies = [bytes(100_000) for _ in range(30)]
     del bodies
