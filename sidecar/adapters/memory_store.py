@@ -21,8 +21,8 @@ from sidecar.pipeline.stats import StoreStats
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
     from sidecar.core.config import CacheStoreSettings
-    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.ports import Clock, WriteToken
 
 Exported: TypeAlias = "tuple[int, StoredResponse]"

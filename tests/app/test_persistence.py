@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
     from tests.app.conftest import Configure
     from tests.conftest import StartOrigin
 

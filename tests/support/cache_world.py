@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sidecar.core.cache_status import Forward
+from sidecar.core.cache.status import Forward
 from sidecar.core.circuit.permit import Refusal
 from sidecar.core.config import (
     BreakerSettings,
@@ -21,8 +21,8 @@ from sidecar.core.explanation import State
 from sidecar.core.forwarding import end_to_end
 from sidecar.core.http import Headers, RequestHead, ResponseHead
 from sidecar.core.http_date import format_http_date
-from sidecar.pipeline.cache_stage import CacheStage
-from sidecar.pipeline.cached_route import Surroundings, cached_route
+from sidecar.pipeline.cache.route import Surroundings, cached_route
+from sidecar.pipeline.cache.stage import CacheStage
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
 from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response, Source
 from sidecar.pipeline.stats import RouteStats

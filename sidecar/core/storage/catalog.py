@@ -18,7 +18,7 @@ from sidecar.core.storage.usage import NOBODY, RouteUse, TagCounts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
 
 RECLAIMED = NOBODY
 """The owner of a slot that holds nothing."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sidecar.core.storage.packing import live_size
 
 if TYPE_CHECKING:
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
 
 COPIES_LIMIT = 2048
 """Keys; the garbage collector visits some ten objects of each in a full pass."""

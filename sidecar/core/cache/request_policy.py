@@ -1,0 +1,214 @@
+"""What is done with a request, given what is stored; and with a stored answer, when the upstream cannot answer.
+
+Decisions are values; the cache stage carries them out. `response_policy` decides about responses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from sidecar.core.cache.conditional import ORIGIN_PRECONDITIONS
+from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES
+from sidecar.core.cache.status import Forward
+from sidecar.core.cache.vary import select
+from sidecar.core.config import CacheMode, StalePolicy
+from sidecar.core.connection_auth import WHY, sends_connection_credentials
+from sidecar.core.forwarding import withheld
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecar.core.cache.directives import RequestDirectives
+    from sidecar.core.cache.key import KeySpace
+    from sidecar.core.cache.stored import Draft, StoredResponse
+    from sidecar.core.config import CacheSettings
+    from sidecar.core.http import Headers, RequestHead
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRules:
+    """What one route's decisions rest on.
+
+    `failures` are the statuses with which the upstream fails. `targeted` are the lower-case names of the fields that
+    win over Cache-Control. `foreign_fields` keep a request away from the store, and `credentials_keyed` are the fields
+    saying who asks that are part of the key (see `cache_key`).
+    """
+
+    settings: CacheSettings
+    failures: frozenset[int] = frozenset()
+    targeted: tuple[bytes, ...] = ()
+    foreign_fields: frozenset[bytes] = frozenset()
+    credentials_keyed: frozenset[bytes] = frozenset()
+
+
+class Asked(NamedTuple):
+    """A request that the store may know: its head, what it wants of a cache, and under which key of which space."""
+
+    head: RequestHead
+    directives: RequestDirectives
+    key: bytes
+    space: KeySpace
+    route: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Answer with `stored`. `refresh`: it is stale, so fetch a new one behind it."""
+
+    stored: StoredResponse
+    refresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Revalidate:
+    """Ask the upstream whether `stored` is still good; it may stand in if there is no answer."""
+
+    stored: StoredResponse
+    reason: Forward
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask the upstream: nothing stored is of use."""
+
+    reason: Forward
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """Ask the upstream without looking at the store or leaving anything in it."""
+
+    reason: Forward
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The client wants a stored answer or none (only-if-cached), and there is none."""
+
+
+_FETCH = {reason: Fetch(reason) for reason in Forward}
+
+RequestDecision: TypeAlias = Serve | Revalidate | Fetch | Unavailable
+"""For a request that does not bypass the store."""
+
+
+def bypass(
+    head: RequestHead, directives: RequestDirectives, rules: RouteRules, *, has_content: bool, upgrades: bool
+) -> Bypass | None:
+    """Why a request has no business with the store, if so (cache.md 9, 12)."""
+    if head.method not in ("GET", "HEAD"):
+        return Bypass(Forward.METHOD, "method")
+    index = head.headers.index
+    if upgrades:
+        return Bypass(Forward.BYPASS, "upgrade")
+    if has_content:
+        return Bypass(Forward.BYPASS, "request content")
+    if not rules.foreign_fields.isdisjoint(index):
+        return Bypass(Forward.BYPASS, "unkeyed field")
+    if sends_connection_credentials(head.headers):
+        return Bypass(Forward.BYPASS, WHY)
+    if withheld(head.headers):
+        return Bypass(Forward.BYPASS, "field withheld by Connection")
+    if not ORIGIN_PRECONDITIONS.isdisjoint(index):
+        return Bypass(Forward.REQUEST, "precondition for the origin")
+    if directives.no_store:
+        return Bypass(Forward.REQUEST, "no-store asked for")
+    return None
+
+
+def on_request(
+    request: Headers,
+    directives: RequestDirectives,
+    variants: Sequence[StoredResponse],
+    rules: RouteRules,
+    now: float,
+) -> RequestDecision:
+    """What to do with a GET or HEAD that may use the store (RFC 9111 §4)."""
+    stored = select(variants, request)
+    if stored is None:
+        return _miss(Forward.VARY_MISS if variants else Forward.URI_MISS, directives)
+    if not may_use(stored, request, rules):
+        return _miss(Forward.REQUEST, directives)
+    fresh = now < stored.expires_at and not stored.rules.always_validate
+    if rules.settings.mode is CacheMode.FALLBACK and not directives.only_if_cached:
+        # It is the mode that sends it there, however old what is stored may be.
+        return Revalidate(stored, Forward.BYPASS)
+    if not stored.rules.always_validate and accepted(stored, directives, now):
+        if fresh or _stale_accepted(stored, directives, now):
+            return Serve(stored)
+        if _refresh_behind(stored, rules, now):
+            return Serve(stored, refresh=True)
+    if directives.only_if_cached:
+        return Unavailable()
+    return Revalidate(stored, Forward.REQUEST if fresh else Forward.STALE)
+
+
+def may_use(stored: StoredResponse | Draft, request: Headers, rules: RouteRules) -> bool:
+    """Whether a request may have `stored`, which matches its Vary, given who asks (cache.md 13, 18).
+
+    Who sends credentials gets only what the origin declared shareable: with Authorization by the rule of RFC 9111 §3.5,
+    with cookies by any explicit freshness or by Vary. Credentials that are in the key tell entries apart anyway.
+    """
+    if stored.rules.shared:
+        return True
+    index = request.index
+    if b"authorization" in index and b"authorization" not in rules.credentials_keyed:
+        return False
+    if stored.rules.explicit or b"cookie" not in index or b"cookie" in rules.credentials_keyed:
+        return True
+    return any(name == b"cookie" for name, _ in stored.selecting)
+
+
+def accepted(stored: StoredResponse, directives: RequestDirectives, now: float) -> bool:
+    """Whether the client's own directives leave room for `stored`, its staleness apart (RFC 9111 §5.2.1)."""
+    if directives.no_cache or directives.max_age == 0:
+        return False
+    if directives.max_age is not None and now - stored.born > directives.max_age:
+        return False
+    return not directives.min_fresh or stored.expires_at - now >= directives.min_fresh
+
+
+def _stale_accepted(stored: StoredResponse, directives: RequestDirectives, now: float) -> bool:
+    """Whether the client takes it stale (max-stale), and the origin does not forbid that (RFC 9111 §4.2.4)."""
+    return 0 < directives.max_stale >= now - stored.expires_at and not stored.rules.strict
+
+
+def _refresh_behind(stored: StoredResponse, rules: RouteRules, now: float) -> bool:
+    """Whether it may be used once more while a new one is fetched (RFC 5861 §3; cache.md 20)."""
+    staleness = now - stored.expires_at
+    allowed = stored.rules.stale_while_revalidate
+    if allowed is not None and staleness <= allowed:
+        return True
+    return rules.settings.background_refresh and not stored.rules.strict and staleness <= stale_allowance(stored, rules)
+
+
+def _miss(reason: Forward, directives: RequestDirectives) -> Fetch | Unavailable:
+    return Unavailable() if directives.only_if_cached else _FETCH[reason]
+
+
+def stands_in(stored: StoredResponse, directives: RequestDirectives, rules: RouteRules, now: float) -> bool:
+    """Whether `stored`, which the request may use, stands in for an upstream that cannot answer (cache.md 17, 18)."""
+    if directives is not NO_REQUEST_DIRECTIVES and not accepted(stored, directives, now):
+        return False
+    own, settings = stored.rules, rules.settings
+    staleness = now - stored.expires_at
+    forbidden = own.always_validate or (own.strict and staleness >= 0)
+    if (forbidden and settings.stale_policy is not StalePolicy.ALWAYS) or stored.head.status in rules.failures:
+        return False
+    return staleness <= allowance(own.stale_if_error, settings)
+
+
+def stale_allowance(stored: StoredResponse, rules: RouteRules) -> float:
+    """Seconds past expiry for which it may stand in, by whose word counts on the route."""
+    return allowance(stored.rules.stale_if_error, rules.settings)
+
+
+def allowance(stale_if_error: float | None, settings: CacheSettings) -> float:
+    """Seconds past expiry, given the response's own stale-if-error (RFC 5861 §4)."""
+    if stale_if_error is None or settings.stale_policy is StalePolicy.ROUTE:
+        return settings.stale_ttl
+    if settings.stale_policy is StalePolicy.ORIGIN:
+        return stale_if_error
+    return max(stale_if_error, settings.stale_ttl)
