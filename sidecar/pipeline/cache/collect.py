@@ -67,7 +67,7 @@ def store_body(store: CacheStore, storing: Storing, body: bytes | None, end: End
     draft, token, request = storing
     _arrived(store, draft.key)
     if end is not BodyEnd.COMPLETE:
-        why = GIVEN_UP if end is BodyEnd.ABANDONED else CUT_SHORT
+        why = GIVEN_UP if isinstance(end, BodyEnd) else CUT_SHORT
     elif body is None:
         why = TOO_LARGE
         outgrown(store, draft, token, request)
@@ -83,9 +83,8 @@ def _arrived(store: CacheStore, key: bytes) -> None:
 
 
 async def drain(body: bytes | Body, limit: int) -> None:
-    """Read `body` to its end, so that whoever waits for that learns how it went; given up after `limit` octets.
-
-    Raises ProxyError when it is cut short.
+    """Read `body`, which no client waits for, to its end or beyond `limit` octets, so that the circuit learns how the
+    request ended. Raises ProxyError when it is cut short.
     """
     if isinstance(body, bytes):
         return
@@ -93,5 +92,7 @@ async def drain(body: bytes | Body, limit: int) -> None:
     try:
         while size <= limit and (piece := await body.read()):
             size += len(piece)
-    finally:
+    except BaseException:
         body.close()
+        raise
+    body.close(BodyEnd.DISCARDED)
