@@ -59,15 +59,6 @@ class RouteStats:
         durations.counts[bisect_left(BOUNDS, duration)] += 1
         durations.sum += duration
 
-    def count_result(self, result: str) -> None:
-        """Count what the cache made of a request."""
-        self.cache_results[result] += 1
-
-    def count_hit(self, result: str, age: int) -> None:
-        """The same for an answer from the cache, of that age in seconds."""
-        self.cache_results[result] += 1
-        self.served_age.observe(age)
-
 
 class UpstreamStats:
     """One upstream's attempts and connections. `attempts` is keyed by result: `success` or an error's reason."""

@@ -21,7 +21,7 @@ from sidecar.core.explanation import State
 from sidecar.core.forwarding import end_to_end
 from sidecar.core.http import Headers, RequestHead, ResponseHead
 from sidecar.core.http_date import format_http_date
-from sidecar.pipeline.cache.route import Surroundings, cached_route
+from sidecar.pipeline.cache.route import Runtime, cached_route
 from sidecar.pipeline.cache.stage import CacheStage
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
 from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response, Source
@@ -210,10 +210,9 @@ class World:
         self.stats = RouteStats("catalog")
         self.tasks: list[asyncio.Task[None]] = []
         self.route = route_config(**cache)
-        surroundings = Surroundings(self.clock, self.spawn, self.origin, self.stats)
-        self.stage = CacheStage(
-            self.origin, self.store, cached_route(self.route, proxy or ProxySettings()), surroundings
-        )
+        route = cached_route(self.route, proxy or ProxySettings())
+        runtime = Runtime(self.store, self.clock, self.spawn)
+        self.stage = CacheStage(self.origin, route, self.origin, self.stats, runtime)
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)

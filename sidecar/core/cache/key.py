@@ -46,6 +46,7 @@ class KeySpace:
 
     `name` keeps its entries apart from other routes'. `base` is scheme and authority, as in a URL. `authority_varies`:
     the upstream learns which authority the client addressed, so that is part of the key instead of `base`'s.
+    `prefix`: where a key is nothing but the target with this before it; None where there is more to it.
     """
 
     name: bytes
@@ -54,12 +55,12 @@ class KeySpace:
     query: QueryKey
     key_headers: tuple[bytes, ...] = ()
     authority_varies: bool = False
-    _prefix: bytes | None = field(init=False)
+    prefix: bytes | None = field(init=False)
 
     def __post_init__(self) -> None:
         rewrites = self.rewrite.strip_prefix or self.rewrite.add_prefix
         plain = self.query == QueryKey() and not self.key_headers and not self.authority_varies and not rewrites
-        object.__setattr__(self, "_prefix", self.name + b" " + self.base if plain else None)
+        object.__setattr__(self, "prefix", self.name + b" " + self.base if plain else None)
 
     @property
     def credentials_keyed(self) -> frozenset[bytes]:
@@ -87,8 +88,8 @@ class KeySpace:
 
     def key(self, head: RequestHead) -> bytes:
         """The primary key of what `head` asks for."""
-        if self._prefix is not None:
-            return self._prefix + head.target
+        if self.prefix is not None:
+            return self.prefix + head.target
         return self.key_of(self.url(head), head.headers)
 
     def key_of(self, url: bytes, headers: Headers) -> bytes:

@@ -6,10 +6,11 @@ Decisions are values; the cache stage carries them out. `response_policy` decide
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.core.cache.conditional import ORIGIN_PRECONDITIONS
+from sidecar.core.cache.conditional import ORIGIN_PRECONDITIONS, OUR_PRECONDITIONS
 from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES
+from sidecar.core.cache.sharing import CREDENTIALS, may_use
 from sidecar.core.cache.status import Forward
 from sidecar.core.cache.vary import select
 from sidecar.core.config import CacheMode, StalePolicy
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.cache.directives import RequestDirectives
     from sidecar.core.cache.key import KeySpace
-    from sidecar.core.cache.stored import Draft, StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
     from sidecar.core.config import CacheSettings
     from sidecar.core.http import Headers, RequestHead
 
@@ -42,8 +43,11 @@ class RouteRules:
     credentials_keyed: frozenset[bytes] = frozenset()
 
 
-class Asked(NamedTuple):
-    """A request that the store may know: its head, what it wants of a cache, and under which key of which space."""
+@dataclass(slots=True)
+class KeyedRequest:
+    """A request that the store may know: its head, what it wants of a cache, and under which key of which space; the
+    route's name too. Nobody changes it; it is not frozen because making a frozen one takes longer.
+    """
 
     head: RequestHead
     directives: RequestDirectives
@@ -88,18 +92,31 @@ class Unavailable:
     """The client wants a stored answer or none (only-if-cached), and there is none."""
 
 
+SERVED_METHODS = frozenset({"GET", "HEAD"})
+"""Methods that a stored answer may answer (cache.md 9)."""
+ONE_REQUEST_SCHEMES = (b"Basic ", b"Bearer ")
+"""How Authorization begins that is about one request, and not about its connection; unless a list follows."""
+BY_METHOD = Bypass(Forward.METHOD, "method")
 _FETCH = {reason: Fetch(reason) for reason in Forward}
 
 RequestDecision: TypeAlias = Serve | Revalidate | Fetch | Unavailable
 """For a request that does not bypass the store."""
 
 
+def exceptional_fields(rules: RouteRules) -> frozenset[bytes]:
+    """Request fields of which any may keep a GET away from the store, or make it ask for something else than the whole
+    of a fresh answer; apart from Authorization and Connection, of which most values do not.
+    """
+    asking = frozenset({b"cache-control", b"pragma"}) if rules.settings.honor_request_directives else frozenset()
+    return rules.foreign_fields | ORIGIN_PRECONDITIONS | OUR_PRECONDITIONS | asking
+
+
 def bypass(
     head: RequestHead, directives: RequestDirectives, rules: RouteRules, *, has_content: bool, upgrades: bool
 ) -> Bypass | None:
     """Why a request has no business with the store, if so (cache.md 9, 12)."""
-    if head.method not in ("GET", "HEAD"):
-        return Bypass(Forward.METHOD, "method")
+    if head.method not in SERVED_METHODS:
+        return BY_METHOD
     index = head.headers.index
     if upgrades:
         return Bypass(Forward.BYPASS, "upgrade")
@@ -129,36 +146,29 @@ def on_request(
     stored = select(variants, request)
     if stored is None:
         return _miss(Forward.VARY_MISS if variants else Forward.URI_MISS, directives)
-    if not may_use(stored, request, rules):
+    return on_selected(request, directives, stored, rules, now)
+
+
+def on_selected(
+    request: Headers, directives: RequestDirectives, stored: StoredResponse, rules: RouteRules, now: float
+) -> RequestDecision:
+    """What to do with a request for which `stored` was selected."""
+    own, settings = stored.rules, rules.settings
+    if not CREDENTIALS.isdisjoint(request.index) and not may_use(stored, request, rules):
         return _miss(Forward.REQUEST, directives)
-    fresh = now < stored.expires_at and not stored.rules.always_validate
-    if rules.settings.mode is CacheMode.FALLBACK and not directives.only_if_cached:
+    fresh = now < stored.expires_at and not own.always_validate
+    if settings.mode is CacheMode.FALLBACK and not directives.only_if_cached:
         # It is the mode that sends it there, however old what is stored may be.
         return Revalidate(stored, Forward.BYPASS)
-    if not stored.rules.always_validate and accepted(stored, directives, now):
-        if fresh or _stale_accepted(stored, directives, now):
+    if not own.always_validate and (directives is NO_REQUEST_DIRECTIVES or accepted(stored, directives, now)):
+        if fresh or (directives.max_stale and _stale_accepted(stored, directives, now)):
             return Serve(stored)
-        if _refresh_behind(stored, rules, now):
+        may_refresh = own.stale_while_revalidate is not None or settings.background_refresh
+        if may_refresh and _refresh_behind(stored, rules, now):
             return Serve(stored, refresh=True)
     if directives.only_if_cached:
         return Unavailable()
     return Revalidate(stored, Forward.REQUEST if fresh else Forward.STALE)
-
-
-def may_use(stored: StoredResponse | Draft, request: Headers, rules: RouteRules) -> bool:
-    """Whether a request may have `stored`, which matches its Vary, given who asks (cache.md 13, 18).
-
-    Who sends credentials gets only what the origin declared shareable: with Authorization by the rule of RFC 9111 §3.5,
-    with cookies by any explicit freshness or by Vary. Credentials that are in the key tell entries apart anyway.
-    """
-    if stored.rules.shared:
-        return True
-    index = request.index
-    if b"authorization" in index and b"authorization" not in rules.credentials_keyed:
-        return False
-    if stored.rules.explicit or b"cookie" not in index or b"cookie" in rules.credentials_keyed:
-        return True
-    return any(name == b"cookie" for name, _ in stored.selecting)
 
 
 def accepted(stored: StoredResponse, directives: RequestDirectives, now: float) -> bool:
@@ -197,6 +207,8 @@ def stands_in(stored: StoredResponse, directives: RequestDirectives, rules: Rout
     forbidden = own.always_validate or (own.strict and staleness >= 0)
     if (forbidden and settings.stale_policy is not StalePolicy.ALWAYS) or stored.head.status in rules.failures:
         return False
+    if own.stale_if_error is None:
+        return staleness <= settings.stale_ttl
     return staleness <= allowance(own.stale_if_error, settings)
 
 

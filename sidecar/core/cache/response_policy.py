@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.cache.conditional import NEVER_UPDATED, updated, validates
+from sidecar.core.cache.directives import response_directives
 from sidecar.core.cache.freshness import HEURISTICALLY_CACHEABLE, Lifetime, initial_age, lifetime
 from sidecar.core.cache.request_policy import allowance
 from sidecar.core.cache.stored import Draft, StoredResponse, UseRules, shared_rules
@@ -25,7 +26,7 @@ from sidecar.core.http_date import format_http_date
 if TYPE_CHECKING:
     from sidecar.core.cache.directives import ResponseDirectives
     from sidecar.core.cache.freshness import Arrival
-    from sidecar.core.cache.request_policy import Asked, RouteRules
+    from sidecar.core.cache.request_policy import KeyedRequest, RouteRules
     from sidecar.core.cache.stored import Selecting
     from sidecar.core.http import Field
 
@@ -85,35 +86,38 @@ def never_stored(head: ResponseHead, rules: RouteRules) -> str:
         return WHY
     if head.status in NEVER_COMPLETE:
         return ""
-    directives, _ = effective_directives(head.headers, rules.targeted)
+    if rules.targeted:
+        directives, _ = effective_directives(head.headers, rules.targeted)
+    else:
+        directives = response_directives(head.headers.index.get(b"cache-control"))
     if directives.must_understand:
         return ""
     return "no-store" if directives.no_store else "private" if directives.private else ""
 
 
 def on_response(
-    asked: Asked,
+    keyed: KeyedRequest,
     head: ResponseHead,
     length: int | None,
     arrival: Arrival,
     rules: RouteRules,
     standing: StoredResponse | None,
 ) -> ResponseDecision:
-    """What to do with a complete answer to `asked`. `length`: octets of its body if known; `standing`: the stored
+    """What to do with a complete answer to `keyed`. `length`: octets of its body if known; `standing`: the stored
     answer that the request could have been given instead.
     """
     if length is not None and length > rules.settings.max_entry_size:
         return Pass("larger than max_entry_size")
-    candidate = _Candidate(asked, head, arrival, rules)
+    candidate = _Candidate(keyed, head, arrival, rules)
     why = candidate.refusal()
     if not why and standing is not None and arrival.received_at <= standing.keep_until:
-        good = replaces(asked.head.headers, head.status, standing, rules)
+        good = replaces(keyed.head.headers, head.status, standing, rules)
         why = "" if good else "an error does not replace a good answer"
     return Pass(why) if why else Store(candidate.draft(head.headers))
 
 
 def on_validation(
-    asked: Asked, fresh: ResponseHead, stored: StoredResponse, arrival: Arrival, rules: RouteRules
+    keyed: KeyedRequest, fresh: ResponseHead, stored: StoredResponse, arrival: Arrival, rules: RouteRules
 ) -> ValidationDecision:
     """What a 304 to our own precondition makes of `stored` (RFC 9111 §4.3.4)."""
     if not validates(fresh.headers, stored.head.headers):
@@ -121,19 +125,19 @@ def on_validation(
     dated = with_date(fresh.headers, arrival.received_wall)
     # A cookie that comes with a 304 says nothing about what is stored, and is not for who gets that.
     fields = updated(stored.head.headers, dated.without({b"age", b"set-cookie"}))
-    candidate = _Candidate(asked, ResponseHead(stored.head.status, fields, stored.head.reason), arrival, rules)
+    candidate = _Candidate(keyed, ResponseHead(stored.head.status, fields, stored.head.reason), arrival, rules)
     why = candidate.refusal()
     return Refresh(candidate.draft(dated).complete(stored.body), why, candidate.personal(fresh.headers))
 
 
 def on_head(
-    asked: Asked, fresh: ResponseHead, stored: StoredResponse, arrival: Arrival, rules: RouteRules
+    keyed: KeyedRequest, fresh: ResponseHead, stored: StoredResponse, arrival: Arrival, rules: RouteRules
 ) -> ValidationDecision:
     """What the answer to a HEAD makes of the stored answer to GET (RFC 9111 §4.3.5)."""
     length = fresh.headers.index.get(b"content-length")
     if fresh.status != stored.head.status or length not in (None, b"%d" % len(stored.body)):
         return Mismatch()
-    get = asked._replace(head=replace(asked.head, method="GET"))
+    get = replace(keyed, head=replace(keyed.head, method="GET"))
     return on_validation(get, fresh, stored, arrival, rules)
 
 
@@ -150,10 +154,10 @@ def with_date(headers: Headers, wall: float) -> Headers:
 class _Candidate:
     """One response, looked at as what might be stored. `refusal` comes first, and what it needs is worked out in it."""
 
-    __slots__ = ("_targeted", "arrival", "asked", "directives", "head", "lifetime", "rules", "selecting")
+    __slots__ = ("_targeted", "arrival", "directives", "head", "keyed", "lifetime", "rules", "selecting")
 
-    def __init__(self, asked: Asked, head: ResponseHead, arrival: Arrival, rules: RouteRules) -> None:
-        self.asked = asked
+    def __init__(self, keyed: KeyedRequest, head: ResponseHead, arrival: Arrival, rules: RouteRules) -> None:
+        self.keyed = keyed
         self.head = head
         self.arrival = arrival
         self.rules = rules
@@ -165,7 +169,7 @@ class _Candidate:
         """Why it is not to be stored; "" when it may be."""
         vary = self.head.headers.index.get(b"vary")
         if vary is not None:
-            self.selecting = selecting_values(vary, self.asked.head.headers)
+            self.selecting = selecting_values(vary, self.keyed.head.headers)
         forbidden = self._forbidden() or self._provoked()
         if forbidden:
             return forbidden
@@ -180,7 +184,7 @@ class _Candidate:
             return WHY
         if head.status < 200 or head.status in NEVER_COMPLETE:
             return "status is never stored"
-        if self.asked.head.method != "GET":
+        if self.keyed.head.method != "GET":
             return "method is not GET"
         if directives.must_understand and not understood:
             return "must-understand"
@@ -196,14 +200,14 @@ class _Candidate:
         """Why it may be an error that this request alone has brought about, by something that is not in the key."""
         if self.head.status < FIRST_CLIENT_ERROR:
             return ""
-        headers = self.asked.head.headers
+        headers = self.keyed.head.headers
         if self.head.status in ABOUT_THE_REQUEST or b"range" in headers:
             return "an error about a precondition or a range"
         return "an error that large request fields may have provoked" if has_large_fields(headers) else ""
 
     def _personal(self) -> str:
         """Why it may be meant for this one client (cache.md 13)."""
-        request = self.asked.head.headers
+        request = self.keyed.head.headers
         if b"set-cookie" in self.head.headers and not self.rules.settings.store_set_cookie:
             return "Set-Cookie"
         if self.directives.shared:
@@ -238,7 +242,7 @@ class _Candidate:
         rules = use_rules(self.directives, explicit=life.explicit)
         past = max(allowance(rules.stale_if_error, self.rules.settings), rules.stale_while_revalidate or 0.0)
         return Draft(
-            key=self.asked.key,
+            key=self.keyed.key,
             selecting=self.selecting or (),
             head=ResponseHead(self.head.status, self._stored_fields(), self.head.reason),
             born=born,
@@ -246,8 +250,8 @@ class _Candidate:
             keep_until=expires_at + past,
             stored_wall=self.arrival.received_wall,
             rules=rules,
-            route=self.asked.route,
-            url=self.asked.space.named(self.asked.space.url(self.asked.head)),
+            route=self.keyed.route,
+            url=self.keyed.space.named(self.keyed.space.url(self.keyed.head)),
             tags=tags(self.head.headers),
         )
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.core.cache.conditional import ORIGIN_PRECONDITIONS, OUR_PRECONDITIONS, contradicts
-from sidecar.core.cache.request_policy import may_use
+from sidecar.core.cache.sharing import CREDENTIALS, may_use
 from sidecar.core.cache.targeted import effective_directives
 from sidecar.core.cache.vary import matches, selecting_values
 
@@ -33,8 +33,6 @@ FIRST_REDIRECTION = 300
 FIRST_ERROR = 500
 ASKS_FOR_PATIENCE = frozenset({408, 425, 429})
 REFUSALS = frozenset({401, 403})
-CREDENTIALS = frozenset({b"authorization", b"cookie"})
-"""Request fields that say who asks; TLS, and fields that only an application knows, are not among them."""
 ABOUT_A_COPY_OR_PART = frozenset({206, 304, 412, 416})
 """Statuses with which a precondition or a range is answered, neither of which is in the key."""
 PRECONDITIONS = OUR_PRECONDITIONS | ORIGIN_PRECONDITIONS

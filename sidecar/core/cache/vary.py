@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sidecar.core.http import list_members
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 UNORDERED = frozenset({b"accept-language", b"accept-encoding", b"accept-charset"})
 """Lists whose order and case mean nothing: what is preferred, their weights say (RFC 9110 §12.5)."""
+
+REMEMBERED_OCTETS = 256
+"""Length up to which a list's normal form is remembered."""
 
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _SEPARATOR = re.compile(rb"[ \t]*,[ \t]*")
@@ -38,13 +42,25 @@ def normalized(name: bytes, value: bytes | None) -> bytes | None:
     if value is None or b'"' in value:
         return value
     if name in UNORDERED:
-        return b",".join(sorted(list_members(value)))
+        return _in_order(value) if len(value) <= REMEMBERED_OCTETS else _in_order.__wrapped__(value)
     return _SEPARATOR.sub(b",", value.strip(b" \t"))
+
+
+@lru_cache(maxsize=256)
+def _in_order(value: bytes) -> bytes:
+    """The members of a list in the order of their octets; remembered, since clients of a kind all send the same."""
+    return b",".join(sorted(list_members(value)))
 
 
 def matches(selecting: Selecting, request: Headers) -> bool:
     """Whether `request` has the same selecting values."""
-    return all(normalized(name, request.index.get(name)) == value for name, value in selecting)
+    index = request.index
+    for name, value in selecting:
+        given = index.get(name)
+        # What is written as the normal form is its own normal form.
+        if given != value and normalized(name, given) != value:
+            return False
+    return True
 
 
 def select(variants: Sequence[StoredResponse], request: Headers) -> StoredResponse | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import floor
 from typing import TYPE_CHECKING
 
@@ -31,70 +32,80 @@ SHAPING = frozenset({b"if-none-match", b"if-modified-since", b"range"})
 
 
 class CacheAnswers:
-    """Makes them for one route, and counts them."""
+    """Makes them for one route, and counts what the cache made of each request.
 
-    __slots__ = ("_debug", "_hit_lines", "_lines", "_name", "_passed", "_stats")
+    The lines of a request that went upstream are the same for all of them but for a few words: each is made once.
+    """
+
+    __slots__ = ("_ages", "_debug", "_details", "_hit_lines", "_lines", "_name", "_passed", "_results")
 
     def __init__(self, route: CachedRoute, stats: RouteStats) -> None:
         self._name = route.cache_name
         self._lines: dict[Forwarded, bytes] = {}
         self._passed = {reason: forwarded_line(route.cache_name, Forwarded(reason)) for reason in Forward}
         self._hit_lines = hit_lines_format(route.cache_name)
+        self._details = {"": b""}
         self._debug = route.rules.settings.debug
-        self._stats = stats
+        self._results = stats.cache_results
+        self._ages = stats.served_age
 
-    def whole(self, stored: StoredResponse, now: float, detail: bytes = b"") -> Response:
-        """All of `stored`, without asking the upstream; `detail` as `detail_parameter` makes it."""
-        age = int(now - stored.born)
-        lines = self._hit_lines % (age, floor(stored.expires_at - now), detail)
-        fresh = now < stored.expires_at
-        self._stats.count_hit(HIT if fresh else HIT_STALE, age)
-        source = Source.CACHE if fresh else Source.STALE
-        return Response(stored.head, stored.body, source=source, extra=lines, prepared=stored.prepared)
+    def whole(self, stored: StoredResponse, now: float, parameters: bytes = b"") -> Response:
+        """All of `stored`, without asking the upstream. `parameters` are further ones for Cache-Status."""
+        age, fresh, ages = int(now - stored.born), now < stored.expires_at, self._ages
+        self._results[HIT if fresh else HIT_STALE] += 1
+        ages.counts[bisect_left(ages.bounds, age)] += 1
+        ages.sum += age
+        return Response(
+            stored.head,
+            stored.body,
+            source=Source.CACHE if fresh else Source.STALE,
+            extra=self._hit_lines % (age, floor(stored.expires_at - now), parameters),
+            prepared=stored.prepared,
+        )
 
     def hit(self, head: RequestHead, stored: StoredResponse, now: float, detail: str = "") -> Response:
         """`stored` as the answer to `head`, without asking the upstream. `detail` says why, when it is stale."""
-        parameters = detail_parameter(detail) + (key_parameter(stored.key) if self._debug else b"")
+        parameters = self._details.get(detail)
+        if parameters is None:
+            parameters = self._details[detail] = detail_parameter(detail)
+        if self._debug:
+            parameters += key_parameter(stored.key)
         response = self.whole(stored, now, parameters)
-        return shaped(head, stored, response) if needs_shape(head) else response
+        if head.method == "GET" and SHAPING.isdisjoint(head.headers.index):
+            return response
+        return shaped(head, stored, response)
 
     def validated(self, head: RequestHead, stored: StoredResponse, now: float, member: Forwarded) -> Response:
         """`stored`, which the upstream has just confirmed or made, as the answer to `head`."""
         lines = self.validated_lines(stored, now, member)
-        response = Response(stored.head, stored.body, extra=lines, prepared=stored.prepared)
-        return shaped(head, stored, response) if needs_shape(head) else response
+        return shaped(head, stored, Response(stored.head, stored.body, extra=lines, prepared=stored.prepared))
 
     def validated_lines(self, stored: StoredResponse | Draft, now: float, member: Forwarded) -> bytes:
         """The cache's lines of an answer that is in the store now, or will be."""
         return b"Age: %d\r\n%b" % (max(0, int(now - stored.born)), self.line(member, stored.key))
+
+    def passed(self, response: Response, reason: Forward, why: str, key: bytes | None = None) -> Response:
+        """`response`, which came from upstream and is not to be stored, with the cache's line; `why` shows in debug."""
+        if self._debug:
+            return self.forwarded(response, Forwarded(reason, detail=why), key)
+        self._results[reason] += 1
+        response.extra += self._passed[reason]
+        return response
 
     def forwarded(self, response: Response, member: Forwarded, key: bytes | None = None) -> Response:
         """`response`, which came from upstream, with the cache's line."""
         response.extra += self.line(member, key)
         return response
 
-    def passed(self, response: Response, reason: Forward, why: str, key: bytes) -> Response:
-        """`response`, which came from upstream and is not to be stored, with the cache's line; `why` shows in debug."""
-        if self._debug:
-            return self.forwarded(response, Forwarded(reason, detail=why), key)
-        self._stats.count_result(reason)
-        response.extra += self._passed[reason]
-        return response
-
     def line(self, member: Forwarded, key: bytes | None) -> bytes:
         """The Cache-Status line of a forwarded request; counted."""
-        self._stats.count_result(COLLAPSED if member.collapsed else member.reason)
+        self._results[COLLAPSED if member.collapsed else member.reason] += 1
         if self._debug or member.detail:
             return forwarded_line(self._name, member, key if self._debug else None)
         line = self._lines.get(member)
         if line is None:
             line = self._lines[member] = forwarded_line(self._name, member)
         return line
-
-
-def needs_shape(head: RequestHead) -> bool:
-    """Whether `head` may ask for another thing than the whole representation."""
-    return head.method == "HEAD" or not SHAPING.isdisjoint(head.headers.index)
 
 
 def shaped(head: RequestHead, stored: StoredResponse, whole: Response) -> Response:

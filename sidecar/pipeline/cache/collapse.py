@@ -11,27 +11,33 @@ from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sidecar.core.cache.conditional import OUR_PRECONDITIONS, validators
+from sidecar.core.cache.conditional import OUR_PRECONDITIONS
 from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES
-from sidecar.core.cache.request_policy import may_use
-from sidecar.core.cache.shared_failure import may_share, shared_failure
+from sidecar.core.cache.sharing import may_share, may_use, shared_failure
 from sidecar.core.cache.status import Forwarded
 from sidecar.core.cache.vary import matches, normalized
 from sidecar.core.config import CacheMode
-from sidecar.pipeline.cache.collect import Collector, announce, store_body
+from sidecar.pipeline.cache.collect import announce, store_body
 from sidecar.pipeline.cache.fetch import UPSTREAM_ERROR, Arriving, Delivered
-from sidecar.pipeline.cache.shared_fetch import Alone, Failed, Flight, Landed, Landing, Share, decline
+from sidecar.pipeline.cache.shared_fetch import (
+    ArrivingAnswer,
+    FailedAnswer,
+    NothingShared,
+    SharedAnswer,
+    SharedFetch,
+    WholeAnswer,
+    decline,
+)
 from sidecar.pipeline.cache.shared_stream import SharedStream
 from sidecar.pipeline.errors import Draining, InternalError, ProxyError
 from sidecar.pipeline.exchange import BodyEnd, Response
 
 if TYPE_CHECKING:
-    from sidecar.core.cache.request_policy import Asked
+    from sidecar.core.cache.request_policy import KeyedRequest
     from sidecar.core.cache.stored import Draft, StoredResponse
     from sidecar.pipeline.cache.answers import CacheAnswers
-    from sidecar.pipeline.cache.fetch import CacheFetch, Fetched, Trip
-    from sidecar.pipeline.cache.route import CachedRoute, Surroundings
-    from sidecar.pipeline.ports import CacheStore
+    from sidecar.pipeline.cache.fetch import Fetched, Fetcher, UpstreamFetch
+    from sidecar.pipeline.cache.route import CachedRoute, Runtime
 
 HIT_FOR_MISS = 30.0
 """Seconds for which a key whose answer could not be shared is fetched without collapsing."""
@@ -41,168 +47,166 @@ PERSONAL = frozenset({b"authorization"})
 
 
 class Collapser:
-    """The flights of one route."""
+    """The shared fetches of one route."""
 
     __slots__ = (
         "_answers",
         "_enabled",
-        "_fetch",
-        "_flights",
+        "_fetcher",
+        "_monotonic",
         "_not_shared",
         "_personal",
         "_rules",
+        "_spawn",
         "_store",
-        "_surroundings",
+        "_under_way",
     )
 
-    def __init__(
-        self,
-        fetch: CacheFetch,
-        store: CacheStore,
-        route: CachedRoute,
-        surroundings: Surroundings,
-        answers: CacheAnswers,
-    ) -> None:
-        self._fetch = fetch
-        self._store = store
+    def __init__(self, fetcher: Fetcher, route: CachedRoute, runtime: Runtime, answers: CacheAnswers) -> None:
+        self._fetcher = fetcher
+        self._store = runtime.store
+        self._spawn = runtime.spawn
+        self._monotonic = runtime.clock.monotonic
         self._rules = route.rules
-        self._surroundings = surroundings
         self._answers = answers
         settings = route.rules.settings
         self._enabled = settings.collapse and settings.mode is CacheMode.STANDARD
         self._personal = PERSONAL - route.rules.credentials_keyed
-        self._flights: dict[bytes, Flight] = {}
+        self._under_way: dict[bytes, SharedFetch] = {}
         self._not_shared: OrderedDict[bytes, float] = OrderedDict()
 
-    def collapses(self, asked: Asked) -> bool:
+    def collapses(self, keyed: KeyedRequest) -> bool:
         """Whether a request may wait for another's fetch, and it is worth it."""
-        if not self._enabled or asked.head.method != "GET" or asked.directives is not NO_REQUEST_DIRECTIVES:
+        if not self._enabled or keyed.head.method != "GET" or keyed.directives is not NO_REQUEST_DIRECTIVES:
             return False
-        until = self._not_shared.get(asked.key)
-        if until is not None and self._surroundings.clock.monotonic() < until:
+        until = self._not_shared.get(keyed.key)
+        if until is not None and self._monotonic() < until:
             return False
-        return self._personal.isdisjoint(asked.head.headers.index)
+        return self._personal.isdisjoint(keyed.head.headers.index)
 
-    def boards(self, asked: Asked) -> bool:
-        """Whether there is a fetch under way that `asked` could share."""
-        return self._under_way(asked.key) is not None
+    def is_fetching(self, keyed: KeyedRequest) -> bool:
+        """Whether there is a fetch under way that `keyed` could share."""
+        return self._joinable(keyed.key) is not None
 
-    async def follow(self, trip: Trip) -> Response | None:
+    async def join(self, fetch: UpstreamFetch) -> Response | None:
         """The answer of the fetch under way, or None when there is none that this request may have.
 
         An answer for another variant teaches which fields select: requests for this variant collapse among themselves.
         Raises ProxyError when the fetch failed.
         """
-        share: Share = Alone()
-        flight = self._under_way(trip.asked.key)
-        if flight is not None:
-            share = await flight.join()
-        key = self._other_variant(trip.asked, share)
+        shared: SharedAnswer = NothingShared()
+        under_way = self._joinable(fetch.keyed.key)
+        if under_way is not None:
+            shared = await under_way.join()
+        key = self._key_of_variant(fetch.keyed, shared)
         if key is not None:
-            decline(share)
-            sibling = self._under_way(key)
+            decline(shared)
+            sibling = self._joinable(key)
             if sibling is None:
-                return await self._start(key, trip).lead() if leads(trip) else None
-            share = await sibling.join()
-        return self._shared(trip, share)
+                return await self._start(key, fetch).leader_answer() if leads(fetch) else None
+            shared = await sibling.join()
+        return self._follower_answer(fetch, shared)
 
-    async def lead(self, trip: Trip) -> Response:
+    async def lead(self, fetch: UpstreamFetch) -> Response:
         """The answer of a new fetch, which others may share. Raises ProxyError."""
-        return await self._start(trip.asked.key, trip).lead()
+        return await self._start(fetch.keyed.key, fetch).leader_answer()
 
-    def _under_way(self, key: bytes) -> Flight | None:
-        flight = self._flights.get(key)
-        return flight if flight is not None and flight.joinable else None
+    def _joinable(self, key: bytes) -> SharedFetch | None:
+        under_way = self._under_way.get(key)
+        return under_way if under_way is not None and under_way.joinable else None
 
-    def _start(self, key: bytes, trip: Trip) -> Flight:
-        flight = Flight()
-        if trip.request.on_interim is not None:
-            trip.request.on_interim = partial(flight.interim, trip.request.on_interim)
-        self._flights[key] = flight
-        flight.task = self._surroundings.spawn(self._fly(key, flight, trip), name="cache fetch")
-        return flight
+    def _start(self, key: bytes, fetch: UpstreamFetch) -> SharedFetch:
+        shared = SharedFetch()
+        if fetch.request.on_interim is not None:
+            fetch.request.on_interim = partial(shared.interim, fetch.request.on_interim)
+        self._under_way[key] = shared
+        shared.task = self._spawn(self._run(key, shared, fetch), name="cache fetch")
+        return shared
 
-    # What a passenger gets
+    # What a follower gets
 
-    def _shared(self, trip: Trip, share: Share) -> Response | None:
-        """What of `share` this request may have; None when it must ask for itself."""
-        request = trip.asked.head.headers
-        if isinstance(share, Failed) and may_share(share.selecting, request, self._rules):
-            return self._answers.forwarded(Response(share.head, share.body), Forwarded(trip.reason, collapsed=True))
-        if not isinstance(share, (Landed, Landing)):
+    def _follower_answer(self, fetch: UpstreamFetch, shared: SharedAnswer) -> Response | None:
+        """What of `shared` this request may have; None when it must ask for itself."""
+        request = fetch.keyed.head.headers
+        member = Forwarded(fetch.reason, collapsed=True)
+        if isinstance(shared, FailedAnswer) and may_share(shared.selecting, request, self._rules):
+            return self._answers.forwarded(Response(shared.head, shared.body), member)
+        if not isinstance(shared, (WholeAnswer, ArrivingAnswer)):
             return None
-        stored = share.entry if isinstance(share, Landed) else share.draft
+        stored = shared.entry if isinstance(shared, WholeAnswer) else shared.draft
         if not matches(stored.selecting, request) or not may_use(stored, request, self._rules):
-            decline(share)
+            decline(shared)
             return None
-        now = self._surroundings.clock.monotonic()
-        member = Forwarded(trip.reason, collapsed=True)
-        if isinstance(share, Landing):
+        now = self._monotonic()
+        if isinstance(shared, ArrivingAnswer):
             lines = self._answers.validated_lines(stored, now, member)
-            return Response(stored.head, share.reader, extra=lines)
-        entry = share.entry
-        if share.stands_in is not None:
-            answer = self._answers.hit(trip.asked.head, entry, now, UPSTREAM_ERROR)
-            answer.stand_in = share.stands_in
+            return Response(stored.head, shared.reader, extra=lines)
+        if shared.stands_in is not None:
+            answer = self._answers.hit(fetch.keyed.head, shared.entry, now, UPSTREAM_ERROR)
+            answer.stand_in = shared.stands_in
             return answer
-        return self._answers.validated(trip.asked.head, entry, now, member)
+        return self._answers.validated(fetch.keyed.head, shared.entry, now, member)
 
-    def _other_variant(self, asked: Asked, share: Share) -> bytes | None:
-        """Under which key requests like `asked` collapse, when `share` is an answer for other selecting values."""
-        stored = share.entry if isinstance(share, Landed) else share.draft if isinstance(share, Landing) else None
-        if stored is None or matches(stored.selecting, asked.head.headers):
+    def _key_of_variant(self, keyed: KeyedRequest, shared: SharedAnswer) -> bytes | None:
+        """Under which key requests like `keyed` collapse, when `shared` is an answer for other selecting values."""
+        if isinstance(shared, WholeAnswer):
+            selecting = shared.entry.selecting
+        elif isinstance(shared, ArrivingAnswer):
+            selecting = shared.draft.selecting
+        else:
             return None
-        index = asked.head.headers.index
-        values = [(name, normalized(name, index.get(name))) for name, _ in stored.selecting]
-        return asked.key + b"\n" + repr(values).encode()
+        if matches(selecting, keyed.head.headers):
+            return None
+        index = keyed.head.headers.index
+        values = [(name, normalized(name, index.get(name))) for name, _ in selecting]
+        return keyed.key + b"\n" + repr(values).encode()
 
     # The fetch
 
-    async def _fly(self, key: bytes, flight: Flight, trip: Trip) -> None:
+    async def _run(self, key: bytes, shared: SharedFetch, fetch: UpstreamFetch) -> None:
         try:
-            await self._land(key, flight, trip, await self._fetch.fetch(trip))
+            await self._deliver(key, shared, fetch, await self._fetcher.fetch(fetch))
         except ProxyError as error:
-            flight.fail(error)
+            shared.fail(error)
         except asyncio.CancelledError:
-            flight.fail(Draining("the fetch was given up"))
+            shared.fail(Draining("the fetch was given up"))
             raise
         except BaseException:
-            flight.fail(InternalError("the fetch failed in the sidecar"))
+            shared.fail(InternalError("the fetch failed in the sidecar"))
             raise
         finally:
-            self._take_off_board(key, flight)
+            self._close(key, shared)
 
-    async def _land(self, key: bytes, flight: Flight, trip: Trip, fetched: Fetched) -> None:
+    async def _deliver(self, key: bytes, shared: SharedFetch, fetch: UpstreamFetch, fetched: Fetched) -> None:
         if isinstance(fetched, Delivered):
-            self._take_off_board(key, flight)
-            flight.land(fetched.response, self._share(key, trip, fetched))
+            self._close(key, shared)
+            shared.deliver(fetched.response, self._for_followers(key, fetch, fetched))
         elif self._sharable(fetched.storing.draft):
-            await self._land_stream(key, flight, fetched)
+            await self._deliver_stream(key, shared, fetched)
         else:
-            self._take_off_board(key, flight)
+            self._close(key, shared)
             self._remember(key)
-            Collector(self._store, fetched.storing, self._rules.settings.max_entry_size).watch(fetched.body)
-            flight.land(fetched.response, Alone())
+            shared.deliver(self._fetcher.collected(fetched), NothingShared())
 
-    def _share(self, key: bytes, trip: Trip, delivered: Delivered) -> Share:
+    def _for_followers(self, key: bytes, fetch: UpstreamFetch, delivered: Delivered) -> SharedAnswer:
         """What others may have of an answer that is all there."""
         entry, response = delivered.entry, delivered.response
         if entry is not None and (delivered.stands_in or self._sharable(entry)):
             self._not_shared.pop(key, None)
-            return Landed(entry, response.stand_in)
+            return WholeAnswer(entry, response.stand_in)
         if response.head.connection_bound or response.head.status not in self._rules.failures:
             self._remember(key)
-            return Alone()
-        selecting = shared_failure(trip.asked, response.head, self._rules)
+            return NothingShared()
+        selecting = shared_failure(fetch.keyed, response.head, self._rules)
         if selecting is None or not isinstance(response.body, bytes):
-            return Alone()
-        return Failed(response.head, response.body, selecting)
+            return NothingShared()
+        return FailedAnswer(response.head, response.body, selecting)
 
-    async def _land_stream(self, key: bytes, flight: Flight, arriving: Arriving) -> None:
-        stream = SharedStream(arriving.body, self._rules.settings.max_entry_size, flight.desert)
+    async def _deliver_stream(self, key: bytes, shared: SharedFetch, arriving: Arriving) -> None:
+        stream = SharedStream(arriving.body, self._rules.settings.max_entry_size, shared.abandon)
         storing = arriving.storing
         announce(self._store, storing)
-        flight.land_stream(arriving.response, storing.draft, stream)
+        shared.deliver_stream(arriving.response, storing.draft, stream)
         try:
             body = await stream.pump()
         except asyncio.CancelledError:
@@ -214,24 +218,24 @@ class Collapser:
 
     def _sharable(self, entry: StoredResponse | Draft) -> bool:
         """Whether one who asked before `entry` was there may have it without asking again (RFC 9111 §4)."""
-        return self._surroundings.clock.monotonic() < entry.expires_at and not entry.rules.always_validate
+        return self._monotonic() < entry.expires_at and not entry.rules.always_validate
 
     def _remember(self, key: bytes) -> None:
-        self._not_shared[key] = self._surroundings.clock.monotonic() + HIT_FOR_MISS
+        """The answer to `key` could not be shared."""
+        self._not_shared[key] = self._monotonic() + HIT_FOR_MISS
         self._not_shared.move_to_end(key)
         if len(self._not_shared) > REMEMBERED_KEYS:
             self._not_shared.popitem(last=False)
 
-    def _take_off_board(self, key: bytes, flight: Flight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def _close(self, key: bytes, shared: SharedFetch) -> None:
+        """Let nobody join any more."""
+        if self._under_way.get(key) is shared:
+            del self._under_way[key]
 
 
-def leads(trip: Trip) -> bool:
+def leads(fetch: UpstreamFetch) -> bool:
     """Whether the answer to this request is one for others too: it asks for the whole, without own preconditions.
 
     A revalidation replaces the client's preconditions by the stored validators.
     """
-    if trip.stored is not None and validators(trip.stored):
-        return True
-    return OUR_PRECONDITIONS.isdisjoint(trip.asked.head.headers.index)
+    return bool(fetch.preconditions) or OUR_PRECONDITIONS.isdisjoint(fetch.keyed.head.headers.index)

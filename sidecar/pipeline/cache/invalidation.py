@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecar.core.cache.key import KeySpace
-    from sidecar.core.cache.request_policy import Asked, RouteRules
+    from sidecar.core.cache.request_policy import KeyedRequest, RouteRules
     from sidecar.core.cache.stored import Draft, StoredResponse
     from sidecar.core.http import Headers, RequestHead, ResponseHead
     from sidecar.pipeline.exchange import Response
     from sidecar.pipeline.ports import CacheStore, WriteToken
 
 FIRST_ERROR_STATUS = 400
+NAMES_MORE = frozenset({b"location", b"content-location"})
+"""Fields of an answer that name what else has changed."""
 
 
 def invalidate_changed(store: CacheStore, space: KeySpace, head: RequestHead, response: Response) -> None:
@@ -30,34 +32,39 @@ def invalidate_changed(store: CacheStore, space: KeySpace, head: RequestHead, re
     succeeded = response.source is Source.UPSTREAM and response.head.status < FIRST_ERROR_STATUS
     if head.method in SAFE_METHODS or not succeeded:
         return
+    store.invalidate(space.key(head))
+    if space.key_headers:
+        store.purge(url=space.named(space.url(head)))
+    if not NAMES_MORE.isdisjoint(response.head.headers.index):
+        _invalidate_named(store, space, head, response.head.headers)
+
+
+def _invalidate_named(store: CacheStore, space: KeySpace, head: RequestHead, answered: Headers) -> None:
     url = space.url(head)
-    changed = {url}
-    for name in (b"location", b"content-location"):
-        reference = response.head.headers.get(name)
+    for name in NAMES_MORE:
+        reference = answered.get(name)
         named = None if reference is None else same_origin_url(url, reference, head.authority)
-        if named is not None:
-            changed.add(named)
-    for each in changed:
-        store.invalidate(space.key_of(each, head.headers))
-        if space.key_headers:
-            store.purge(url=space.named(each))
+        if named is not None and named != url:
+            store.invalidate(space.key_of(named, head.headers))
+            if space.key_headers:
+                store.purge(url=space.named(named))
 
 
-def withdraw(store: CacheStore, asked: Asked, head: ResponseHead, rules: RouteRules) -> None:
-    """Forget what the answer `head` to `asked`, which is no good answer to be stored, says is no longer true.
+def withdraw(store: CacheStore, keyed: KeyedRequest, head: ResponseHead, rules: RouteRules) -> None:
+    """Forget what the answer `head` to `keyed`, which is no good answer to be stored, says is no longer true.
 
     What is still arriving for the same key was made before, and will not be stored.
     """
-    request = asked.head.headers
-    gone = withdrawn(request, head, store.get(asked.key), rules)
-    if gone or (asked.key in store.arriving and speaks(request, head, rules)):
-        store.invalidate(asked.key, gone)
+    request = keyed.head.headers
+    gone = withdrawn(request, head, store.get(keyed.key), rules)
+    if gone or (keyed.key in store.arriving and speaks(request, head, rules)):
+        store.invalidate(keyed.key, gone)
 
 
-def renewed(store: CacheStore, draft: Draft, token: WriteToken, asked: Asked, rules: RouteRules) -> WriteToken:
+def renewed(store: CacheStore, draft: Draft, token: WriteToken, keyed: KeyedRequest, rules: RouteRules) -> WriteToken:
     """`withdraw` for an answer that may itself be stored, with the token given here unless it has lost already."""
     raced = store.raced(draft, token)
-    withdraw(store, asked, draft.head, rules)
+    withdraw(store, keyed, draft.head, rules)
     return token if raced else store.begin(draft.key)
 
 

@@ -1,4 +1,4 @@
-"""What the cache of one route is made of: its rules, its keys, its name on the wire, and what surrounds it."""
+"""What the cache of one route is made of: its part of the configuration, and what it shares with other routes'."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from sidecar.core.config import ForwardedMode
 if TYPE_CHECKING:
     from sidecar.core.circuit.permit import Refusal
     from sidecar.core.config import ProxySettings, RouteConfig
-    from sidecar.pipeline.ports import Clock, Spawn
-    from sidecar.pipeline.stats import RouteStats
+    from sidecar.pipeline.ports import CacheStore, Clock, Spawn
 
 
 class CircuitView(Protocol):
@@ -38,13 +37,12 @@ class CachedRoute:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the cache stage of one route reads, starts tasks with, and counts on."""
+class Runtime:
+    """What the caches of all routes work with."""
 
+    store: CacheStore
     clock: Clock
     spawn: Spawn
-    circuit: CircuitView
-    stats: RouteStats
 
 
 def cached_route(route: RouteConfig, proxy: ProxySettings) -> CachedRoute:

@@ -1,6 +1,8 @@
 """One fetch that several requests wait for, and what each of them gets of it.
 
-It runs in a task of its own: it goes on when the client that started it leaves, and ends when nobody is left.
+The request that started it is its leader, those that join are its followers. It runs in a task of its own: it goes on
+when the leader's client leaves, and is abandoned when nobody waits any more. While the body arrives, each reads it from
+one `SharedStream`, which counts its readers itself.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Landed:
+class WholeAnswer:
     """A complete answer. `stands_in`: an older one in the place of a failure, and why."""
 
     entry: StoredResponse
@@ -29,15 +31,15 @@ class Landed:
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
-    """An answer whose body still arrives; `reader` is this passenger's own, to be read or closed."""
+class ArrivingAnswer:
+    """An answer whose body still arrives; `reader` is this follower's own, to be read or closed."""
 
     draft: Draft
     reader: SharedReader
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedAnswer:
     """The upstream failed with an answer that has nothing personal in it, for requests with these selecting values."""
 
     head: ResponseHead
@@ -46,47 +48,47 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
-    """There is nothing to share: each passenger asks for itself."""
+class NothingShared:
+    """There is nothing to share: each follower asks for itself."""
 
 
-Share: TypeAlias = Landed | Landing | Failed | Alone
+SharedAnswer: TypeAlias = WholeAnswer | ArrivingAnswer | FailedAnswer | NothingShared
 
 
-class Flight:
-    """Who waits for a fetch. `task` is the fetch; it calls `land`, `land_stream` or `fail` once."""
+class SharedFetch:
+    """Who waits for a fetch. `task` carries it out; it calls `deliver`, `deliver_stream` or `fail` once."""
 
-    __slots__ = ("_own", "_passengers", "_stream", "task")
+    __slots__ = ("_followers", "_leader", "_stream", "task")
 
     def __init__(self) -> None:
-        self._own: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._passengers: list[asyncio.Future[Share]] = []
+        self._leader: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._followers: list[asyncio.Future[SharedAnswer]] = []
         self._stream: tuple[Draft, SharedStream] | None = None
         self.task: asyncio.Task[None] | None = None
 
-    async def lead(self) -> Response:
-        """The answer for the request that started the flight. Raises ProxyError."""
+    async def leader_answer(self) -> Response:
+        """The leader's answer. Raises ProxyError."""
         try:
-            return await self._own
+            return await self._leader
         except asyncio.CancelledError:
-            if _has_result(self._own):
-                close_response(self._own.result())
-            self._left()
+            if _has_result(self._leader):
+                close_response(self._leader.result())
+            self._leave()
             raise
 
-    async def join(self) -> Share:
-        """What there is for another request, while `joinable`. Raises ProxyError when the fetch fails."""
+    async def join(self) -> SharedAnswer:
+        """What there is for a further follower, while `joinable`. Raises ProxyError when the fetch fails."""
         if self._stream is not None:
             draft, stream = self._stream
-            return Landing(draft, stream.open())
-        passenger: asyncio.Future[Share] = asyncio.get_running_loop().create_future()
-        self._passengers.append(passenger)
+            return ArrivingAnswer(draft, stream.open())
+        follower: asyncio.Future[SharedAnswer] = asyncio.get_running_loop().create_future()
+        self._followers.append(follower)
         try:
-            return await passenger
+            return await follower
         except asyncio.CancelledError:
-            if _has_result(passenger):
-                decline(passenger.result())
-            self._left()
+            if _has_result(follower):
+                decline(follower.result())
+            self._leave()
             raise
 
     @property
@@ -95,57 +97,57 @@ class Flight:
         return self._stream is None or self._stream[1].joinable
 
     def interim(self, tell: Callable[[ResponseHead], None], head: ResponseHead) -> None:
-        """`tell` the client that started it of a 1xx head, while that client is there."""
-        if not self._own.done():
+        """`tell` the leader's client of a 1xx head, while it is there."""
+        if not self._leader.done():
             tell(head)
 
-    def land(self, own: Response, share: Share) -> None:
-        """The answer is here: `own` for the request that started it, `share` for all others."""
-        if self._own.cancelled():
-            close_response(own)
+    def deliver(self, answer: Response, shared: SharedAnswer) -> None:
+        """The answer is here: `answer` for the leader, `shared` for all followers."""
+        if self._leader.cancelled():
+            close_response(answer)
         else:
-            self._own.set_result(own)
-        for passenger in self._waiting():
-            passenger.set_result(share)
+            self._leader.set_result(answer)
+        for follower in self._waiting():
+            follower.set_result(shared)
 
-    def land_stream(self, own: Response, draft: Draft, stream: SharedStream) -> None:
-        """The head is here; everybody, and `own` too, reads the body from `stream`."""
+    def deliver_stream(self, answer: Response, draft: Draft, stream: SharedStream) -> None:
+        """The head is here; everybody, the leader with its `answer` too, reads the body from `stream`."""
         self._stream = (draft, stream)
         waiting = self._waiting()
-        if not self._own.cancelled():
-            own.body = stream.open()
-            self._own.set_result(own)
-        for passenger in waiting:
-            passenger.set_result(Landing(draft, stream.open()))
+        if not self._leader.cancelled():
+            answer.body = stream.open()
+            self._leader.set_result(answer)
+        for follower in waiting:
+            follower.set_result(ArrivingAnswer(draft, stream.open()))
 
     def fail(self, error: ProxyError) -> None:
         """There will be no answer."""
-        # The futures hold the error; its traceback would hold this flight.
+        # The futures hold the error; its traceback would hold this fetch.
         error.__traceback__ = None
-        if not self._own.done():
-            self._own.set_exception(error)
-        for passenger in self._waiting():
-            passenger.set_exception(error)
+        if not self._leader.done():
+            self._leader.set_exception(error)
+        for follower in self._waiting():
+            follower.set_exception(error)
 
-    def desert(self) -> None:
+    def abandon(self) -> None:
         """Nobody waits any more: end the fetch."""
         if self.task is not None:
             self.task.cancel()
 
-    def _waiting(self) -> list[asyncio.Future[Share]]:
-        waiting, self._passengers = [one for one in self._passengers if not one.done()], []
+    def _waiting(self) -> list[asyncio.Future[SharedAnswer]]:
+        waiting, self._followers = [one for one in self._followers if not one.done()], []
         return waiting
 
-    def _left(self) -> None:
-        """Somebody left: the last one ends a fetch that has not landed; a stream counts its own readers."""
-        if self._own.cancelled() and self._stream is None and all(one.done() for one in self._passengers):
-            self.desert()
+    def _leave(self) -> None:
+        """Somebody left: the last one ends a fetch that has no answer yet; a stream counts its own readers."""
+        if self._leader.cancelled() and self._stream is None and all(one.done() for one in self._followers):
+            self.abandon()
 
 
-def decline(share: Share) -> None:
+def decline(shared: SharedAnswer) -> None:
     """Leave what was shared to the others."""
-    if isinstance(share, Landing):
-        share.reader.close()
+    if isinstance(shared, ArrivingAnswer):
+        shared.reader.close()
 
 
 def close_response(response: Response) -> None:
@@ -154,5 +156,5 @@ def close_response(response: Response) -> None:
         response.body.close()
 
 
-def _has_result(future: asyncio.Future[Response] | asyncio.Future[Share]) -> bool:
+def _has_result(future: asyncio.Future[Response] | asyncio.Future[SharedAnswer]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None

@@ -155,7 +155,7 @@ class SharedReader(Body):
         self.position = 0
 
     async def read(self) -> bytes:
-        """See `Body.read`."""
+        """The next piece of the whole, when it is there; as a `Body` reads."""
         while True:
             end = self._end or self._stream.end
             if isinstance(end, ProxyError):

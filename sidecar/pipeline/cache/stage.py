@@ -1,6 +1,32 @@
 """The cache around an upstream and its circuit: answers from the store, and lets a stored answer stand in.
 
-What is decided is in `core.cache.request_policy` and `core.cache.response_policy`; here it is carried out.
+What is decided is in `core.cache`; here it is carried out. A request takes one of these ways, looked for in this order:
+
+1. Bypass. It has no business with the store: its method, a body, an upgrade, a field that nobody keys, a client
+   connection that authenticates its user. The stage within answers; a successful unsafe request then invalidates.
+2. From the store. One stored answer is selected by Vary and may be used: fresh, or stale where somebody allows that
+   (then a refresh may start behind it), or while a half-open circuit probes behind it.
+3. Direct. Nothing of use is stored, and nobody else may share the answer; or the circuit will refuse anyway. The stage
+   within is asked with the client's own request.
+4. Shared. Others who want the same at the same time wait for one fetch, which runs in a task of its own (`collapse`).
+5. Conditional. What is stored is stale and has a validator: the upstream is asked whether it is still good (`fetch`).
+
+When 3 to 5 raise because the upstream cannot answer, what is stored stands in, if it may; else the error goes on.
+
+What must never happen:
+
+- An answer is stored that was asked for before its key was invalidated or purged. Each fetch takes a token from the
+  store before the stage within is asked, and a store refuses what comes with one that is too old.
+- The stage within is passed over because the circuit will refuse. It is the circuit that refuses and counts it; here
+  one only saves the trouble of sharing or validating.
+- A body is stored that did not end complete, or a stored answer is changed: a refresh makes a new one.
+- Something stored stands in for an error that is no failure of the upstream, or for a request whose own directives
+  exclude it.
+
+Why it is cheap: nearly every request is a GET that asks for nothing special, which one pass over the names of its
+fields tells. For such a one the store is looked at once; a fresh answer has its head prepared; a request that goes on
+directly is awaited in `handle` itself, and an answer that says `no-store` or `private` of itself is passed on without
+a decision being made of it. All that is rare goes by way of the decision objects in `core.cache`.
 """
 
 from __future__ import annotations
@@ -8,50 +34,59 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from sidecar.core.cache.conditional import ORIGIN_PRECONDITIONS
+from sidecar.core.cache.conditional import validators
 from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES, request_directives
 from sidecar.core.cache.request_policy import (
-    Asked,
+    BY_METHOD,
+    ONE_REQUEST_SCHEMES,
+    SERVED_METHODS,
     Bypass,
     Fetch,
+    KeyedRequest,
     Revalidate,
     Serve,
     Unavailable,
     bypass,
+    exceptional_fields,
     on_request,
+    on_selected,
     stands_in,
 )
-from sidecar.core.cache.response_policy import never_stored
-from sidecar.core.cache.status import Forward, Forwarded
+from sidecar.core.cache.sharing import CREDENTIALS, may_use
+from sidecar.core.cache.status import Forward
+from sidecar.core.cache.vary import select
 from sidecar.core.config import CacheMode
 from sidecar.core.connection_auth import WHY
-from sidecar.core.forwarding import withheld
+from sidecar.core.http import SAFE_METHODS
 from sidecar.core.outcome import Outcome
-from sidecar.pipeline.cache.answers import SHAPING, CacheAnswers
+from sidecar.pipeline.cache.answers import CacheAnswers
 from sidecar.pipeline.cache.collapse import Collapser, leads
-from sidecar.pipeline.cache.collect import Collector
-from sidecar.pipeline.cache.fetch import UPSTREAM_ERROR, Arriving, CacheFetch, Fetched, Trip, usable
+from sidecar.pipeline.cache.fetch import UPSTREAM_ERROR, Fetcher, UpstreamFetch, usable
 from sidecar.pipeline.cache.invalidation import invalidate_changed
-from sidecar.pipeline.cache.refresh import CacheRefresh
-from sidecar.pipeline.cache.route import Surroundings, cached_route
+from sidecar.pipeline.cache.refresh import BackgroundRefresh
+from sidecar.pipeline.cache.route import Runtime, cached_route
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout
 from sidecar.pipeline.exchange import NO_REWRITE, Response, Source, StandIn
 
 if TYPE_CHECKING:
-    from sidecar.core.cache.key import KeySpace
-    from sidecar.pipeline.cache.route import CachedRoute
-    from sidecar.pipeline.exchange import Request
-    from sidecar.pipeline.ports import CacheStore, Handler
-    from sidecar.pipeline.stage import RouteParts
+    from collections.abc import Sequence
 
-NEEDS_THOUGHT = ORIGIN_PRECONDITIONS | {b"authorization", b"cache-control", b"cookie", b"pragma"}
-"""Request fields with which a fresh answer may not do, besides those that keep a request away from the store."""
+    from sidecar.core.cache.key import KeySpace
+    from sidecar.core.cache.request_policy import RequestDecision
+    from sidecar.core.cache.stored import StoredResponse
+    from sidecar.pipeline.cache.route import CachedRoute, CircuitView
+    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.ports import Handler
+    from sidecar.pipeline.stage import RouteParts
+    from sidecar.pipeline.stats import RouteStats
+
 CIRCUIT_OPEN = "circuit_open"
 UPSTREAM_TIMEOUT = "upstream_timeout"
 PROBED_BEHIND = StandIn(CIRCUIT_OPEN, detail="the circuit is half-open and probes behind this answer")
 REFRESHING = StandIn("stale_while_revalidate")
 ACCEPTED = StandIn("max_stale")
 """The client's own Cache-Control takes it stale."""
+_KEEP_ALIVE = b"keep-alive"
 
 
 class CacheStage:
@@ -60,97 +95,120 @@ class CacheStage:
     __slots__ = (
         "_answers",
         "_circuit",
-        "_clock",
         "_collapser",
-        "_fetch",
+        "_credentials",
+        "_exceptional",
+        "_fetcher",
         "_inner",
         "_is_plain",
-        "_needs_thought",
+        "_key_prefix",
+        "_monotonic",
+        "_name",
         "_refresh",
+        "_rewrite",
         "_route",
         "_rules",
+        "_shares_no_credentials",
+        "_space",
         "_store",
-        "_surroundings",
         "_untouched",
     )
 
     def __init__(
-        self,
-        inner: Handler,
-        store: CacheStore,
-        route: CachedRoute,
-        surroundings: Surroundings,
+        self, inner: Handler, route: CachedRoute, circuit: CircuitView, stats: RouteStats, runtime: Runtime
     ) -> None:
         self._inner = inner
-        self._store = store
         self._route = route
+        self._name = route.name
         self._rules = route.rules
-        self._circuit = surroundings.circuit
+        self._space = route.space
+        self._rewrite = route.space.rewrite
+        self._key_prefix = route.space.prefix
         self._untouched = replace(route.space, rewrite=NO_REWRITE)
-        self._surroundings = surroundings
-        self._clock = surroundings.clock
-        self._answers = CacheAnswers(route, surroundings.stats)
-        self._fetch = CacheFetch(inner, store, route, surroundings, self._answers)
-        self._collapser = Collapser(self._fetch, store, route, surroundings, self._answers)
-        self._refresh = CacheRefresh(inner, store, route, surroundings)
-        self._needs_thought = NEEDS_THOUGHT | SHAPING | route.rules.foreign_fields
-        self._is_plain = route.rules.settings.mode is CacheMode.STANDARD and not route.rules.settings.debug
+        self._circuit = circuit
+        self._store = runtime.store
+        self._monotonic = runtime.clock.monotonic
+        self._answers = CacheAnswers(route, stats)
+        self._fetcher = Fetcher(inner, route, runtime, self._answers)
+        self._collapser = Collapser(self._fetcher, route, runtime, self._answers)
+        self._refresh = BackgroundRefresh(inner, route, circuit, runtime)
+        self._exceptional = exceptional_fields(route.rules)
+        self._credentials = CREDENTIALS - route.rules.credentials_keyed
+        self._shares_no_credentials = b"authorization" in self._credentials
+        settings = route.rules.settings
+        self._is_plain = settings.mode is CacheMode.STANDARD and not settings.debug
 
     async def handle(self, request: Request) -> Response:
         """The answer, stored or from upstream. Raises what the inner handler raises when nothing stored stands in, and
         GatewayTimeoutByDirective.
         """
-        found = self._plain(request) or self._look_up(request)
+        found = self._look_up(request)
         if isinstance(found, Response):
             return found
         if isinstance(found, Bypass):
-            return await self._bypass(request, found)
+            return self._bypassed(request, found, await self._inner.handle(request))
         try:
-            if self._collapser.collapses(found.asked) and not self._refused():
-                return await self._together(found)
-            if found.asked.head.method == "GET" and (found.stored is None or self._refused()):
-                return await self._unconditionally(found)
-            return self._landed(await self._fetch.fetch(found))
+            if found.shareable or found.preconditions:
+                return await self._share_or_validate(found)
+            response = await self._inner.handle(request)
         except ProxyError as error:
             return self._stand_in_or_raise(found, error)
+        return self._fetcher.received(found, response)
 
-    def _refused(self) -> bool:
-        """Whether the circuit will refuse: then there is no fetch to share and no validation to prepare."""
-        return self._circuit.refusal(self._clock.monotonic(), safe=True) is not None
+    # Looking at the store
 
-    def _plain(self, request: Request) -> Response | Trip | None:
-        """The commonest cases, kept short: a request that asks for nothing special, and one stored answer or none."""
-        head = request.head
-        if request.body or request.upgrade or head.method != "GET" or not self._is_plain:
-            return None
-        if not self._needs_thought.isdisjoint(head.headers.index) or withheld(head.headers):
-            return None
-        pins = request.pins
-        if pins is not None and pins.connections:
-            return None
-        space = self._space_of(request)
-        key = space.key(head)
-        variants = self._store.get(key)
-        if not variants:
-            return Trip(request, Asked(head, NO_REQUEST_DIRECTIVES, key, space, self._route.name), Forward.URI_MISS)
-        stored = variants[0]
-        if len(variants) != 1 or stored.selecting or stored.rules.always_validate:
-            return None
-        now = self._clock.monotonic()
-        return self._answers.whole(stored, now) if now < stored.expires_at else None
+    def _look_up(self, request: Request) -> Response | UpstreamFetch | Bypass:
+        """What is stored, or how to ask for it. Raises GatewayTimeoutByDirective.
 
-    def _space_of(self, request: Request) -> KeySpace:
-        """Keys are about what the upstream is asked for: a forward-proxy request's path goes there untouched."""
-        space = self._route.space
-        return space if request.rewrite is space.rewrite or request.rewrite == space.rewrite else self._untouched
+        Decided here is only what is common: a GET without content or fields that ask for anything but the whole.
+        """
+        head, pins = request.head, request.pins
+        if head.method not in SERVED_METHODS:
+            return BY_METHOD
+        index = head.headers.index
+        credentials = index.get(b"authorization")
+        if (
+            head.method == "HEAD"
+            or request.body
+            or request.upgrade
+            or request.rewrite is not self._rewrite
+            or (pins is not None and pins.connections)
+            or index.get(b"connection", _KEEP_ALIVE) != _KEEP_ALIVE
+            or not self._exceptional.isdisjoint(index)
+            or (credentials is not None and (b"," in credentials or not credentials.startswith(ONE_REQUEST_SCHEMES)))
+            or not self._is_plain
+        ):
+            return self._look_up_exception(request)
+        prefix, store, monotonic = self._key_prefix, self._store, self._monotonic
+        key = self._space.key(head) if prefix is None else prefix + head.target
+        variants = store.get(key)
+        if variants:
+            return self._use(request, key, variants)
+        keyed = KeyedRequest(head, NO_REQUEST_DIRECTIVES, key, self._space, self._name)
+        if credentials is not None and self._shares_no_credentials:
+            return UpstreamFetch(request, keyed, Forward.URI_MISS, None, store.begin(key), store.puts, monotonic())
+        return self._to_fetch(request, keyed, Forward.URI_MISS)
 
-    def _is_pinned(self, request: Request) -> bool:
-        """Whether its client connection has authenticated a connection to this route's upstream: that answers then."""
-        pins = request.pins
-        return pins is not None and self._route.upstream in pins.connections
+    def _use(self, request: Request, key: bytes, variants: Sequence[StoredResponse]) -> Response | UpstreamFetch:
+        """A fresh one of `variants`, or how to ask for another."""
+        headers, now = request.head.headers, self._monotonic()
+        stored = select(variants, headers)
+        if (
+            stored is not None
+            and now < stored.expires_at
+            and not stored.rules.always_validate
+            and (self._credentials.isdisjoint(headers.index) or may_use(stored, headers, self._rules))
+        ):
+            return self._answers.whole(stored, now)
+        keyed = KeyedRequest(request.head, NO_REQUEST_DIRECTIVES, key, self._space, self._name)
+        if stored is None:
+            return self._to_fetch(request, keyed, Forward.VARY_MISS)
+        decision = on_selected(headers, NO_REQUEST_DIRECTIVES, stored, self._rules, now)
+        return self._carry_out(decision, request, keyed, now)
 
-    def _look_up(self, request: Request) -> Response | Trip | Bypass:
-        head, rules, space = request.head, self._route.rules, self._space_of(request)
+    def _look_up_exception(self, request: Request) -> Response | UpstreamFetch | Bypass:
+        """What is stored, or how to ask for it, whatever the request. Raises GatewayTimeoutByDirective."""
+        head, rules, space = request.head, self._rules, self._space_of(request)
         directives = NO_REQUEST_DIRECTIVES
         if rules.settings.honor_request_directives:
             directives = request_directives(head.headers)
@@ -159,115 +217,109 @@ class CacheStage:
             return bypassed
         if self._is_pinned(request):
             return Bypass(Forward.BYPASS, WHY)
-        return self._act(request, Asked(head, directives, space.key(head), space, self._route.name))
+        keyed = KeyedRequest(head, directives, space.key(head), space, self._route.name)
+        now = self._monotonic()
+        decision = on_request(head.headers, directives, self._store.get(keyed.key), rules, now)
+        return self._carry_out(decision, request, keyed, now)
 
-    def _act(self, request: Request, asked: Asked) -> Response | Trip:
-        """The stored answer if that is decided, or the way upstream. Raises GatewayTimeoutByDirective."""
-        now = self._clock.monotonic()
-        variants = self._store.get(asked.key)
-        decision = on_request(asked.head.headers, asked.directives, variants, self._route.rules, now)
+    def _space_of(self, request: Request) -> KeySpace:
+        """Keys are about what the upstream is asked for: a forward-proxy request's path goes there untouched."""
+        return self._space if request.rewrite == self._rewrite else self._untouched
+
+    def _is_pinned(self, request: Request) -> bool:
+        """Whether its client connection has authenticated a connection to this route's upstream: that answers then."""
+        pins = request.pins
+        return pins is not None and self._route.upstream in pins.connections
+
+    def _carry_out(
+        self, decision: RequestDecision, request: Request, keyed: KeyedRequest, now: float
+    ) -> Response | UpstreamFetch:
+        """Act on a decision taken `now`. Raises GatewayTimeoutByDirective."""
         match decision:
+            case Revalidate(stored, reason):
+                if self._circuit.probing(now) and stands_in(stored, keyed.directives, self._rules, now):
+                    return self._serve_while_probing(self._to_fetch(request, keyed, reason, stored), stored, now)
+                return self._to_fetch(request, keyed, reason, stored)
+            case Fetch(reason):
+                return self._to_fetch(request, keyed, reason)
             case Serve(stored, refresh):
                 if refresh:
-                    self._refresh.behind(Trip(request, asked, Forward.STALE, stored))
-                answer = self._answers.hit(asked.head, stored, now)
+                    self._refresh.start(self._to_fetch(request, keyed, Forward.STALE, stored))
+                answer = self._answers.hit(keyed.head, stored, now)
                 if answer.source is Source.STALE:
                     answer.stand_in = REFRESHING if refresh else ACCEPTED
                 return answer
             case Unavailable():
                 raise GatewayTimeoutByDirective("nothing stored is of use, and the client wants nothing else")
-            case Revalidate(stored, reason):
-                trip = Trip(request, asked, reason, stored)
-                return self._in_the_shadow(trip, now) or trip
-            case Fetch(reason):
-                return Trip(request, asked, reason)
             case _:
                 assert_never(decision)
 
-    def _in_the_shadow(self, trip: Trip, now: float) -> Response | None:
-        """The stale answer at once while a half-open circuit probes behind it (cache.md 21)."""
-        stored, asked = trip.stored, trip.asked
-        if stored is None or not self._surroundings.circuit.probing(now):
-            return None
-        if not stands_in(stored, asked.directives, self._route.rules, now):
-            return None
-        self._refresh.behind(trip)
-        answer = self._answers.hit(asked.head, stored, now, CIRCUIT_OPEN)
+    def _serve_while_probing(self, fetch: UpstreamFetch, stored: StoredResponse, now: float) -> Response:
+        """The stale answer at once, while a half-open circuit probes behind it (cache.md 21)."""
+        self._refresh.start(fetch)
+        answer = self._answers.hit(fetch.keyed.head, stored, now, CIRCUIT_OPEN)
         answer.stand_in = PROBED_BEHIND
         return answer
 
-    async def _together(self, trip: Trip) -> Response:
-        """The upstream's answer, shared with others who want the same at the same time."""
-        if self._collapser.boards(trip.asked):
-            return await self._collapser.follow(trip) or await self._alone(trip)
-        # Another request's fetch may have landed since this one looked.
-        found = self._act(trip.request, trip.asked)
-        if isinstance(found, Response):
-            return found
-        return await (self._collapser.lead(found) if leads(found) else self._alone(found))
+    def _to_fetch(
+        self, request: Request, keyed: KeyedRequest, reason: Forward, stored: StoredResponse | None = None
+    ) -> UpstreamFetch:
+        """How the upstream is asked: shared with others, conditionally, or directly with the client's own request."""
+        store, now = self._store, self._monotonic()
+        fetch = UpstreamFetch(request, keyed, reason, stored, store.begin(keyed.key), store.puts, now)
+        if keyed.head.method == "GET" and self._circuit.refusal(now, safe=True) is None:
+            # Where the circuit will refuse there is no fetch to share, and no validation to prepare.
+            fetch.shareable = self._collapser.collapses(keyed)
+            if stored is not None:
+                fetch.preconditions = validators(stored)
+        return fetch
 
-    async def _unconditionally(self, trip: Trip) -> Response:
-        """The answer to the client's own request: kept short for what says of itself that it is never stored."""
-        token, puts = self._store.begin(trip.asked.key), self._store.puts
-        asked_at = self._clock.monotonic()
-        response = await self._inner.handle(trip.request)
-        if trip.stored is None and response.source is Source.UPSTREAM:
-            why = never_stored(response.head, self._route.rules)
-            if why:
-                return self._fetch.passed(trip, response, why, puts)
-        return self._landed(self._fetch.answered(trip, response, asked_at, token, puts))
+    # What comes of it
 
-    async def _alone(self, trip: Trip) -> Response:
-        return self._landed(await self._fetch.fetch(trip))
+    async def _share_or_validate(self, fetch: UpstreamFetch) -> Response:
+        """The upstream's answer, shared with others who want the same at the same time where that can be."""
+        if fetch.shareable and self._collapser.is_fetching(fetch.keyed):
+            shared = await self._collapser.join(fetch)
+            if shared is not None:
+                return shared
+        elif fetch.shareable and leads(fetch):
+            return await self._collapser.lead(fetch)
+        return self._fetcher.collected(await self._fetcher.fetch(fetch))
 
-    def _landed(self, fetched: Fetched) -> Response:
-        if isinstance(fetched, Arriving):
-            limit = self._route.rules.settings.max_entry_size
-            Collector(self._store, fetched.storing, limit).watch(fetched.body)
-        return fetched.response
-
-    def _stand_in_or_raise(self, trip: Trip, error: ProxyError) -> Response:
-        response = self._stand_in(trip, error)
-        if response is None:
+    def _stand_in_or_raise(self, fetch: UpstreamFetch, error: ProxyError) -> Response:
+        """The stored answer in the place of `error`, if there is one and it may (cache.md 17, 18); else `error`."""
+        keyed, rules, stored = fetch.keyed, self._rules, fetch.stored
+        now = self._monotonic()
+        refused = isinstance(error, CircuitOpen)
+        if refused:
+            if stored is not None and not stands_in(stored, keyed.directives, rules, now):
+                stored = None
+        else:
+            # The failure took its time: what is stored may be another answer by now, or none.
+            stored = usable(self._store, keyed, rules, now) if error.outcome is Outcome.FAILURE else None
+        if stored is None:
             raise error
         # Whoever shares the error holds it; its traceback would hold what waited for it.
         error.__traceback__ = None
-        return response
-
-    def _stand_in(self, trip: Trip, error: ProxyError) -> Response | None:
-        """The stored answer in the place of `error`, if there is one and it may (cache.md 17, 18)."""
-        asked, rules = trip.asked, self._route.rules
-        now = self._clock.monotonic()
-        if isinstance(error, CircuitOpen):
-            stored = trip.stored if trip.stored and stands_in(trip.stored, asked.directives, rules, now) else None
-        elif error.outcome is Outcome.FAILURE:
-            # The failure took its time: what is stored may be another answer by now, or none.
-            stored = usable(self._store, asked, rules, now)
-        else:
-            return None
-        if stored is None:
-            return None
-        because = _detail(error)
-        answer = self._answers.hit(asked.head, stored, now, because)
-        answer.stand_in = StandIn(because, "" if isinstance(error, CircuitOpen) else error.reason, error.detail)
+        because = CIRCUIT_OPEN if refused else _detail(error)
+        answer = self._answers.hit(keyed.head, stored, now, because)
+        answer.stand_in = StandIn(because, "" if refused else error.reason, error.detail)
         return answer
 
-    async def _bypass(self, request: Request, decision: Bypass) -> Response:
-        response = await self._inner.handle(request)
-        space = self._space_of(request)
-        invalidate_changed(self._store, space, request.head, response)
-        if decision.reason is Forward.REQUEST:
-            key = space.key(request.head)
-            asked = Asked(request.head, NO_REQUEST_DIRECTIVES, key, space, self._route.name)
-            self._fetch.went_past(asked, response)
-        why = decision.why if self._route.rules.settings.debug else ""
-        return self._answers.forwarded(response, Forwarded(decision.reason, detail=why))
+    def _bypassed(self, request: Request, bypassed: Bypass, response: Response) -> Response:
+        """The answer to a request that had no business with the store, with what it changes there."""
+        head = request.head
+        space = self._space if request.rewrite is self._rewrite else self._space_of(request)
+        if head.method not in SAFE_METHODS:
+            invalidate_changed(self._store, space, head, response)
+        elif bypassed.reason is Forward.REQUEST:
+            keyed = KeyedRequest(head, NO_REQUEST_DIRECTIVES, space.key(head), space, self._name)
+            self._fetcher.went_past(keyed, response)
+        return self._answers.passed(response, bypassed.reason, bypassed.why)
 
 
 def _detail(error: ProxyError) -> str:
     """Cache-Status detail: why a stored answer stands in."""
-    if isinstance(error, CircuitOpen):
-        return CIRCUIT_OPEN
     return UPSTREAM_TIMEOUT if isinstance(error, UpstreamTimeout) else UPSTREAM_ERROR
 
 
@@ -276,5 +328,5 @@ def around(inner: Handler, parts: RouteParts) -> Handler:
     shared, route = parts.shared, parts.route
     if route.cache.mode is CacheMode.OFF:
         return inner
-    surroundings = Surroundings(shared.clock, shared.spawn, parts.circuit, parts.stats)
-    return CacheStage(inner, shared.store, cached_route(route, shared.proxy), surroundings)
+    runtime = Runtime(shared.store, shared.clock, shared.spawn)
+    return CacheStage(inner, cached_route(route, shared.proxy), parts.circuit, parts.stats, runtime)

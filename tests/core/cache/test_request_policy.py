@@ -16,11 +16,11 @@ from sidecar.core.cache.request_policy import (
     Serve,
     Unavailable,
     bypass,
-    may_use,
     on_request,
     stale_allowance,
     stands_in,
 )
+from sidecar.core.cache.sharing import may_use
 from sidecar.core.cache.status import Forward
 from sidecar.core.cache.stored import StoredResponse, UseRules
 from sidecar.core.config import CacheMode, CacheSettings, StalePolicy

@@ -7,7 +7,7 @@ import pytest
 from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES
 from sidecar.core.cache.freshness import Arrival
 from sidecar.core.cache.key import KeySpace
-from sidecar.core.cache.request_policy import Asked, RouteRules
+from sidecar.core.cache.request_policy import KeyedRequest, RouteRules
 from sidecar.core.cache.response_policy import (
     Mismatch,
     Pass,
@@ -30,15 +30,15 @@ ARRIVAL = Arrival(requested_at=BORN - 1, received_at=BORN, received_wall=WALL)
 RULES = RouteRules(CacheSettings(stale_ttl=100.0, max_entry_size=1000))
 
 
-def asked(method: str = "GET", **fields: str) -> Asked:
+def asked(method: str = "GET", **fields: str) -> KeyedRequest:
     head = RequestHead(method, b"/a", headers(**fields))
-    return Asked(head, NO_REQUEST_DIRECTIVES, SPACE.key(head), SPACE, "r")
+    return KeyedRequest(head, NO_REQUEST_DIRECTIVES, SPACE.key(head), SPACE, "r")
 
 
 def decide(
     status: int = 200,
     *,
-    request: Asked | None = None,
+    request: KeyedRequest | None = None,
     length: int | None = None,
     standing: StoredResponse | None = None,
     rules: RouteRules = RULES,

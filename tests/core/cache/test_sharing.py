@@ -1,4 +1,4 @@
-"""Who may share a failing answer."""
+"""Who may have an answer that another request brought: a stored one, and a failing one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES
 from sidecar.core.cache.key import KeySpace
-from sidecar.core.cache.request_policy import Asked, RouteRules
-from sidecar.core.cache.shared_failure import may_share, shared_failure
+from sidecar.core.cache.request_policy import KeyedRequest, RouteRules
+from sidecar.core.cache.sharing import may_share, shared_failure
 from sidecar.core.config import CacheSettings, QueryKey, Rewrite
 from sidecar.core.http import RequestHead, ResponseHead
 from tests.support.stored_entries import headers
@@ -34,7 +34,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], RouteRules, object]] = {
 @pytest.mark.parametrize(("asked", "sent", "rules", "selecting"), CASES.values(), ids=CASES.keys())
 def test_who_may_share_it(asked: dict[str, str], sent: dict[str, str], rules: RouteRules, selecting: object) -> None:
     head = RequestHead("GET", b"/a", headers(**asked))
-    request = Asked(head, NO_REQUEST_DIRECTIVES, SPACE.key(head), SPACE, "r")
+    request = KeyedRequest(head, NO_REQUEST_DIRECTIVES, SPACE.key(head), SPACE, "r")
     assert shared_failure(request, ResponseHead(503, headers(**sent)), rules) == selecting
 
 
