@@ -202,11 +202,15 @@ class World:
     """One route's cache stage with everything around it faked."""
 
     def __init__(
-        self, *replies: Reply | Callable[[Request], Reply], proxy: ProxySettings | None = None, **cache: Any
+        self,
+        *replies: Reply | Callable[[Request], Reply],
+        proxy: ProxySettings | None = None,
+        store: FakeStore | None = None,
+        **cache: Any,
     ) -> None:
         self.clock = WorldClock()
         self.origin = Origin(self.clock, list(replies))
-        self.store = FakeStore()
+        self.store = store or FakeStore()
         self.stats = RouteStats("catalog")
         self.tasks: list[asyncio.Task[None]] = []
         self.route = route_config(**cache)

@@ -28,6 +28,17 @@ def test_quoted_values_are_left_alone() -> None:
     assert normalized(b"foo", b'"a ,b"') == b'"a ,b"'
 
 
+@given(st.sampled_from([b"accept-encoding", b"a"]), st.text(alphabet='aB ,;"\t', max_size=8))
+def test_the_normal_form_is_its_own_normal_form(name: bytes, value: str) -> None:
+    once = normalized(name, value.encode())
+    assert normalized(name, once) == once
+
+
+def test_a_list_of_any_length_is_put_in_order() -> None:
+    names = [b"%03d" % number for number in range(200)]
+    assert normalized(b"accept-encoding", b" , ".join(reversed(names))) == b",".join(names)
+
+
 @given(FIELDS, NAMES)
 def test_a_request_matches_its_own_answer(fields: dict[str, str], vary: str) -> None:
     request = headers(**fields)
