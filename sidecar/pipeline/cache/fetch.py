@@ -167,8 +167,8 @@ class Fetcher:
             if replaced is not None:
                 return replaced
         if fetch.keyed.head.method == "HEAD":
-            return self._head(fetch, response, arrival)
-        return self._received(fetch, response, arrival)
+            return self._answer_to_head(fetch, response, arrival)
+        return self._answer_to_get(fetch, response, arrival)
 
     def went_past(self, keyed: KeyedRequest, response: Response) -> None:
         """An answer to a request that wants nothing to do with the store, which the store may have to hear of."""
@@ -216,7 +216,7 @@ class Fetcher:
         self._store.invalidate(keyed.key, [before.selecting])
         return False
 
-    def _head(self, fetch: UpstreamFetch, response: Response, arrival: Arrival) -> Fetched:
+    def _answer_to_head(self, fetch: UpstreamFetch, response: Response, arrival: Arrival) -> Fetched:
         """A HEAD's answer is passed on; what it says about the stored GET answer counts (RFC 9111 §4.3.5): it renews
         that or makes it stale, and withdraws nothing.
         """
@@ -229,7 +229,7 @@ class Fetcher:
                 self._store.put(outdated(fetch.stored, arrival.received_at), fetch.token)
         return Delivered(self._answers.forwarded(response, Forwarded(fetch.reason), keyed.key))
 
-    def _received(self, fetch: UpstreamFetch, response: Response, arrival: Arrival) -> Fetched:
+    def _answer_to_get(self, fetch: UpstreamFetch, response: Response, arrival: Arrival) -> Fetched:
         """A GET's answer, which is stored if it may be."""
         keyed, head, body = fetch.keyed, response.head, response.body
         length = len(body) if isinstance(body, bytes) else body.length

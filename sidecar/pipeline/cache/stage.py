@@ -183,13 +183,15 @@ class CacheStage:
         key = self._space.key(head) if prefix is None else prefix + head.target
         variants = store.get(key)
         if variants:
-            return self._use(request, key, variants)
+            return self._answer_from(request, key, variants)
         keyed = KeyedRequest(head, NO_REQUEST_DIRECTIVES, key, self._space, self._name)
         if credentials is not None and self._shares_no_credentials:
             return UpstreamFetch(request, keyed, Forward.URI_MISS, None, store.begin(key), store.puts, monotonic())
         return self._to_fetch(request, keyed, Forward.URI_MISS)
 
-    def _use(self, request: Request, key: bytes, variants: Sequence[StoredResponse]) -> Response | UpstreamFetch:
+    def _answer_from(
+        self, request: Request, key: bytes, variants: Sequence[StoredResponse]
+    ) -> Response | UpstreamFetch:
         """A fresh one of `variants`, or how to ask for another."""
         headers, now = request.head.headers, self._monotonic()
         stored = select(variants, headers)

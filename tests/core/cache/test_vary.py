@@ -1,4 +1,4 @@
-"""Vary: which variant a request may have. What equals what is in the exchanges of test_cache_reuse.py."""
+"""Vary: which variant a request may have. What equals what is in the exchanges of test_reuse.py."""
 
 from __future__ import annotations
 
