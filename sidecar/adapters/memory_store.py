@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.storage.catalog import Catalog
-from sidecar.core.storage.eviction import FIRST_SLOT, IN_MAIN, MAX_USES, EvictionQueues
+from sidecar.core.storage.eviction import BY_VALUE, FIRST_SLOT, EvictionQueues
 from sidecar.core.storage.live_copies import Copy, LiveCopies
 from sidecar.core.storage.packing import pack, packed_size
 from sidecar.core.storage.purging import PurgeLog, PurgeRule
@@ -21,8 +21,8 @@ from sidecar.pipeline.stats import StoreStats
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
     from sidecar.core.config import CacheStoreSettings
-    from sidecar.core.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.ports import Clock, WriteToken
 
 Exported: TypeAlias = "tuple[int, StoredResponse]"
@@ -41,8 +41,6 @@ BUCKET_BYTES = 16 * 1024
 LIVE_SHARE = 16
 EXPORT_SCAN = 4096
 EXPORT_BATCH = 64
-EXPORT_ORDER = (range(IN_MAIN + 1, IN_MAIN + MAX_USES + 1), range(IN_MAIN, IN_MAIN + 1), range(1, IN_MAIN), range(1))
-"""Weights of the slots, most valuable class first."""
 
 
 class MemoryStore:
@@ -112,6 +110,10 @@ class MemoryStore:
             return True
         catalog.generations[slot] = self._log.generation
         return False
+
+    def _is_good(self, slot: int) -> bool:
+        """Whether there is an answer in `slot` that no purge covers."""
+        return self._catalog.holds(slot) and not self._is_purged(slot)
 
     def begin(self, key: bytes) -> WriteToken:  # noqa: ARG002 - one count serves all keys here
         """The count of invalidations and purges so far."""
@@ -195,7 +197,10 @@ class MemoryStore:
     def invalidate(self, key: bytes, variants: Collection[Selecting] | None = None) -> int:
         """Forget every variant of `key`, or just these; how many. Fetches of it already begun will not be stored."""
         self._log.invalidate(key)
-        slots = self._still_good(self._catalog.slots(key))
+        slots = self._catalog.slots(key)
+        if not slots:
+            return 0
+        slots = self._still_good(slots)
         if variants is not None:
             slots = [slot for slot in slots if self._catalog.identity(slot)[1] in variants]
         for slot in slots:
@@ -239,7 +244,7 @@ class MemoryStore:
         for slot in islice(slots, URL_SCAN):
             if len(urls) == URLS_TOLD:
                 break
-            if self._catalog.holds(slot) and not self._is_purged(slot) and self._covers(rule, slot):
+            if self._is_good(slot) and self._covers(rule, slot):
                 urls[self._catalog.identity(slot)[2]] = None
         return tuple(urls)
 
@@ -301,17 +306,13 @@ class MemoryStore:
 
     def export(self) -> Iterator[list[Exported]]:
         """Everything, the most valuable first, with its weight. Between two batches the store may change."""
-        for weights in EXPORT_ORDER:
+        for weights in BY_VALUE:
             slot = FIRST_SLOT
             while slot < self._queues.end:
                 batch: list[Exported] = []
                 end = min(slot + EXPORT_SCAN, self._queues.end)
                 while slot < end and len(batch) < EXPORT_BATCH:
-                    if (
-                        self._queues.weights[slot] in weights
-                        and self._catalog.holds(slot)
-                        and not self._is_purged(slot)
-                    ):
+                    if self._queues.weights[slot] in weights and self._is_good(slot):
                         batch.append((self._queues.weights[slot], self._catalog.response(slot)))
                     slot += 1
                 yield batch

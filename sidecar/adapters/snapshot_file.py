@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 from zlib import crc32
 
+from sidecar.core.cache.stored import Plain, StoredResponse, from_plain, to_plain
 from sidecar.core.storage.plain_codec import decode, encode
-from sidecar.core.stored import Plain, StoredResponse, from_plain, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -2,7 +2,7 @@
 
 http, forwarding, routing       heads, what a proxy changes in them, and where they go
 breaker, window, outcome        the circuit; what it is made of is in `circuit`
-freshness, cache_policy, ...    RFC 9111 as decisions; what the store is made of is in `storage`
+cache                           RFC 9111 as decisions; what the store is made of is in `storage`
 config, config_key              every setting: its default, the values it takes, what it means
 explanation, events, report     what happened and why, in the same words for everybody who asks
 """

@@ -105,11 +105,11 @@ class BreakerStage:
     def _body_ended(self, request: Request, permit: Permit, verdict: Verdict, end: End) -> None:
         if isinstance(end, ProxyError) and not isinstance(end, EarlyAnswerCut):
             self._settle_error(request, permit, end, verdict.retry_after)
-        elif end is not BodyEnd.ABANDONED:
+        elif end is BodyEnd.ABANDONED:
+            self._circuit.settle(permit, Outcome.CANCELLED, self._monotonic())
+        else:
             outcome, describe, retry_after = verdict
             self._circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)
-        else:
-            self._circuit.settle(permit, Outcome.CANCELLED, self._monotonic())
 
     def _verdict(self, request: Request, permit: Permit, head: ResponseHead) -> Verdict:
         """What the answer counts as once its body is there."""

@@ -54,10 +54,13 @@ class StandIn(NamedTuple):
 
 
 class BodyEnd(Enum):
-    """How a body ended when no error cut it: read to its end, or given up by its reader."""
+    """How a body ended when no error cut it: read to its end; given up by its reader, because the client left; or given
+    up by the sidecar, which has read as much as it wants of an answer that no client waits for.
+    """
 
     COMPLETE = "complete"
     ABANDONED = "abandoned"
+    DISCARDED = "discarded"
 
 
 End: TypeAlias = "BodyEnd | ProxyError"
@@ -114,9 +117,9 @@ class Body:
             if sink.drained is not None:
                 await sink.drained
 
-    def close(self) -> None:
+    def close(self, end: BodyEnd = BodyEnd.ABANDONED) -> None:
         """Give up the rest and free what the body holds. Idempotent; nothing happens after a clean end."""
-        self._finish(BodyEnd.ABANDONED)
+        self._finish(end)
 
     def on_piece(self, listener: PieceListener) -> None:
         """Show `listener` each piece that is read."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Collection, Coroutine, Sequence
 
-    from sidecar.core.stored import Draft, Selecting, StoredResponse
+    from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.stats import StoreStats
 

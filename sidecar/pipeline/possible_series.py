@@ -10,7 +10,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sidecar.core.cache_status import COLLAPSED, HIT, HIT_STALE, Forward
+from sidecar.core.cache.status import COLLAPSED, HIT, HIT_STALE, Forward
 from sidecar.core.circuit.transitions import possible_transitions
 from sidecar.core.config import CacheMode
 from sidecar.pipeline import errors

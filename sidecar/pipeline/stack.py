@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline import breaker_stage, cache_stage, observe_stage
+from sidecar.pipeline import breaker_stage, observe_stage
+from sidecar.pipeline.cache import stage as cache_stage
 
 if TYPE_CHECKING:
     from sidecar.pipeline.ports import Handler

@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import TypeAlias
 
 from sidecar.core.http import STANDARD_METHODS
-from sidecar.pipeline.store_decisions import StoreDecisions
+from sidecar.pipeline.cache.store_decisions import StoreDecisions
 
 OTHER_METHOD = "_OTHER"
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -58,15 +58,6 @@ class RouteStats:
         durations = self.durations
         durations.counts[bisect_left(BOUNDS, duration)] += 1
         durations.sum += duration
-
-    def count_result(self, result: str) -> None:
-        """Count what the cache made of a request."""
-        self.cache_results[result] += 1
-
-    def count_hit(self, result: str, age: int) -> None:
-        """The same for an answer from the cache, of that age in seconds."""
-        self.cache_results[result] += 1
-        self.served_age.observe(age)
 
 
 class UpstreamStats:

@@ -15,7 +15,7 @@ from sidecar.core.config import CacheStoreSettings
 from tests.support.stored_answers import StillClock, answer, language
 
 if TYPE_CHECKING:
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
     from sidecar.pipeline.ports import CacheStore
 
 MIB = 1024 * 1024

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
 
 HOUR = 3600.0
 

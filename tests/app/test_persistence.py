@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from sidecar.core.cache.stored import StoredResponse
     from sidecar.core.circuit.circuit import Circuit
-    from sidecar.core.stored import StoredResponse
     from tests.app.conftest import Configure
     from tests.conftest import StartOrigin
 

@@ -27,7 +27,7 @@ from tests.support.stored_answers import StillClock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
 
 OBJECTS = 20_000
 REQUESTS = 150_000

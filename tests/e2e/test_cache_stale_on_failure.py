@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ import trustme
 from tests.support.caching_origin import caching_origin, message
 from tests.support.origin import AGAIN, CLOSE, GATE, READ, READ_HEAD, READ_MORE, RESET, STALL, Script
 from tests.support.still_sidecar import still_sidecar
-from tests.support.wire import eventually
+from tests.support.wire import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +165,41 @@ async def test_a_stored_answer_stands_in_when_the_tls_handshake_fails(
 
 
 BREAKER = {"failure_threshold": 1, "failure_rate": None, "open_duration": "5m"}
+
+
+async def until_state(sidecar: StillSidecar, state: str) -> bool:
+    """Ask again until the circuit is in `state`; each question lets others run."""
+    async with asyncio.timeout(PATIENCE):
+        while await sidecar.state() != state:
+            continue
+    return True
+
+
+async def test_a_failing_answer_that_is_too_large_to_be_read_whole_counts_as_a_failure(
+    start_origin: StartOrigin,
+) -> None:
+    origin = await start_origin((READ, message("good", *FIELDS), AGAIN))
+    async with still_sidecar(origin, upstream={"breaker": BREAKER, "cache": {}}) as sidecar:
+        await sidecar.get("/item")
+        sidecar.clock.advance(LATER)
+        origin.then((READ, message(b"x" * 300_000, status=500), AGAIN))
+        assert_stale(await sidecar.get("/item"), "upstream_error")
+        assert await until_state(sidecar, "open")
+        assert_stale(await sidecar.get("/item"), "circuit_open")
+
+
+async def test_a_good_answer_behind_a_stale_one_counts_however_large_it_is(start_origin: StartOrigin) -> None:
+    origin = await start_origin((READ, message("good", *FIELDS), AGAIN))
+    breaker = {**BREAKER, "success_threshold": 1}
+    async with still_sidecar(origin, upstream={"breaker": breaker, "cache": {}}) as sidecar:
+        await sidecar.get("/item")
+        sidecar.clock.advance(LATER)
+        await trip(sidecar, lambda: origin.then((READ, RESET)))
+        sidecar.clock.advance(300.5)
+        # It is cut off long after the sidecar has had enough of it.
+        origin.then((READ, message(b"x" * 3_000_000, *FIELDS)[:2_500_000], STALL))
+        assert_stale(await sidecar.get("/item"), "circuit_open", age=400, ttl=-340)
+        assert await until_state(sidecar, "closed")
 
 
 async def trip(sidecar: StillSidecar, failing: Any) -> None:

@@ -166,6 +166,8 @@ async def test_what_is_raised_decides_the_outcome_and_is_passed_on(error: BaseEx
         (200, ClientGone(), "cancelled"),
         (200, BodyEnd.ABANDONED, "cancelled"),
         (500, BodyEnd.ABANDONED, "cancelled"),
+        (200, BodyEnd.DISCARDED, "success"),
+        (500, BodyEnd.DISCARDED, "failure"),
     ],
     ids=[
         "cut",
@@ -176,9 +178,11 @@ async def test_what_is_raised_decides_the_outcome_and_is_passed_on(error: BaseEx
         "client gone",
         "abandoned",
         "failing status and abandoned",
+        "discarded",
+        "failing status and discarded",
     ],
 )
-async def test_a_body_that_does_not_end_well_is_one_outcome(
+async def test_a_body_that_is_not_read_to_its_end_is_one_outcome(
     status: int, end: BodyEnd | ProxyError, outcome: str
 ) -> None:
     body = FakeBody(None)

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sidecar.core.cache_status import Forward
+from sidecar.core.cache.status import Forward
 from sidecar.core.circuit.explanation import State
 from sidecar.core.circuit.permit import Refusal
 from sidecar.core.config import (
@@ -21,8 +21,8 @@ from sidecar.core.config import (
 from sidecar.core.forwarding import end_to_end
 from sidecar.core.http import Headers, RequestHead, ResponseHead
 from sidecar.core.http_date import format_http_date
-from sidecar.pipeline.cache_stage import CacheStage
-from sidecar.pipeline.cached_route import Surroundings, cached_route
+from sidecar.pipeline.cache.route import CacheParts, cached_route
+from sidecar.pipeline.cache.stage import CacheStage
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
 from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response, Source
 from sidecar.pipeline.stats import RouteStats
@@ -202,18 +202,21 @@ class World:
     """One route's cache stage with everything around it faked."""
 
     def __init__(
-        self, *replies: Reply | Callable[[Request], Reply], proxy: ProxySettings | None = None, **cache: Any
+        self,
+        *replies: Reply | Callable[[Request], Reply],
+        proxy: ProxySettings | None = None,
+        store: FakeStore | None = None,
+        **cache: Any,
     ) -> None:
         self.clock = WorldClock()
         self.origin = Origin(self.clock, list(replies))
-        self.store = FakeStore()
+        self.store = store or FakeStore()
         self.stats = RouteStats("catalog")
         self.tasks: list[asyncio.Task[None]] = []
         self.route = route_config(**cache)
-        surroundings = Surroundings(self.clock, self.spawn, self.origin, self.stats)
-        self.stage = CacheStage(
-            self.origin, self.store, cached_route(self.route, proxy or ProxySettings()), surroundings
-        )
+        route = cached_route(self.route, proxy or ProxySettings())
+        cache_parts = CacheParts(self.store, self.clock, self.spawn)
+        self.stage = CacheStage(self.origin, route, self.origin, self.stats, cache_parts)
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)

@@ -10,7 +10,7 @@ from sidecar.pipeline.stats import StoreStats
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from sidecar.core.stored import Draft, Selecting, StoredResponse
+    from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
     from sidecar.pipeline.ports import WriteToken
 
 

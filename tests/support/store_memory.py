@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from sidecar.adapters.memory_store import MemoryStore
+from sidecar.core.cache.stored import StoredResponse, UseRules
 from sidecar.core.config import CacheStoreSettings
 from sidecar.core.http import Headers, ResponseHead
-from sidecar.core.stored import StoredResponse, UseRules
 from tests.support.stored_answers import StillClock
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.core.cache.stored import StoredResponse, UseRules
 from sidecar.core.http import Headers, ResponseHead
-from sidecar.core.stored import StoredResponse, UseRules
 
 if TYPE_CHECKING:
-    from sidecar.core.stored import Selecting
+    from sidecar.core.cache.stored import Selecting
 
 BORN = 1_000.0
 WALL = 1_000_000_000.0

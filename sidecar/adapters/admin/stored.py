@@ -10,12 +10,12 @@ from sidecar.adapters.admin.bodies import refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.problems import BodyError, bad_values, unknown
 from sidecar.adapters.admin.queries import single
-from sidecar.core.cache_control import NO_REQUEST_DIRECTIVES, request_directives
-from sidecar.core.cache_policy import bypass
+from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES, request_directives
+from sidecar.core.cache.purge_target import UnclearUrl, purge_prefixes, purge_urls
+from sidecar.core.cache.request_policy import bypass
 from sidecar.core.config import CacheMode
-from sidecar.core.purge_target import UnclearUrl, purge_prefixes, purge_urls
 from sidecar.core.report import rfc3339
-from sidecar.pipeline.cached_route import cached_route
+from sidecar.pipeline.cache.route import cached_route
 from sidecar.pipeline.ports import URLS_TOLD
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from sidecar.adapters.admin.context import AdminContext
     from sidecar.config.request_explanation import RequestExplanation
+    from sidecar.core.cache.purge_target import PurgeTarget
     from sidecar.core.config import Config
-    from sidecar.core.purge_target import PurgeTarget
     from sidecar.core.report import Moment
+    from sidecar.pipeline.cache.store_decisions import StoreDecision
     from sidecar.pipeline.data_plane import PlaneStats
     from sidecar.pipeline.ports import RouteEntries
-    from sidecar.pipeline.store_decisions import StoreDecision
 
 SELECTORS = ("route", "url", "prefix", "tag")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.pipeline.errors import ConnectionLost
-from sidecar.pipeline.exchange import Duplex
+from sidecar.pipeline.exchange import BodyEnd, Duplex
 from sidecar.pipeline.streams import StreamBody, Valve
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class TunnelBody(StreamBody, Duplex):
         if not transport.is_closing():
             transport.write_eof()
 
-    def close(self) -> None:
-        """See `Body.close`."""
-        super().close()
+    def close(self, end: BodyEnd = BodyEnd.ABANDONED) -> None:
+        """Give up what is left of both directions. Idempotent."""
+        super().close(end)
         if not self._closed:
             self._closed = True
             self._connection.tunnel_closed(self)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.storage.links import Links
 from sidecar.core.storage.packing import Identity, identify, unpack
-from sidecar.core.storage.tables import Shards, Shelves
+from sidecar.core.storage.tables import SHARDS, Shards, Shelves
 from sidecar.core.storage.usage import NOBODY, RouteUse, TagCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
 
 RECLAIMED = NOBODY
 """The owner of a slot that holds nothing."""
@@ -68,7 +68,8 @@ class Catalog:
 
     def slots(self, key: bytes) -> list[int]:
         """The slots of the variants of `key`, most recently attached first."""
-        first = self._index.get(key)
+        # Every miss asks this: the look into the table is written out.
+        first = self._index.shards[hash(key) % SHARDS].get(key)
         return [] if first is None else [first, *self._variants.others(first)]
 
     def slots_at(self, url: bytes, limit: int) -> tuple[list[int], bool]:

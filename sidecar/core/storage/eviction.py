@@ -22,6 +22,8 @@ CHANCES = 1024
 """How many slots one round may spare because they were used: bounds its time whatever the load."""
 
 FINGERPRINT = 0xFFFF_FFFF
+BY_VALUE = (range(IN_MAIN + 1, IN_MAIN + MAX_USES + 1), range(IN_MAIN, IN_MAIN + 1), range(1, IN_MAIN), range(1))
+"""The weights of slots in classes, the most valuable first."""
 
 
 class Ghosts:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sidecar.core.storage.packing import live_size
 
 if TYPE_CHECKING:
-    from sidecar.core.stored import StoredResponse
+    from sidecar.core.cache.stored import StoredResponse
 
 COPIES_LIMIT = 2048
 """Keys; the garbage collector visits some ten objects of each in a full pass."""
@@ -33,18 +33,16 @@ class LiveCopies:
     and a working set that is larger than this does not have every copy made in vain.
     """
 
-    __slots__ = ("_capacity", "_copies", "_full", "_turned_away", "bytes")
+    __slots__ = ("_capacity", "_copies", "_full", "_turned_away", "bytes", "get")
 
     def __init__(self, capacity: int) -> None:
         self.bytes = 0
         self._capacity = capacity
         self._copies: dict[bytes, Copy] = {}
+        self.get = self._copies.get
+        """The copy for a key, or None: the dict's own method, since every hit asks."""
         self._full = False
         self._turned_away = 0
-
-    def get(self, key: bytes) -> Copy | None:
-        """The copy for `key`, or None."""
-        return self._copies.get(key)
 
     def admits(self) -> bool:
         """Whether a copy that is made now would be kept."""

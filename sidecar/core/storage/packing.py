@@ -10,8 +10,8 @@ from __future__ import annotations
 import marshal
 from typing import TypeAlias
 
+from sidecar.core.cache.stored import Selecting, StoredResponse, UseRules, shared_rules
 from sidecar.core.http import Headers, ResponseHead
-from sidecar.core.stored import Selecting, StoredResponse, UseRules, shared_rules
 
 Identity: TypeAlias = tuple[bytes, Selecting, bytes, tuple[bytes, ...]]
 """Key, selecting values, URL, tags."""

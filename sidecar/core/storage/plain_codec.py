@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sidecar.core.stored import Plain
+    from sidecar.core.cache.stored import Plain
 
     Member = str | bytes | int | float | Plain | None
 

@@ -12,24 +12,24 @@ SHELF_BITS = 11
 
 
 class Shards:
-    """A mapping of bytes to whole numbers, spread by hash."""
+    """A mapping of bytes to whole numbers, spread by hash over `shards`."""
 
-    __slots__ = ("_shards",)
+    __slots__ = ("shards",)
 
     def __init__(self) -> None:
-        self._shards: list[dict[bytes, int]] = [{} for _ in range(SHARDS)]
+        self.shards: list[dict[bytes, int]] = [{} for _ in range(SHARDS)]
 
     def get(self, key: bytes) -> int | None:
         """The number of `key`, or None."""
-        return self._shards[hash(key) % SHARDS].get(key)
+        return self.shards[hash(key) % SHARDS].get(key)
 
     def set(self, key: bytes, number: int) -> None:
         """Make `number` that of `key`. The key object of the first call is kept."""
-        self._shards[hash(key) % SHARDS][key] = number
+        self.shards[hash(key) % SHARDS][key] = number
 
     def remove(self, key: bytes) -> None:
         """Forget `key`, which is there."""
-        del self._shards[hash(key) % SHARDS][key]
+        del self.shards[hash(key) % SHARDS][key]
 
 
 class Shelves:

@@ -1,6 +1,6 @@
+from sidecar.core.cache.stored import StoredResponse
 from sidecar.core.storage.catalog import Catalog
 from sidecar.core.storage.packing import pack
-from sidecar.core.stored import StoredResponse
 from tests.support.stored_answers import answer, language
 
 SIZE = 100

@@ -3,8 +3,8 @@ from dataclasses import fields
 
 import pytest
 
+from sidecar.core.cache.stored import StoredResponse
 from sidecar.core.storage.packing import identify, live_size, object_size, pack, packed_size, unpack
-from sidecar.core.stored import StoredResponse
 from tests.support.stored_answers import answer, language
 
 

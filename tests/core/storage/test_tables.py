@@ -23,5 +23,5 @@ def test_the_garbage_collector_tracks_none_of_the_contents() -> None:
     shards, shelves = Shards(), Shelves()
     shards.set(b"key", 1)
     shelves[0] = b"octets"
-    assert not any(gc.is_tracked(shard) for shard in shards._shards)
+    assert not any(gc.is_tracked(shard) for shard in shards.shards)
     assert not any(gc.is_tracked(shelf) for shelf in shelves._shelves)
