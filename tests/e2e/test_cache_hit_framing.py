@@ -1,4 +1,4 @@
-"""A hit that is answered without building a request is framed like any other answer."""
+"""A hit is framed, and begins, like any other answer."""
 
 from __future__ import annotations
 
@@ -54,3 +54,21 @@ async def test_the_last_request_that_a_connection_may_send_closes_it(
 
     assert [answer.get("connection") for answer in answers] == [None, b"close"]
     assert await client.has_closed()
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [(b"OK", b"OK"), (b"", b"OK"), (b"Very Well", b"Very Well"), (b"sch\xf6n", b"sch\xf6n")],
+    ids=["usual", "empty", "own", "obs-text"],
+)
+async def test_its_status_line_is_that_of_the_miss(
+    start_origin: StartOrigin, start_sidecar: StartSidecar, sent: bytes, shown: bytes
+) -> None:
+    answer = STORED.replace(b" OK", b" " + sent, 1)
+    sidecar = await start_sidecar(await start_origin((READ, answer, AGAIN)), route=CACHED)
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    miss, hit, again = [await sidecar.exchange(head) for _ in range(3)]
+
+    assert [b"hit" in (answer.get("cache-status") or b"") for answer in (miss, hit, again)] == [False, True, True]
+    assert (miss.reason, hit.reason, again.reason) == (shown, shown, shown)
