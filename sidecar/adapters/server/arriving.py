@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.streams import StreamBody
 
 
-class Incoming:
+class ArrivingRequest:
     """A head, and content that gathers in `pieces` until a `body` takes over.
 
     `length`: declared octets of content, 0 for none, None when chunked. `error`: why it can be no request, or why its
@@ -56,7 +56,7 @@ class Incoming:
             self.body.feed_end(error)
 
 
-class NoRequest(Incoming):
+class UnreadableRequest(ArrivingRequest):
     """Octets that are no request, for the reason `error`: what can be read of their first line."""
 
     __slots__ = ("_first_line",)
@@ -68,5 +68,5 @@ class NoRequest(Incoming):
 
     @property
     def first_line(self) -> tuple[str, bytes]:
-        """See `Incoming`; "" and b"" where it is too odd."""
+        """Method and target as far as they could be read, else "" and b""; for the log."""
         return self._first_line
