@@ -87,6 +87,7 @@ class ClientDeadlines(Deadlined):
         elif self._read_until <= now:
             self._read_until = inf
             self._send_timed_out(connection)
+            # It may have set a new deadline, and the one for reading stands as it was.
             self._watch()
         else:
             self._watch()
@@ -108,7 +109,10 @@ class ClientDeadlines(Deadlined):
         self._watch()
 
     def set_next(self, received: int = 0) -> None:
-        """Set the deadline for what the client owes next, after `received` octets or an answer."""
+        """Set the deadline for what the client owes next, after `received` octets or an answer.
+
+        This is also where part of a head that stays incomplete is noticed, and HEAD entered: most heads come whole.
+        """
         connection = self._connection
         if connection is None:
             return
@@ -150,6 +154,7 @@ class ClientDeadlines(Deadlined):
         elif self.awaits is not Awaits.BODY or self._read_until == inf:
             self.wait_for(Awaits.BODY, self._context.limits.body_timeout)
         else:
+            # Content that trickles earns time by the octet, and never more than a pause in it may last.
             latest = self._context.clock.monotonic() + self._context.limits.body_timeout
             self._read_until = min(latest, self._read_until + received / SLOWEST_BODY)
             self._watch()

@@ -124,6 +124,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.abort()
 
     def _enter_closing(self) -> None:
+        # A connection that closes may be told so again: by a timeout of what it still sends, or by the drain.
         if self.phase is not Phase.CLOSING and self.phase is not Phase.CLOSED:
             self.phase = Phase.CLOSING
 
@@ -234,6 +235,7 @@ class ClientConnection(asyncio.Protocol):
     def open_tunnel(self) -> ClientTunnel:
         """HTTP is over. What the client sent behind its request is the first that the tunnel passes on."""
         if self.phase is Phase.ANSWERING:
+            # Else it was told to abort a moment ago, and `connection_lost` will end the tunnel.
             self.phase = Phase.TUNNEL
         self.tunnel = tunnel = ClientTunnel(self)
         early = self.requests.take_unparsed()

@@ -1,7 +1,7 @@
 """The life of a client connection as one table: in which phase it is, and which phase may follow which, by what event.
 
-What belongs here: the phases and the table. `ClientConnection` enters a phase by writing its `phase`, and nowhere else;
-tests watch every write and compare it with `FOLLOWS`.
+What belongs here: the phases and the table. A connection enters a phase in one way, by a write to
+`ClientConnection.phase`; tests watch every write and compare it with `FOLLOWS`.
 
 What must never happen: a request is begun while another is being answered (answers leave in the order of requests);
 anything but a tunnel is read as HTTP after a switch of protocols; a connection in CLOSING or CLOSED begins anything.

@@ -7,12 +7,11 @@ owner takes what `arrived`.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import httptools
 
-from sidecar.adapters.server.arriving import ArrivingRequest, UnreadableRequest
+from sidecar.adapters.server.arriving import ArrivingRequest, UnreadableRequest, first_line
 from sidecar.adapters.server.head import (
     METHODS,
     content_length,
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 CR = 0x0D
 UNUSUAL_FIELDS = FRAMING_FIELDS | {b"expect", b"upgrade"}
 """Fields without which a request is nothing but its head, and another may follow."""
-_FIRST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ \r\n]*))?(?: |\r|$)")
-LONGEST_SHOWN = 1024
-"""Octets of a target that are logged when there is no request to it."""
 
 
 class RequestReader:
@@ -88,8 +84,7 @@ class RequestReader:
     @property
     def first_line(self) -> tuple[str, bytes]:
         """Method and target of the head that is being read, as far as they can be told; only for the log."""
-        found = _FIRST_LINE.match(self._raw)
-        return ("", b"") if found is None else (found[1].decode("ascii"), (found[2] or b"")[:LONGEST_SHOWN])
+        return first_line(self._raw)
 
     def feed(self, data: bytes) -> None:
         """Read on. Never raises: what is wrong arrives as an `ArrivingRequest` with an error, after what was right."""
