@@ -28,14 +28,14 @@ from sidecar.pipeline.errors import (
 from tests.support.readers import LIMITS
 
 if TYPE_CHECKING:
-    from sidecar.adapters.server.incoming import Incoming
+    from sidecar.adapters.server.arriving import ArrivingRequest
 
 
 def head(*fields: tuple[bytes, bytes], method: str = "GET", minor: int = 1) -> RequestHead:
     return RequestHead(method, b"/", Headers([*fields]), b"a", minor)
 
 
-def read(start: bytes) -> Incoming:
+def read(start: bytes) -> ArrivingRequest:
     reader = RequestReader(LIMITS)
     reader.feed(start + b"\r\nHost: a\r\n\r\n")
     (one,) = reader.arrived

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.adapters.server.target import Target, host_is_valid, parse_target
+from sidecar.adapters.server.head import Target, host_is_valid, parse_target
 
 
 @pytest.mark.parametrize(

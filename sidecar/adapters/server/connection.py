@@ -1,7 +1,19 @@
-"""One client connection: requests in, answers out in the same order, one at a time, and what a client may keep waiting.
+"""One client connection: requests in, answers out in the same order, one at a time.
 
-A connection has one task, which awaits the handler for each request in turn. A response body that is all there leaves
-in one write.
+What belongs here: what the transport calls, and what each call means in each phase. `phases.py` has the connection's
+life as a table, `pipelining.py` what has arrived ahead, `answering.py` which request begins when and what follows its
+answer, `exchange.py` one request and its answer, `client_deadlines.py` how long the client may keep the connection
+waiting, `tunnel.py` what follows a switch of protocols.
+
+What happens, in this order: octets arrive and are parsed; a request whose head is here begins, at once if nothing else
+is under way; the connection's one task awaits the handler and writes the answer; the next request begins. The last
+answer of a connection says so, and then the connection closes, or lingers while the client still sends.
+
+What must never happen: two requests under way at a time; an answer whose end is missing in a connection that closes in
+good order (it is reset instead); the client's end taken for the request's, as long as its content is not whole.
+
+Why it is cheap: a task serves the whole connection instead of one request; a request that comes alone passes no queue;
+an answer that is all there leaves in one write; deadlines that need not move stay where they are.
 """
 
 from __future__ import annotations
@@ -9,129 +21,112 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from sidecar.adapters.server import response as wire
-from sidecar.adapters.server.exchange import Exchange
-from sidecar.adapters.server.patience import NEXT_REQUEST, Awaits, Patience
-from sidecar.adapters.server.request import RequestReader
-from sidecar.pipeline.errors import (
-    AnswerUnread,
-    ClientGone,
-    ClientTooSlow,
-    ProxyError,
-    TooManyConnections,
-    TunnelIdle,
-    respond,
-)
+from sidecar.adapters.server.answering import Answering
+from sidecar.adapters.server.client_deadlines import BETWEEN_REQUESTS, Awaits, ClientDeadlines, was_reset
+from sidecar.adapters.server.phases import ClientSide, Phase
+from sidecar.adapters.server.pipelining import PARSED_AT_ONCE, PipelinedRequests
+from sidecar.adapters.server.tunnel import ClientTunnel
+from sidecar.pipeline.errors import ClientGone, ProxyError, TooManyConnections
 from sidecar.pipeline.pins import Pins
-from sidecar.pipeline.record import refusal_record
-from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
     from sidecar.adapters.server.context import ServerContext
-    from sidecar.adapters.server.incoming import Incoming
-    from sidecar.pipeline.exchange import Body, Response
 
-SLICE = 16 * 1024
-"""Octets parsed at a time, so that one read cannot become thousands of pipelined requests."""
-LOOK_AFTER = 0.1
-"""Seconds between two looks whether a client that closed its side has left altogether: reading no longer tells."""
-LINGER = 2.0
-"""Seconds of silence after which a client that was sending when it was answered is taken to have read its answer."""
-LONGEST_LINGER = 5.0
-"""Seconds after which it must have, however long it goes on sending: many read only when they have sent all, but they
-are near.
-"""
-RESTED = 0.025
-"""Seconds after a rest in which a request that is answered makes no new one of it: taking one has its price."""
+_WAITING, _HEAD = Phase.WAITING, Phase.HEAD
+_OPEN = ClientSide.OPEN
+_BODY = Awaits.BODY
 _RESET = struct.pack("ii", 1, 0)
 
 
-class ClientConnection(asyncio.Protocol, Patience):
-    """An `asyncio.Protocol`. Of its two deadlines, what the client sends and what it reads, the earlier is watched."""
+class ClientConnection(asyncio.Protocol):
+    """An `asyncio.Protocol`. `phase` says what it is doing, `client_side` whether the client may send more."""
 
     __slots__ = (
-        "_all_read",
-        "_eof",
-        "_exchange",
-        "_half_closed",
-        "_lingering",
-        "_patient_until",
-        "_queue",
         "_reader",
-        "_rested_until",
-        "_served",
-        "_stash",
-        "_tunnel",
-        "_work",
-        "_worker",
         "answered",
+        "answering",
         "client",
+        "client_side",
         "closing",
+        "context",
+        "deadlines",
         "drained",
+        "phase",
         "pins",
+        "requests",
         "transport",
+        "tunnel",
     )
 
     transport: asyncio.Transport
 
     def __init__(self, context: ServerContext) -> None:
-        super().__init__(context)
+        self.context = context
         self.client = ""
+        self.phase = _WAITING
+        self.client_side = _OPEN
         self.closing = False
+        """Whether no further request will be taken, though one may still be under way."""
         self.pins = Pins()
-        self._reader = RequestReader(context.limits)
-        self._queue: deque[Incoming] = deque()
-        self._exchange: Exchange | None = None
-        self._tunnel: StreamBody | None = None
-        self._worker: asyncio.Task[None] | None = None
-        self._work: asyncio.Future[Exchange] | None = None
-        """What the worker waits for, when it has nothing to do."""
+        self.deadlines = ClientDeadlines(context, self)
+        self.requests = PipelinedRequests(context.limits, self)
+        self._reader = self.requests.reader
+        self.answering = Answering(context, self)
+        self.tunnel: ClientTunnel | None = None
         self.drained: asyncio.Future[None] | None = None
-        self._stash = b""
-        self._all_read = self._eof = False
-        """Whether the client has closed its side."""
-        self._half_closed = False
-        """Whether this side has said all that a tunnel's upstream had to say."""
-        self._lingering = False
-        self._patient_until = inf
-        """How long to linger, or to let a half-closed client wait."""
+        """Comes true when the client has caught up with reading; None while it has."""
         self.answered = False
-        self._served = 0
-        self._rested_until = 0.0
 
     @property
     def idle(self) -> bool:
-        """Whether no request is under way and none has begun to arrive."""
-        return self._exchange is None and not self._queue and not self._reader.partial and not self._lingering
+        """Whether nothing is lost when it ends now: no request is under way and none has begun to arrive."""
+        return self.phase is _WAITING or (self.phase is Phase.CLOSING and self.answering.exchange is None)
 
     def shut(self) -> None:
         """Close when nothing is under way, else after the answer that is."""
         self.closing = True
-        if self._lingering:
-            self._patient_until = min(self._patient_until, self.context.clock.monotonic() + LINGER)
-            self._linger()
-        elif self._exchange is None:
-            self.transport.close()
+        if self.phase is Phase.LINGERING:
+            self.deadlines.shorten_linger()
+        elif self.phase in BETWEEN_REQUESTS:
+            self.close()
 
     def cut(self, error: ProxyError) -> None:
         """End the connection for a reason that is not the client's leaving: the log tells `error`."""
-        self._blame(error)
+        self.log_cut(error)
         self.reset()
 
-    def _blame(self, error: ProxyError) -> None:
-        if self._exchange is not None:
-            self._exchange.request.cut = error
-
     def reset(self) -> None:
-        """See `exchange.Connection`."""
+        """End the connection so that nobody takes what was sent for complete: by a TCP reset."""
+        if self.phase is Phase.CLOSED:
+            return
         connection = self.transport.get_extra_info("socket")
         if connection is not None and connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.abort()
+
+    def log_cut(self, error: ProxyError) -> None:
+        """Have the access log tell `error` as the reason why the answer that is under way broke off."""
+        exchange = self.answering.exchange
+        if exchange is not None:
+            exchange.request.cut = error
+
+    def close(self) -> None:
+        """Close when what was written is sent."""
+        self._enter_closing()
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._enter_closing()
         self.transport.abort()
+
+    def _enter_closing(self) -> None:
+        # A connection that closes may be told so again: by a timeout of what it still sends, or by the drain.
+        if self.phase is not Phase.CLOSING and self.phase is not Phase.CLOSED:
+            self.phase = Phase.CLOSING
 
     # What the transport calls
 
@@ -141,387 +136,127 @@ class ClientConnection(asyncio.Protocol, Patience):
         peer = transport.get_extra_info("peername")
         self.client = peer[0] if isinstance(peer, tuple) else ""
         if self.context.admit(self):
-            self._await(Awaits.FIRST_HEAD, self.context.limits.head_timeout)
+            self.deadlines.wait_for(Awaits.FIRST_HEAD, self.context.limits.head_timeout)
         else:
-            self._refuse(TooManyConnections("the sidecar has too many client connections"), ("", b""), linger=False)
+            error = TooManyConnections("the sidecar has too many client connections")
+            self.answering.refuse(self, error, ("", b""), linger=False)
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
-        reader = self._reader
-        if self._lingering:
-            self._linger()
-        elif self._tunnel is not None:
-            self.active()
-            self._tunnel.feed(data)
-        elif self._stash or reader.switching:
-            self._hold(data)
-        elif self._exchange is not None or self._queue or len(data) > SLICE:
-            self._read(data)
-        else:
-            # A request that comes alone, as nearly all do.
+        phase = self.phase
+        if (phase is _WAITING or phase is _HEAD) and len(data) <= PARSED_AT_ONCE:
+            # A request that comes alone, as nearly all do, passes no queue.
+            reader = self._reader
             reader.feed(data)
             arrived = reader.arrived
             if len(arrived) != 1 or self.drained is not None or arrived[0].error is not None:
-                self._take_arrived()
-                self._go_on_waiting(len(data))
+                self.requests.take_arrived(self)
+                self.deadlines.set_next(len(data))
                 return
-            incoming = arrived.pop()
-            self._begin(incoming)
-            if not incoming.complete or self._awaits is Awaits.BODY or reader.partial:
-                self._go_on_waiting(len(data))
+            arriving = arrived.pop()
+            self.answering.begin(self, arriving)
+            if not arriving.complete or self.deadlines.awaits is _BODY or reader.partial:
+                self.deadlines.set_next(len(data))
+        elif phase is Phase.TUNNEL and self.tunnel is not None:
+            self.tunnel.feed(data)
+        elif phase is Phase.LINGERING:
+            self.deadlines.linger()
+        elif phase is not Phase.CLOSING:
+            # TLS delivers what it had decrypted even after it was told to close: that is dropped.
+            self.requests.read(data)
 
     def eof_received(self) -> bool:
         """The client will send no more. A tunnel goes on in the other direction; a request may still be answered."""
-        self._eof = True
-        if self._lingering:
-            return False
-        if self._was_reset():
+        self.client_side = ClientSide.ENDED
+        phase = self.phase
+        if phase is not Phase.LINGERING and was_reset(self.transport):
             # libuv tells of a reset close behind data as of an end in good order.
-            self.transport.abort()
+            self.abort()
             return False
-        if self._tunnel is not None:
-            self._tunnel.feed_end()
+        if phase is Phase.TUNNEL and self.tunnel is not None:
+            self.tunnel.feed_end()
             return self.transport.can_write_eof()
-        if self._exchange is None and not self._queue:
+        if phase is not Phase.ANSWERING and phase is not Phase.QUEUED:
+            # Nothing is owed to the client. The transport closes itself when this returns False.
+            self._enter_closing()
             return False
         if self.context.limits.half_close == 0:
-            self.transport.abort()
+            self.abort()
             return False
-        if not self._stash:
-            self._input_ended()
-        if self._exchange is not None:
-            self._exchange.half_closed()
-        self._be_patient()
+        if not self.requests.unparsed:
+            self.input_ended()
+        exchange = self.answering.exchange
+        if exchange is not None:
+            exchange.half_closed()
+        self.deadlines.start_half_close()
         return self.transport.can_write_eof()
 
-    def _input_ended(self) -> None:
+    def input_ended(self) -> None:
         """All that the client has sent was read: what is not whole by now never will be."""
-        self._all_read = True
+        self.client_side = ClientSide.ALL_READ
         self._reader.eof(ClientGone("the client broke its request off"))
-        if not self._queue:
+        if not self.requests.queue:
             self.closing = True
-            if self._exchange is None:
-                self.transport.close()
-
-    def _be_patient(self) -> None:
-        """The client has closed its side: for a while it may wait for the next part of its answer."""
-        self.answered = False
-        grace = self.context.limits.half_close
-        self._patient_until = self.context.clock.monotonic() + grace
-        self._await(Awaits.END, min(grace, LOOK_AFTER))
+            if self.phase is _WAITING or self.phase is _HEAD:
+                self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - its part is over either way
         """The client is gone: whatever is done for it ends."""
-        self.context.wheel.forget(self)
+        self.phase = Phase.CLOSED
+        self.deadlines.close()
         self.context.dismiss(self)
-        self._queue.clear()
-        self._reader.close(ClientGone("the client went away"))
+        self.requests.close(ClientGone("the client went away"))
         self._wake_writer()
-        if self._tunnel is not None:
-            self._tunnel.feed_end(ClientGone("the client went away"))
-        # An exchange and a cancelled task's traceback lead back here: what ends them lets go of them, too.
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.end()
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.cancel()
+        tunnel, self.tunnel = self.tunnel, None
+        if tunnel is not None:
+            tunnel.feed_end(ClientGone("the client went away"))
+        self.answering.close()
         self.pins.end()
 
     def pause_writing(self) -> None:
         """The client does not read fast enough."""
         self.drained = asyncio.get_running_loop().create_future()
-        self._must_read(self.context.limits.write_timeout)
+        self.deadlines.must_read(self.context.limits.write_timeout)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.answered = True
-        self._must_read(inf)
+        self.deadlines.must_read(inf)
         self._wake_writer()
-        if self._exchange is None:
-            self._next()
-
-    # What patience ends with
-
-    def _too_slow(self) -> None:
-        limit = self.context.limits.write_timeout
-        error = AnswerUnread(f"the client took nothing of its answer for {limit:g} s (proxy.limits.write_timeout)")
-        self.context.stats.rejected[error.reason] += 1
-        self.cut(error)
-
-    def _too_late(self, awaited: Awaits) -> None:
-        if self._exchange is not None and awaited not in (Awaits.BODY, Awaits.END, Awaits.TUNNEL):
-            # The request came in time; its deadline was left standing because moving it has a price.
-            return
-        error = ClientTooSlow("the client did not send its request in time")
-        if awaited is Awaits.BODY:
-            self.context.stats.rejected[error.reason] += 1
-            self._reader.eof(error)
-        elif awaited in (Awaits.HEAD, Awaits.FIRST_HEAD) and self._reader.partial:
-            self._refuse(error, self._reader.first_line)
-        elif awaited is Awaits.END:
-            self._look_whether_gone()
-        elif awaited is Awaits.TUNNEL:
-            limit = self.context.limits.tunnel_idle
-            self._blame(TunnelIdle(f"nothing passed through the tunnel for {limit:g} s (proxy.limits.tunnel_idle)"))
-            self.transport.close()
-        else:
-            self.transport.close()
-
-    def _look_whether_gone(self) -> None:
-        """Wait on while a half-closed client may still be there, or one that lingers has not been sent its answer."""
-        now = self.context.clock.monotonic()
-        if self._lingering:
-            if not self.transport.get_write_buffer_size():
-                self.transport.close()
-            elif now < self._patient_until:
-                self._linger()
-            else:
-                self.reset()
-        elif self._was_reset():
-            self.transport.abort()
-        elif self.answered or self._exchange is None or self.transport.get_write_buffer_size():
-            # While there is something to send, its kernel says whether it is there, or `write_timeout` ends it.
-            self._be_patient()
-        elif now < self._patient_until:
-            self._await(Awaits.END, LOOK_AFTER)
-        else:
-            self.transport.abort()
-
-    def _linger(self) -> None:
-        left = self._patient_until - self.context.clock.monotonic()
-        self._await(Awaits.END, min(LINGER, left))
-
-    def _was_reset(self) -> bool:
-        connection = self.transport.get_extra_info("socket")
-        return connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
-
-    # Reading
-
-    def _read(self, data: bytes) -> None:
-        reader, queue = self._reader, self._queue
-        depth = self.context.limits.pipeline_depth
-        received = len(data)
-        while data:
-            if len(queue) >= depth:
-                self._hold(data)
-                return
-            if len(data) > SLICE and not reader.counting:
-                part, data = data[:SLICE], data[SLICE:]
-            else:
-                part, data = data, b""
-            reader.feed(part)
-            self._take_arrived()
-            if self._lingering:
-                return
-        self._go_on_waiting(received)
-
-    def _take_arrived(self) -> None:
-        arrived = self._reader.arrived
-        if arrived:
-            self._queue.extend(arrived)
-            arrived.clear()
-            self._next()
-
-    def _hold(self, data: bytes) -> None:
-        """More than may be parsed ahead: the client has to wait."""
-        self._stash += data
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def _release(self) -> None:
-        stash, self._stash = self._stash, b""
-        self._resume_reading()
-        self._read(stash)
-        if self._eof and not self._stash and not self._lingering:
-            self._input_ended()
-
-    def _resume_reading(self) -> None:
-        if not self._eof and not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def _go_on_waiting(self, received: int = 0) -> None:
-        """Set the deadline for what the client owes next; a head is not given more time for trickling."""
-        exchange, limits = self._exchange, self.context.limits
-        if self._lingering or self._awaits is Awaits.END:
-            return
-        if exchange is not None:
-            if exchange.body is not None and exchange.body.end is None and not exchange.incoming.complete:
-                self._await_body(exchange.body, received)
-            elif self._awaits is Awaits.BODY:
-                self._await(Awaits.NOTHING, inf)
-        elif self._reader.partial:
-            if self._awaits not in (Awaits.HEAD, Awaits.FIRST_HEAD):
-                self._await(Awaits.HEAD, limits.head_timeout)
-        else:
-            self._rest(self.context.clock.monotonic())
-
-    def _rest(self, now: float) -> None:
-        """Nothing is under way: the next request may come."""
-        context = self.context
-        context.rested(self)
-        self._awaits = NEXT_REQUEST
-        self._rested_until = now + RESTED
-        self._read_until = until = now + RESTED + context.limits.keep_alive
-        context.wheel.set(self, min(until, self._write_until))
-
-    # Answering
-
-    def _next(self) -> None:
-        """Begin the next request, unless one is under way, or the client must read first."""
-        if self._exchange is None and self._queue and self.drained is None and not self.transport.is_closing():
-            incoming = self._queue.popleft()
-            if incoming.error is None:
-                self._begin(incoming)
-            else:
-                self._refuse(incoming.error, incoming.first_line)
-
-    def _begin(self, incoming: Incoming) -> None:
-        """Hand a request to the connection's one task: a task each would be dear."""
-        context, head = self.context, incoming.head
-        assert head is not None
-        self._served += 1
-        if context.draining or self._served == context.limits.requests_per_connection:
-            self.closing = True
-        request_id = incoming.request_id or context.request_id()
-        self._exchange = exchange = Exchange(self, incoming, head, context.monotonic(), request_id)
-        if self._eof:
-            self.closing = self.closing or (self._all_read and not self._queue)
-            exchange.half_closed()
-            self._be_patient()
-        work = self._work
-        if work is not None:
-            self._work = None
-            work.set_result(exchange)
-        elif self._worker is None:
-            self._worker = context.start(self._serve_all(exchange), name="client connection")
-
-    async def _serve_all(self, exchange: Exchange) -> None:
-        """Await the answer to one request after another, and send it. Raises nothing: what goes wrong ends the
-        connection.
-        """
-        loop, handle = asyncio.get_running_loop(), self.context.handler.handle
-        response: Response | None
-        body: bytes | Body | None
-        while True:
-            request = exchange.request
-            try:
-                response = await handle(request)
-                body = response.body
-                if isinstance(body, bytes):
-                    exchange.answer(response, body)
-                else:
-                    await exchange.deliver(response, body)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take it for an answer
-                exchange.failed(error)
-            finally:
-                request.on_interim = request.on_half_close = None
-            self._exchange_ended(exchange)
-            following = self._exchange
-            # While nothing is to be done nothing of the last request is held.
-            del exchange, request
-            response = body = None
-            if following is None:
-                self._work = loop.create_future()
-                following = await self._work
-            exchange = following
-
-    def _exchange_ended(self, exchange: Exchange) -> None:
-        """An answer has been written, as far as it goes."""
-        self._exchange = None
-        if self.transport.is_closing():
-            return
-        if self.closing:
-            self._finish(unread=self._half_closed or not exchange.incoming.complete)
-        elif not (self._queue or self._stash or self._reader.partial):
-            now = self.context.monotonic()
-            if self._awaits is not NEXT_REQUEST or now >= self._rested_until:
-                self._rest(now)
-        else:
-            self._next()
-            if self._stash and not self._reader.switching and len(self._queue) < self.context.limits.pipeline_depth:
-                self._release()
-            else:
-                self._go_on_waiting()
-
-    def _refuse(self, error: ProxyError, first_line: tuple[str, bytes], *, linger: bool = True) -> None:
-        """Answer what is no request, and hang up; `first_line` is the method and target that it begins with."""
-        self.closing = True
-        self._queue.clear()
-        response = respond(error, None, self.context.via)
-        body = response.body
-        assert isinstance(body, bytes)
-        self.context.refused(refusal_record(error, self.client, len(body), first_line))
-        own = self.context.date_line() + wire.CLOSE
-        self.transport.write(b"%b%b%b\r\n%b" % (response.head.octets, response.extra, own, body))
-        self._finish(unread=linger)
-
-    def _finish(self, *, unread: bool) -> None:
-        """Close, but let a client that still sends read its answer first: a reset could take it away."""
-        if not unread or self._eof:
-            self.transport.close()
-            return
-        self._lingering = True
-        self._stash = b""
-        self._resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self._patient_until = self.context.clock.monotonic() + LONGEST_LINGER
-        self._linger()
+        self.answering.begin_next(self)
 
     def _wake_writer(self) -> None:
         drained, self.drained = self.drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
 
-    # Switching protocols
+    # What the exchange calls, which sees its connection as a `Valve` of the request's content, too
 
-    def open_tunnel(self) -> StreamBody:
-        """See `exchange.Connection`."""
-        self._tunnel = tunnel = StreamBody(None, self)
-        early, self._reader.early = self._reader.early + self._stash, b""
-        self._stash = b""
-        self._resume_reading()
+    def open_tunnel(self) -> ClientTunnel:
+        """HTTP is over. What the client sent behind its request is the first that the tunnel passes on."""
+        if self.phase is Phase.ANSWERING:
+            # Else it was told to abort a moment ago, and `connection_lost` will end the tunnel.
+            self.phase = Phase.TUNNEL
+        self.tunnel = tunnel = ClientTunnel(self)
+        early = self.requests.take_unparsed()
         if early:
             tunnel.feed(early)
-        if self._eof:
+        if self.client_side is not _OPEN:
             tunnel.feed_end()
-        self.active()
+        tunnel.used()
         return tunnel
 
-    def end_writing(self) -> bool:
-        """See `exchange.Connection`."""
-        self._half_closed = self.transport.can_write_eof()
-        if self._half_closed and not self.transport.is_closing():
-            self.transport.write_eof()
-        return self._half_closed
-
-    def upgrade_refused(self) -> None:
-        """See `exchange.Connection`."""
-        reader = self._reader
-        reader.resume()
-        self._queue.extend(reader.arrived)
-        reader.arrived.clear()
-
-    def active(self) -> None:
-        """See `exchange.Connection`."""
-        self._await(Awaits.TUNNEL, self.context.limits.tunnel_idle)
-
-    # Valve of the request's content, and of a tunnel
-
     def pause_body(self) -> None:
-        """The upstream takes no more: let the client wait, without blaming it."""
+        """The upstream takes no more: let the client wait, which is not its fault."""
         if not self.transport.is_closing():
             self.transport.pause_reading()
-        if self._awaits is Awaits.BODY:
-            self._await(Awaits.BODY, inf)
+        self.deadlines.body_paused()
 
     def resume_body(self) -> None:
         """There is room again."""
-        if not self._stash:
-            self._resume_reading()
-        if self._awaits is Awaits.BODY:
-            self._await(Awaits.BODY, self.context.limits.body_timeout)
+        if not self.requests.unparsed:
+            self.requests.resume_reading()
+        self.deadlines.body_resumed()
 
     def body_abandoned(self) -> None:
         """Nobody reads the rest of the request. It is dropped as it comes, and no other can follow it here.
@@ -529,7 +264,6 @@ class ClientConnection(asyncio.Protocol, Patience):
         A client that cannot go on sending might never come to read its answer.
         """
         self.closing = True
-        if not self._stash:
-            self._resume_reading()
-        if self._awaits is Awaits.BODY:
-            self._await(Awaits.NOTHING, inf)
+        if not self.requests.unparsed:
+            self.requests.resume_reading()
+        self.deadlines.body_ended()

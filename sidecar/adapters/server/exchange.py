@@ -14,8 +14,10 @@ from sidecar.pipeline.exchange import Body, BodyEnd, Duplex, Request, Response
 from sidecar.pipeline.streams import StreamBody, Valve
 
 if TYPE_CHECKING:
+    from sidecar.adapters.server.arriving import ArrivingRequest
     from sidecar.adapters.server.context import ServerContext
-    from sidecar.adapters.server.incoming import Incoming
+    from sidecar.adapters.server.pipelining import PipelinedRequests
+    from sidecar.adapters.server.tunnel import ClientTunnel
     from sidecar.core.http import Field, RequestHead, ResponseHead
     from sidecar.pipeline.pins import Pins
 
@@ -36,20 +38,12 @@ class Connection(Valve, Protocol):
     """No further request will be taken: the answer says so."""
     answered: bool
     """Part of an answer was sent, or taken, since this was last set back."""
+    requests: PipelinedRequests
     drained: asyncio.Future[None] | None
     """Comes true when the client has caught up with reading; None while it has."""
 
-    def open_tunnel(self) -> StreamBody:
-        """HTTP is over: what the client says from now on, uninterpreted."""
-
-    def end_writing(self) -> bool:
-        """The upstream of a tunnel has said all: tell the client. False where that would end the other direction."""
-
-    def upgrade_refused(self) -> None:
-        """HTTP goes on after a refused switch."""
-
-    def active(self) -> None:
-        """The tunnel was used."""
+    def open_tunnel(self) -> ClientTunnel:
+        """HTTP is over: what comes from now on is not interpreted."""
 
     def reset(self) -> None:
         """End the connection so that nobody takes what was sent for complete."""
@@ -58,23 +52,23 @@ class Connection(Valve, Protocol):
 class Exchange:
     """A request and its answer, which the task of its connection awaits."""
 
-    __slots__ = ("_connection", "_continue_timer", "_final", "_head", "body", "incoming", "request")
+    __slots__ = ("_connection", "_continue_timer", "_final", "_head", "arriving", "body", "request")
 
     def __init__(
-        self, connection: Connection, incoming: Incoming, head: RequestHead, now: float, request_id: bytes
+        self, connection: Connection, arriving: ArrivingRequest, head: RequestHead, now: float, request_id: bytes
     ) -> None:
         self._connection = connection
         self._head = head
         self._continue_timer: asyncio.TimerHandle | None = None
         self._final = False
-        self.incoming = incoming
+        self.arriving = arriving
         self.body: StreamBody | None = None
-        content = b"" if incoming.complete and not incoming.pieces else self._take_body()
+        content = b"" if arriving.complete and not arriving.pieces else self._take_body()
         self.request = request = Request(head, content, request_id=request_id, started=now, client=connection.client)
-        request.upgrade = incoming.upgrade
+        request.upgrade = arriving.upgrade
         request.pins = connection.pins
         request.on_interim = self._send_interim
-        if incoming.expects_continue and not incoming.pieces:
+        if arriving.expects_continue and not arriving.pieces:
             self._continue_timer = asyncio.get_running_loop().call_later(CONTINUE_AFTER, self._send_continue)
 
     def half_closed(self) -> None:
@@ -91,13 +85,13 @@ class Exchange:
     # The request's content
 
     def _take_body(self) -> bytes | StreamBody:
-        incoming = self.incoming
-        if incoming.complete:
-            return b"".join(incoming.pieces) if incoming.pieces else b""
-        if incoming.length == 0:
+        arriving = self.arriving
+        if arriving.complete:
+            return b"".join(arriving.pieces) if arriving.pieces else b""
+        if arriving.length == 0:
             return b""
-        self.body = incoming.body = StreamBody(incoming.length, self._connection)
-        for piece in incoming.pieces:
+        self.body = arriving.body = StreamBody(arriving.length, self._connection)
+        for piece in arriving.pieces:
             self.body.feed(piece)
         return self.body
 
@@ -158,9 +152,9 @@ class Exchange:
         if self._continue_timer is not None:
             self._stop_continue_timer()
         if self.request.upgrade and head.status != SWITCHING_PROTOCOLS:
-            connection.upgrade_refused()
-        incoming, error = self.incoming, response.error
-        if not incoming.keep_alive or not incoming.complete or (error is not None and error.closes):
+            connection.requests.switch_refused()
+        arriving, error = self.arriving, response.error
+        if not arriving.keep_alive or not arriving.complete or (error is not None and error.closes):
             connection.closing = True
         if connection.closing:
             framing += wire.CLOSE
@@ -185,38 +179,12 @@ class Exchange:
         trailers = body.trailers if trailers_allowed(self._head.headers) else []
         sink.end(trailers)
 
-    # A switched protocol
-
     async def _tunnel(self, response: Response, duplex: Duplex) -> None:
         connection = self._connection
         self._final = True
         connection.closing = True
         connection.transport.write(response.head.octets + response.extra + b"\r\n")
-        said = connection.open_tunnel()
-        stats = connection.context.stats
-        stats.tunnels += 1
-        sender = connection.context.spawn(self._pass_up(said, duplex), name="tunnel")
-        try:
-            while piece := await duplex.read():
-                connection.active()
-                connection.transport.write(piece)
-                if connection.drained is not None:
-                    await connection.drained
-            if connection.end_writing():
-                await sender
-        finally:
-            stats.tunnels -= 1
-            sender.cancel()
-            said.close()
-
-    async def _pass_up(self, said: StreamBody, duplex: Duplex) -> None:
-        try:
-            while piece := await said.read():
-                await duplex.send(piece)
-            duplex.send_eof()
-        except ProxyError:
-            # One of the two is gone. If it is the upstream, what it said before may still have to be read.
-            said.close()
+        await connection.open_tunnel().relay(duplex)
 
 
 class ClientSink:
@@ -232,11 +200,11 @@ class ClientSink:
 
     @property
     def drained(self) -> asyncio.Future[None] | None:
-        """See `Sink`."""
+        """Comes true when the client has caught up with reading; None while it has."""
         return self._connection.drained
 
     def write(self, piece: bytes) -> None:
-        """See `Sink`."""
+        """Send a piece of the body."""
         self._connection.answered = True
         head, self._head = self._head, b""
         if self._chunked:
@@ -247,7 +215,7 @@ class ClientSink:
             self._transport.write(piece)
 
     def flush(self) -> None:
-        """See `Sink`."""
+        """Send the head, if no piece has taken it along."""
         if self._head:
             self._connection.answered = True
             head, self._head = self._head, b""

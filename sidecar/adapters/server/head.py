@@ -1,13 +1,16 @@
 """What a request head must be beyond what llhttp sees to (RFC 9112 §2–6, §9.3, RFC 9110 §7.2, §7.8, §10.1.1).
 
-Every function raises the ProxyError that the client gets.
+What belongs here: judging one head that is whole, its target and Host among it. Nothing here knows a connection. Every
+check raises the ProxyError that the client gets.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sidecar.adapters.server.target import host_is_valid, parse_target
 from sidecar.core.framing import declared_length, is_chunked
 from sidecar.core.http import STANDARD_METHODS, RequestHead, list_members
 from sidecar.core.methods import NEVER_FORWARDED
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 METHODS = {name.encode(): name for name in STANDARD_METHODS}
 """Those that llhttp is shown as they are; for others see `with_method_of_parser`."""
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
 
 def make_head(
@@ -131,3 +136,31 @@ def wanted_upgrade(head: RequestHead, length: int | None) -> bytes:
     if b"upgrade" not in list_members(head.headers.index.get(b"connection", b"")):
         return b""
     return b"" if any(member.startswith(b"h2c") for member in list_members(value)) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An authority (may be empty in HTTP/1.0) and a path with its query, byte-exact; or `*`."""
+
+    authority: bytes
+    path: bytes
+    absolute: bool = False
+
+
+@lru_cache(maxsize=256)
+def host_is_valid(host: bytes) -> bool:
+    """Whether `host` is `uri-host [":" port]`; a repeated field, combined by a comma, is not."""
+    return _HOST.fullmatch(host) is not None
+
+
+def parse_target(method: str, target: bytes, host: bytes) -> Target | None:
+    """Read what is not origin-form: absolute-form (its authority wins over `host`) or asterisk-form; else None."""
+    if target == b"*":
+        return Target(host, target) if method == "OPTIONS" else None
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        return None
+    authority, path = match.groups()
+    if not authority or authority.startswith(b":") or not host_is_valid(authority):
+        return None
+    return Target(authority, path if path.startswith(b"/") else b"/" + path, absolute=True)

@@ -7,11 +7,11 @@ owner takes what `arrived`.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import httptools
 
+from sidecar.adapters.server.arriving import ArrivingRequest, UnreadableRequest, first_line
 from sidecar.adapters.server.head import (
     METHODS,
     content_length,
@@ -19,7 +19,6 @@ from sidecar.adapters.server.head import (
     make_head,
     wanted_upgrade,
 )
-from sidecar.adapters.server.incoming import Incoming, NoRequest
 from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
 from sidecar.core.chunked import ChunkedDecoder, sole_chunk
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 CR = 0x0D
 UNUSUAL_FIELDS = FRAMING_FIELDS | {b"expect", b"upgrade"}
 """Fields without which a request is nothing but its head, and another may follow."""
-_FIRST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ \r\n]*))?(?: |\r|$)")
-LONGEST_SHOWN = 1024
-"""Octets of a target that are logged when there is no request to it."""
 
 
 class RequestReader:
@@ -62,7 +58,7 @@ class RequestReader:
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
-        self._current: Incoming | None = None
+        self._current: ArrivingRequest | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._remaining = -1
         self._raw = b""
@@ -74,7 +70,7 @@ class RequestReader:
         self._body_size = 0
         self._target = b""
         self._fields: list[Field] = []
-        self.arrived: list[Incoming] = []
+        self.arrived: list[ArrivingRequest] = []
         self.partial = False
         self.ended = False
         self.early = b""
@@ -88,11 +84,10 @@ class RequestReader:
     @property
     def first_line(self) -> tuple[str, bytes]:
         """Method and target of the head that is being read, as far as they can be told; only for the log."""
-        found = _FIRST_LINE.match(self._raw)
-        return ("", b"") if found is None else (found[1].decode("ascii"), (found[2] or b"")[:LONGEST_SHOWN])
+        return first_line(self._raw)
 
     def feed(self, data: bytes) -> None:
-        """Read on. Never raises: what is wrong arrives as an `Incoming` with an error, after what was right."""
+        """Read on. Never raises: what is wrong arrives as an `ArrivingRequest` with an error, after what was right."""
         while data and not self.ended:
             if self._current is None:
                 data = self._read_head(data)
@@ -170,7 +165,7 @@ class RequestReader:
             return raw if self._method in METHODS else with_method_of_parser(raw, end)
         return b""
 
-    def _begin_content(self, current: Incoming, rest: bytes) -> bytes:
+    def _begin_content(self, current: ArrivingRequest, rest: bytes) -> bytes:
         """Content that is all here goes through the parser, which is then ready for the next head; more is counted."""
         length = current.length
         if length is None:
@@ -246,7 +241,7 @@ class RequestReader:
             self._remaining = current.length
         return rest
 
-    def _end_message(self, current: Incoming, rest: bytes) -> bytes:
+    def _end_message(self, current: ArrivingRequest, rest: bytes) -> bytes:
         """The request is whole; `rest` is what follows it."""
         self._current = None
         current.complete = True
@@ -278,7 +273,7 @@ class RequestReader:
         if current is not None:
             current.finish(error)
         else:
-            self.arrived.append(NoRequest(error, self.first_line))
+            self.arrived.append(UnreadableRequest(error, self.first_line))
 
     # What httptools calls; what these raise ends the parse and comes back as the context of its error
 
@@ -304,12 +299,12 @@ class RequestReader:
         if UNUSUAL_FIELDS.isdisjoint(index):
             # There is nothing to it but its head: it is whole.
             persistent = head.minor_version == 1
-            self.arrived.append(Incoming(head, 0, keep_alive=persistent, complete=True))
+            self.arrived.append(ArrivingRequest(head, 0, keep_alive=persistent, complete=True))
             self._raw = self._method = b""
             self.ended = not persistent
             return
         length = content_length(head, self._limits.body_size)
-        self._current = request = Incoming(head, length, keep_alive=persists(index, head.minor_version))
+        self._current = request = ArrivingRequest(head, length, keep_alive=persists(index, head.minor_version))
         self.arrived.append(request)
         request.expects_continue = expects_continue(head, length)
         if b"upgrade" in index:

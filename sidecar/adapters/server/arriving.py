@@ -1,7 +1,11 @@
-"""One request as it arrives."""
+"""One request as it arrives, or what can be told of octets that are none.
+
+What belongs here: what the reader hands over, as plain values. Nothing here parses more than a first line for the log.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,8 +13,12 @@ if TYPE_CHECKING:
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.streams import StreamBody
 
+_FIRST_LINE = re.compile(rb"[\r\n]*([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ \r\n]*))?(?: |\r|$)")
+LONGEST_SHOWN = 1024
+"""Octets of a target that are logged when there is no request to it."""
 
-class Incoming:
+
+class ArrivingRequest:
     """A head, and content that gathers in `pieces` until a `body` takes over.
 
     `length`: declared octets of content, 0 for none, None when chunked. `error`: why it can be no request, or why its
@@ -56,7 +64,7 @@ class Incoming:
             self.body.feed_end(error)
 
 
-class NoRequest(Incoming):
+class UnreadableRequest(ArrivingRequest):
     """Octets that are no request, for the reason `error`: what can be read of their first line."""
 
     __slots__ = ("_first_line",)
@@ -68,5 +76,11 @@ class NoRequest(Incoming):
 
     @property
     def first_line(self) -> tuple[str, bytes]:
-        """See `Incoming`; "" and b"" where it is too odd."""
+        """Method and target as far as they could be read, else "" and b""; for the log."""
         return self._first_line
+
+
+def first_line(head: bytes) -> tuple[str, bytes]:
+    """Method and target of a head that is not whole or not valid, as far as they can be told; only for the log."""
+    found = _FIRST_LINE.match(head)
+    return ("", b"") if found is None else (found[1].decode("ascii"), (found[2] or b"")[:LONGEST_SHOWN])
