@@ -1,4 +1,4 @@
-"""Why a request got no upstream answer: one class per reason, and the one function that makes a response of it.
+"""Why a request got no upstream answer: one class per reason; `problem` makes responses of them.
 
 The policy (contract.md §3): a class fixes the status, the Proxy-Status error type (RFC 9209 §2.3) and the reason
 label that metrics, log and API use; the message says what happened this time. `outcome` is what the circuit learns
@@ -7,17 +7,10 @@ from it.
 
 from __future__ import annotations
 
-import json
-import math
-from json.encoder import encode_basestring_ascii as quote
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar
 
 from sidecar.core.circuit.outcome import Outcome
-from sidecar.core.http import Headers, ResponseHead, reason_phrase
-from sidecar.pipeline.exchange import Response, Source
-
-if TYPE_CHECKING:
-    from sidecar.pipeline.exchange import Request
+from sidecar.pipeline.source import Source
 
 
 class ProxyError(Exception):
@@ -322,67 +315,3 @@ def forget_frames(error: BaseException) -> None:
     for origin in (error.__cause__, error.__context__):
         if origin is not None and origin.__traceback__ is not None:
             forget_frames(origin)
-
-
-def respond(error: ProxyError, request: Request | None, via: str) -> Response:
-    """The problem+json answer (RFC 9457) that tells the client why, with Proxy-Status (RFC 9209).
-
-    Its head holds the fields that all answers to this kind of error share; what is its own stands in `extra`.
-    """
-    # The response holds the error, whose traceback would hold all that the request passed, and the response.
-    forget_frames(error)
-    kind = type(error)
-    fixed = _fixed.get((kind, via))
-    if fixed is None:
-        fixed = _fixed[kind, via] = _make_fixed(kind, via)
-    body = fixed.problem + _particulars(error, request)
-    lines = b"%bContent-Length: %d\r\n" % (_retry_line(error), len(body))
-    if request is not None:
-        lines += b"X-Request-Id: %b\r\n" % request.request_id
-    return Response(fixed.head, body, source=error.source, extra=lines, prepared=fixed.prepared, error=error)
-
-
-class _Fixed(NamedTuple):
-    """What the answers to one kind of error have in common; made once, because refusing must be cheap."""
-
-    problem: bytes
-    head: ResponseHead
-    prepared: bytes
-
-
-def _retry_line(error: ProxyError) -> bytes:
-    """Retry-After, when it makes sense to ask again (RFC 9110 §10.2.3)."""
-    return b"" if error.retry_after is None else b"Retry-After: %d\r\n" % max(1, math.ceil(error.retry_after))
-
-
-_fixed: dict[tuple[type[ProxyError], str], _Fixed] = {}
-
-
-def _make_fixed(kind: type[ProxyError], via: str) -> _Fixed:
-    phrase = reason_phrase(kind.status)
-    problem = {
-        "type": f"urn:circuit-sidecar:problem:{kind.reason}",
-        "title": phrase,
-        "status": kind.status,
-        "reason": kind.reason,
-    }
-    headers = Headers(
-        [
-            (b"Content-Type", b"application/problem+json"),
-            (b"Cache-Control", b"no-store"),
-            (b"Proxy-Status", f"{via}; error={kind.proxy_status}".encode()),
-        ]
-    )
-    head = ResponseHead(kind.status, headers, phrase.encode())
-    return _Fixed(json.dumps(problem)[:-1].encode(), head, head.octets)
-
-
-def _particulars(error: ProxyError, request: Request | None) -> bytes:
-    """The rest of the problem object: what is about this one request."""
-    if request is None:
-        return f', "detail": {quote(error.detail)}, "route": null, "circuit": null}}\n'.encode()
-    route = "null" if request.route_name is None else quote(request.route_name)
-    request_id = quote(request.request_id.decode("latin-1"))
-    return (
-        f', "detail": {quote(error.detail)}, "route": {route}, "circuit": {route}, "request_id": {request_id}}}\n'
-    ).encode()

@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from sidecar.core.config import Rewrite
+from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,24 +24,6 @@ if TYPE_CHECKING:
 
 
 NO_REWRITE = Rewrite()
-
-
-class Source(Enum):
-    """Who made the answer: the `source` label of sidecar_requests_total, as the plain attribute `label`."""
-
-    UPSTREAM = "upstream"
-    CACHE = "cache"
-    STALE = "stale"
-    CIRCUIT = "circuit"
-    BULKHEAD = "bulkhead"
-    FALLBACK = "fallback"
-    FAULT = "fault"
-    ERROR = "error"
-    SIDECAR = "sidecar"
-    """The sidecar itself, with nothing amiss."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
 
 
 class StandIn(NamedTuple):

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.core.forwarding import max_forwards, passed_before
 from sidecar.core.http import Headers, ResponseHead
-from sidecar.pipeline.errors import LoopDetected, NoRoute, respond
-from sidecar.pipeline.exchange import Response, Source
+from sidecar.pipeline.errors import LoopDetected, NoRoute
+from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.problem import respond
+from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping

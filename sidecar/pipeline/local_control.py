@@ -28,8 +28,11 @@ class LocalCircuits:
     async def readings(self) -> list[CircuitReading]:
         """Every circuit, in the order of the configuration."""
         return await in_slices(
-            CircuitReading(circuit.snapshot(self._monotonic()), circuit.counters)
-            for circuit in tuple(self._circuits().values())
+            (
+                CircuitReading(circuit.snapshot(self._monotonic()), circuit.counters)
+                for circuit in tuple(self._circuits().values())
+            ),
+            self._monotonic,
         )
 
     async def snapshot(self, name: str) -> CircuitSnapshot:
@@ -51,7 +54,9 @@ class LocalCircuits:
     async def export(self) -> dict[str, SavedCircuit]:
         """What is to be saved, by name."""
         circuits = tuple(self._circuits().items())
-        exported = await in_slices((name, circuit.export(self._monotonic())) for name, circuit in circuits)
+        exported = await in_slices(
+            ((name, circuit.export(self._monotonic())) for name, circuit in circuits), self._monotonic
+        )
         return {name: saved for name, saved in exported if saved is not None}
 
     async def restore(self, saved: Mapping[str, SavedCircuit]) -> Collection[str]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.outcome import Outcome
-from sidecar.pipeline.errors import ClientError, ClientGone, InternalError, ProxyError, respond
-from sidecar.pipeline.exchange import BodyEnd, Request, Source
+from sidecar.pipeline.errors import ClientError, ClientGone, InternalError, ProxyError
+from sidecar.pipeline.exchange import BodyEnd, Request
+from sidecar.pipeline.problem import respond
 from sidecar.pipeline.record import ExchangeRecord
+from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from sidecar.pipeline.exchange import End, Response

@@ -14,7 +14,7 @@ from sidecar.core.cache.status import COLLAPSED, HIT, HIT_STALE, Forward
 from sidecar.core.circuit.transitions import possible_transitions
 from sidecar.core.config import CacheMode
 from sidecar.pipeline import errors
-from sidecar.pipeline.exchange import Source
+from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping

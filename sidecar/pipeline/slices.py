@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -15,8 +14,11 @@ SLICE = 0.0005
 T = TypeVar("T")
 
 
-async def in_slices(pieces: Iterable[T], elapsed: Callable[[], float] = perf_counter) -> list[T]:
-    """Everything that the iteration of `pieces`, where the work is done, gives; each piece is short work."""
+async def in_slices(pieces: Iterable[T], elapsed: Callable[[], float]) -> list[T]:
+    """Everything that the iteration of `pieces`, where the work is done, gives; each piece is short work.
+
+    `elapsed`: seconds on any clock that does not stand still while work is done.
+    """
     done: list[T] = []
     slice_end = elapsed() + SLICE
     for piece in pieces:

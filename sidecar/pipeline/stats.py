@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import TypeAlias
 
 from sidecar.core.http import STANDARD_METHODS
-from sidecar.pipeline.cache.store_decisions import StoreDecisions
+from sidecar.pipeline.store_decisions import StoreDecisions
 
 OTHER_METHOD = "_OTHER"
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

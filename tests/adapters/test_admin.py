@@ -9,8 +9,8 @@ from sidecar.adapters.admin.effective import REDACTED, plain
 from sidecar.core.circuit.explanation import State
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import CacheMode, CacheSettings, Match
-from sidecar.pipeline.cache.store_decisions import STORED
 from sidecar.pipeline.ports import RouteEntries
+from sidecar.pipeline.store_decisions import STORED
 from tests.support.admin import NOON, Administered
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from sidecar.core.config import ClientLimits
 from sidecar.core.http import Headers, ResponseHead
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import BadRequest
-from sidecar.pipeline.exchange import Response, Source
+from sidecar.pipeline.exchange import Response
 from sidecar.pipeline.record import refusal_record
+from sidecar.pipeline.source import Source
 from sidecar.pipeline.stats import ListenerStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.stages import ManualClock, Records, ScriptedHandler, request

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.pipeline import stack
-from sidecar.pipeline.exchange import Response, Source
+from sidecar.pipeline.source import Source
 from tests.support import real_traffic
 from tests.support.real_traffic import requests
 from tests.support.running import InProcess, config_text
@@ -21,7 +21,7 @@ from tests.support.wire import PATIENCE, eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.exchange import Request, Response
     from sidecar.pipeline.ports import Handler
     from sidecar.pipeline.stage import RouteParts
     from tests.support.client import RawClient

@@ -18,9 +18,9 @@ from sidecar.pipeline.errors import (
     TooManyConnections,
     UpstreamError,
     UpstreamTimeout,
-    respond,
 )
-from sidecar.pipeline.exchange import Source
+from sidecar.pipeline.problem import respond
+from sidecar.pipeline.source import Source
 from tests.support.stages import request, sent_fields
 
 REQUEST_ERROR = "http_request_error"

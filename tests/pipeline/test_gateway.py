@@ -7,8 +7,8 @@ import pytest
 
 from sidecar.core.config import Rewrite
 from sidecar.core.routing import RouteTable
-from sidecar.pipeline.exchange import Source
 from sidecar.pipeline.gateway import Gateway
+from sidecar.pipeline.source import Source
 from tests.support.routes import route
 from tests.support.stages import ScriptedHandler, request, response, sent_fields
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.pipeline.errors import CircuitOpen, ClientGone, ConnectionLost, FirstByteTimeout
-from sidecar.pipeline.exchange import BodyEnd, Response, Source
+from sidecar.pipeline.exchange import BodyEnd, Response
 from sidecar.pipeline.observe_stage import Observer, ObserveStage
 from sidecar.pipeline.record import ExchangeRecord
+from sidecar.pipeline.source import Source
 from sidecar.pipeline.stats import RouteStats
 from tests.support.stages import ManualClock, Records, ScriptedHandler, ToldBody, request, response, sent_fields
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.pipeline.errors import BadRequest, NoRoute, respond
+from sidecar.pipeline.errors import BadRequest, NoRoute
+from sidecar.pipeline.problem import respond
 from sidecar.pipeline.record import ExchangeRecord, refusal_record, unrouted_record
 from tests.support.stages import request
 

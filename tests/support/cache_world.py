@@ -24,7 +24,8 @@ from sidecar.core.http_date import format_http_date
 from sidecar.pipeline.cache.route import CacheParts, cached_route
 from sidecar.pipeline.cache.stage import CacheStage
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
-from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response, Source
+from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response
+from sidecar.pipeline.source import Source
 from sidecar.pipeline.stats import RouteStats
 from tests.support.fake_store import FakeStore
 

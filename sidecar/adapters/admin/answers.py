@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
@@ -27,7 +28,7 @@ async def json_long_answer(content: Mapping[str, object], lists: Mapping[str, It
     """200 with `content` and `lists`; the loop runs while thousands of items are made and written."""
     members = [f"{dumps(name)}:{dumps(value)}" for name, value in content.items()]
     for name, items in lists.items():
-        parts = await in_slices(dumps(item) for item in items)
+        parts = await in_slices((dumps(item) for item in items), perf_counter)
         members.append(f"{dumps(name)}:[{','.join(parts)}]")
     return _ok(f"{{{','.join(members)}}}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
@@ -125,7 +126,7 @@ class Reader:
             self._woken.clear()
             if events := self._ring.after(self._last_id):
                 self._last_id = events[-1].id
-                return "".join(await in_slices(map(_server_sent, events))).encode()
+                return "".join(await in_slices(map(_server_sent, events), perf_counter)).encode()
             try:
                 async with asyncio.timeout(self._heartbeat):
                     await self._woken.wait()

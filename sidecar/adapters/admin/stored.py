@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sidecar.core.cache.purge_target import PurgeTarget
     from sidecar.core.config import Config
     from sidecar.core.report import Moment
-    from sidecar.pipeline.cache.store_decisions import StoreDecision
     from sidecar.pipeline.data_plane import PlaneStats
     from sidecar.pipeline.ports import RouteEntries
+    from sidecar.pipeline.store_decisions import StoreDecision
 
 SELECTORS = ("route", "url", "prefix", "tag")
 

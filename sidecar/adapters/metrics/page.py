@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from prometheus_client.process_collector import ProcessCollector
@@ -45,7 +46,7 @@ class Metrics:
             process = await asyncio.to_thread(lambda: list(self._process.collect()))
             circuits = await self._plane.circuits.readings()
             scrape = Scrape(self._version, self._stats, await self._plane.stats(), circuits)
-            blocks = await in_slices(_blocks(_pieces(scrape, process, form)))
+            blocks = await in_slices(_blocks(_pieces(scrape, process, form)), perf_counter)
         return blocks, form.value
 
 

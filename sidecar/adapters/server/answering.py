@@ -18,7 +18,7 @@ from sidecar.adapters.server import response as wire
 from sidecar.adapters.server.client_deadlines import NEXT_REQUEST
 from sidecar.adapters.server.exchange import Exchange
 from sidecar.adapters.server.phases import ClientSide, Phase
-from sidecar.pipeline.errors import respond
+from sidecar.pipeline.problem import respond
 from sidecar.pipeline.record import refusal_record
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from sidecar.core.cache.status import (
     hit_lines_format,
     key_parameter,
 )
-from sidecar.pipeline.exchange import Response, Source
+from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from sidecar.core.cache.stored import Draft, StoredResponse

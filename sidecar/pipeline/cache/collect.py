@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.pipeline.cache.invalidation import outgrown, put_instead
-from sidecar.pipeline.cache.store_decisions import CUT_SHORT, GIVEN_UP, REFUSED, STORED, TOO_LARGE
 from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.store_decisions import CUT_SHORT, GIVEN_UP, REFUSED, STORED, TOO_LARGE
 
 if TYPE_CHECKING:
     from sidecar.core.cache.stored import Draft

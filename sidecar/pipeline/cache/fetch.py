@@ -26,9 +26,10 @@ from sidecar.core.connection_auth import WHY
 from sidecar.core.http import RequestHead
 from sidecar.pipeline.cache.collect import Collector, Storing, drain
 from sidecar.pipeline.cache.invalidation import put_instead, renewed, withdraw
-from sidecar.pipeline.cache.store_decisions import REFUSED, STORED
 from sidecar.pipeline.errors import ProxyError
-from sidecar.pipeline.exchange import Request, Response, Source, StandIn
+from sidecar.pipeline.exchange import Request, Response, StandIn
+from sidecar.pipeline.source import Source
+from sidecar.pipeline.store_decisions import REFUSED, STORED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sidecar.core.cache.key import same_origin_url
 from sidecar.core.cache.superseding import FIRST_REDIRECTION, replaced, speaks, withdrawn
 from sidecar.core.http import SAFE_METHODS
-from sidecar.pipeline.exchange import Source
+from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -66,7 +66,8 @@ from sidecar.pipeline.cache.invalidation import invalidate_changed
 from sidecar.pipeline.cache.refresh import BackgroundRefresh
 from sidecar.pipeline.cache.route import CacheParts, cached_route
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout, forget_frames
-from sidecar.pipeline.exchange import NO_REWRITE, Response, Source, StandIn
+from sidecar.pipeline.exchange import NO_REWRITE, Response, StandIn
+from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

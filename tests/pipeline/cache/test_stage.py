@@ -22,7 +22,8 @@ from sidecar.pipeline.errors import (
     TlsFailed,
     TotalTimeout,
 )
-from sidecar.pipeline.exchange import BodyEnd, Request, Source
+from sidecar.pipeline.exchange import BodyEnd, Request
+from sidecar.pipeline.source import Source
 from tests.support.cache_world import Reply, World, receive
 
 FRESH = {"Cache-Control": "max-age=60", "ETag": '"v1"'}

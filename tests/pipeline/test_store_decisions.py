@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from sidecar.pipeline.cache.store_decisions import LONGEST_KEY, PLACES, STORED, StoreDecision, StoreDecisions
 from sidecar.pipeline.errors import ConnectionLost
+from sidecar.pipeline.store_decisions import LONGEST_KEY, PLACES, STORED, StoreDecision, StoreDecisions
 from tests.support.cache_world import START, Reply, World
 
 FRESH = {"Cache-Control": "max-age=60", "ETag": '"v"'}
