@@ -10,12 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 END_OF_HEAD = b"\r\n\r\n"
+CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+"""The end of chunked content that has no trailers (§7.1)."""
 SWITCHING_PROTOCOLS = 101
 NO_CONTENT = frozenset({204, 304})
 """Final statuses whose responses have no content, whatever their fields say (RFC 9110 §6.4.1)."""
 LENGTH_DIGITS = 18
 """Digits of a Content-Length that are read: more would be no size of anything."""
 MAX_TRAILERS = 64
+PERSISTENCE_FIELDS = frozenset({b"connection", b"proxy-connection"})
+"""Fields that decide whether a connection persists: without them one of HTTP/1.1 does."""
 FRAMING_FIELDS = frozenset({b"connection", b"content-length", b"proxy-connection", b"transfer-encoding"})
 """Fields that decide on either; without them a request has no content and an HTTP/1.1 connection persists."""
 
