@@ -19,8 +19,6 @@ NO_CONTENT = frozenset({204, 304})
 LENGTH_DIGITS = 18
 """Digits of a Content-Length that are read: more would be no size of anything."""
 MAX_TRAILERS = 64
-PERSISTENCE_FIELDS = frozenset({b"connection", b"proxy-connection"})
-"""Fields that decide whether a connection persists: without them one of HTTP/1.1 does."""
 FRAMING_FIELDS = frozenset({b"connection", b"content-length", b"proxy-connection", b"transfer-encoding"})
 """Fields that decide on either; without them a request has no content and an HTTP/1.1 connection persists."""
 

@@ -35,6 +35,7 @@ from sidecar.adapters.upstream.connection import UpstreamConnection
 from sidecar.adapters.upstream.failure import connect_failure
 from sidecar.adapters.upstream.keep_alive import KeepAlive
 from sidecar.adapters.upstream.pinned import IdlePinned
+from sidecar.adapters.upstream.state import CLOSED
 from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
 
 if TYPE_CHECKING:
@@ -237,6 +238,8 @@ class EndpointPool:
         except BaseException:
             connection.connecting_failed()
             raise
+        if connection.state is CLOSED:
+            raise ConnectionResetError("it ended as soon as it stood")
         return connection
 
     def _discard_idle(self, connection: UpstreamConnection, *, by_upstream: bool) -> None:

@@ -21,7 +21,6 @@ from sidecar.core.framing import (
     END_OF_HEAD,
     MAX_TRAILERS,
     NO_CONTENT,
-    PERSISTENCE_FIELDS,
     SWITCHING_PROTOCOLS,
     declared_length,
     is_chunked,
@@ -239,9 +238,7 @@ class ResponseReader:
             return
         index = headers.index
         framing = self.framing = self._frame(status, index, minor)
-        self.keep_alive = framing not in NEVER_PERSISTS and (
-            (minor == 1 and PERSISTENCE_FIELDS.isdisjoint(index)) or persists(index, minor)
-        )
+        self.keep_alive = framing not in NEVER_PERSISTS and persists(index, minor)
         self.keep_alive_hint = index.get(b"keep-alive")
         bound = not CHALLENGES.isdisjoint(index) and challenges_connection(headers)
         forwardable = end_to_end(headers)
