@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from sidecar.adapters.upstream.failure import StaleConnection, lost_by
 from sidecar.adapters.upstream.response import Framing, ResponseReader
@@ -55,17 +55,15 @@ from sidecar.adapters.upstream.state import (
     State,
 )
 from sidecar.adapters.upstream.tcp import read_unread, reset_on_close, was_reset
+from sidecar.adapters.upstream.timeouts import ExchangeTimeouts
 from sidecar.adapters.upstream.tunnel import TunnelBody
 from sidecar.core.connection_auth import sends_connection_credentials
-from sidecar.pipeline.deadlines import Deadlined
 from sidecar.pipeline.errors import (
     ConnectionLost,
     EarlyAnswerCut,
     FirstByteTimeout,
     IdleTimeout,
     ProxyError,
-    TotalTimeout,
-    UpstreamTimeout,
     forget_frames,
 )
 from sidecar.pipeline.exchange import Body, BodyEnd
@@ -74,56 +72,27 @@ from sidecar.pipeline.streams import StreamBody
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sidecar.adapters.upstream.owner import Owner
     from sidecar.core.config import Timeouts
     from sidecar.core.http import ResponseHead
-    from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.exchange import Request
     from sidecar.pipeline.pins import Pins
-    from sidecar.pipeline.ports import Clock, Spawn
 
 Received: TypeAlias = "tuple[ResponseHead, bytes | Body]"
 """A response's head with its body, whole or still to come."""
 
 
-class Owner(Protocol):
-    """The pool that a connection belongs to."""
-
-    clock: Clock
-    wheel: DeadlineWheel
-    spawn: Spawn
-    upstream: str
-    """The name of the upstream that it leads to."""
-
-    def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
-        """The connection carries no exchange any more. Called once per exchange."""
-
-    def keep_alive_hinted(self, value: bytes) -> None:
-        """The upstream said in a Keep-Alive field how long it keeps idle connections."""
-
-    def connection_opened(self, connection: UpstreamConnection) -> None:
-        """The connection stands. Called once per connection."""
-
-    def connection_closed(self, connection: UpstreamConnection, *, by_upstream: bool) -> None:
-        """The connection is gone, or could not be made. `by_upstream`: it was idle, and not closed by this side."""
-
-
-class UpstreamConnection(asyncio.Protocol, Deadlined):
+class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
     """An `asyncio.Protocol` that carries one exchange at a time. Times are monotonic seconds."""
 
     __slots__ = (
         "_body",
         "_body_sender",
-        "_idle_timeout",
         "_interim",
         "_loop",
-        "_owner",
         "_reader",
         "_repeatable",
         "_response",
-        "_timeout",
-        "_timeout_after",
-        "_total",
-        "_total_deadline",
         "_used",
         "dedicated",
         "drained",
@@ -137,8 +106,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
     transport: asyncio.Transport
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__()
-        self._owner = owner
+        super().__init__(owner)
         # Asking for the running loop is a system call each time (CPython's guard against forks).
         self._loop = asyncio.get_running_loop()
         self._reader = ResponseReader()
@@ -151,9 +119,6 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         """While the request's body is being sent."""
         self.drained: asyncio.Future[None] | None = None
         self._interim: Callable[[ResponseHead], None] | None = None
-        self._idle_timeout = self._total = self._total_deadline = inf
-        self._timeout: type[UpstreamTimeout] = IdleTimeout
-        self._timeout_after = inf
         self._used = False
         """Whether it has carried an exchange."""
         self._repeatable = False
@@ -270,20 +235,6 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         """The rest of the request's body will not come."""
         self._body_sender = None
         self._fail(error)
-
-    def set_timeout(self, seconds: float, timeout: type[UpstreamTimeout]) -> float:
-        """From now on, which is returned, the exchange may stand still for `seconds`, within its total."""
-        now = self._owner.clock.monotonic()
-        deadline = now + seconds
-        if deadline > self._total_deadline:
-            deadline, timeout, seconds = self._total_deadline, TotalTimeout, self._total
-        self._timeout = timeout
-        self._timeout_after = seconds
-        if deadline < self.looked_at:
-            self._owner.wheel.set(self, deadline)
-        else:
-            self.deadline = deadline
-        return now
 
     # What the transport calls
 
