@@ -45,6 +45,25 @@ def sole_chunk(data: bytes) -> bytes | None:
     return data[begin:end] if begin + int(line[1], 16) == end else None
 
 
+def plain_chunks(data: bytes, pieces: list[bytes]) -> int:
+    """Take the whole chunks without anything unusual that `data` begins with, as most messages consist of.
+
+    Where they end, and with them what is known of the content; -1 when the last chunk is behind them and nothing else.
+    A `ChunkedDecoder` reads on from there, with the same result as if it had read all.
+    """
+    at = 0
+    while (line := _PLAIN_LINE(data, at)) is not None:
+        begin = line.end()
+        end = begin + int(line[1], 16)
+        if not data.startswith(b"\r\n", end):
+            return at
+        if begin == end:
+            return -1 if end + 2 == len(data) else at
+        pieces.append(data[begin:end])
+        at = end + 2
+    return at
+
+
 class ChunkedDecoder:
     """Decodes one message's content.
 
@@ -70,14 +89,27 @@ class ChunkedDecoder:
 
     def feed(self, data: bytes) -> bytes:
         """The content in `data`; what comes before a fault is content."""
-        if self._remaining > len(data):
+        pieces: list[bytes] = []
+        self.feed_into(data, pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def feed_into(self, data: bytes, pieces: list[bytes]) -> None:
+        """Append the content in `data` to `pieces`, piece by piece: joining large ones costs more than decoding."""
+        remaining, at = self._remaining, 0
+        if remaining > len(data):
             self._remaining -= len(data)
-            return data
+            if data:
+                pieces.append(data)
+            return
+        if remaining and data.startswith(b"\r\n", remaining):
+            pieces.append(data[:remaining])
+            at = remaining + 2
+            self._remaining = 0
+            self._state = _SIZE_LINE
         known = len(self._held)
         if known:
             data, self._held = self._held + data, b""
-        pieces: list[bytes] = []
-        at, size = 0, len(data)
+        size = len(data)
         while at < size:
             state = self._state
             if state == _SIZE_LINE:
@@ -90,7 +122,6 @@ class ChunkedDecoder:
                 at = self._read_trailer(data, at, known)
             if self.fault or self.complete:
                 break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _read_chunks(self, data: bytes, at: int, known: int, pieces: list[bytes]) -> int:
         """Lines without extensions and their data, as almost all are, one after another; then the line that differs."""
@@ -102,9 +133,9 @@ class ChunkedDecoder:
                 self._state = _TRAILERS
                 return self._read_trailer(data, begin, 0) if begin < len(data) else begin
             if not data.startswith(b"\r\n", end):
-                self._remaining = size
                 self._state = _DATA
-                return begin
+                self._remaining = size
+                return self._read_data(data, begin, pieces)
             pieces.append(data[begin:end])
             at = end + 2
         return self._read_size(data, at, known) if at < len(data) else at

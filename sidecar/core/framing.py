@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 END_OF_HEAD = b"\r\n\r\n"
+CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+"""The end of chunked content that has no trailers (§7.1)."""
 SWITCHING_PROTOCOLS = 101
 NO_CONTENT = frozenset({204, 304})
 """Final statuses whose responses have no content, whatever their fields say (RFC 9110 §6.4.1)."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.adapters.upstream.pool import EndpointPool, Surroundings, Target
+from sidecar.adapters.upstream.connecting import Target
+from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
 from sidecar.app import RealClock
 from sidecar.core.config import PoolSettings
 from sidecar.core.forwarding import RequestForwarder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.adapters.upstream.pool import Target
+from sidecar.adapters.upstream.connecting import Target
 from sidecar.core.address import bound_text, host_port, host_text, unix_text
 from sidecar.core.config import Address, Endpoint
 

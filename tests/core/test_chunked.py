@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.chunked import ChunkedDecoder, sole_chunk
+from sidecar.core.chunked import ChunkedDecoder, plain_chunks, sole_chunk
 from tests.support.readers import cut, every_byte
 
 BUDGET = 200
@@ -170,6 +170,35 @@ def test_what_has_not_ended_is_neither_whole_nor_at_fault(data: bytes) -> None:
 )
 def test_a_single_chunk_is_taken_at_once(data: bytes, content: bytes | None) -> None:
     assert sole_chunk(data) == content
+
+
+@pytest.mark.parametrize(
+    ("data", "content", "end"),
+    [
+        (b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello", -1),
+        (b"0\r\n\r\n", b"", -1),
+        (b"2\r\nhe\r\n", b"he", 7),
+        (b"2\r\nhe\r\n3\r\nll", b"he", 7),
+        (b"2\r\nhe\r\n3;a\r\nllo\r\n", b"he", 7),
+        (b"2\r\nhe\r\n0\r\n\r\nmore", b"he", 7),
+        (b"2\r\nhe\r\n0\r\na: b\r\n\r\n", b"he", 7),
+        (b"2\r\nhey", b"", 0),
+        (b"", b"", 0),
+    ],
+)
+def test_plain_chunks_are_taken_as_far_as_they_go(data: bytes, content: bytes, end: int) -> None:
+    pieces: list[bytes] = []
+    assert plain_chunks(data, pieces) == end
+    assert b"".join(pieces) == content
+
+
+@given(st.text("05 ;a\r\n", max_size=24).map(str.encode))
+def test_a_decoder_reads_on_from_plain_chunks(data: bytes) -> None:
+    pieces: list[bytes] = []
+    end = plain_chunks(data, pieces)
+    content, complete, fault, trailers, behind = decode([data] if end < 0 else [data[end:]])
+    whole = decode([data])
+    assert whole == (content if end < 0 else b"".join(pieces) + content, complete, fault, trailers, behind)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.lists(st.integers(0, 10_000), max_size=8))

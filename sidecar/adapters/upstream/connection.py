@@ -1,32 +1,69 @@
-"""One connection to one endpoint, and the exchange that runs on it.
+"""One connection to one endpoint, and the exchanges that run on it, one at a time.
 
-An exchange ends exactly once: its response is complete (the connection goes back to its pool, or closes), or it fails
-(the connection is aborted, and whoever waits for the head or reads the body is told why).
+An exchange's life (`state` has the states and the table that the tests hold this module against):
+
+    IDLE ──► WAITING ──► IDLE | CLOSING                         the whole response came in one read: the common case
+             WAITING ──► RECEIVING ──► IDLE | CLOSING           its body is streamed
+             WAITING ──► TUNNEL ──► CLOSING                     the protocol was switched
+    IDLE ──► SENDING ──► WAITING                                the request's body is streamed
+             SENDING ──► EARLY ──► RECEIVING | CLOSING          the response began before the request was sent whole
+    any of them ──► CLOSING ──► CLOSED                          it failed, or nobody wants the rest
+
+What happens in which order. `send` writes the request and gives a future. `data_received` feeds the reader; with the
+head the future comes true, holding the whole body or a `StreamBody` that later reads fill. When the body is whole the
+pool is told `exchange_ended`, before anybody reads what was received.
+
+Who owns it. An idle connection is its pool's. From `take` or `connect` until `exchange_ended` it is the exchange's, and
+`exchange_ended` is called exactly once for each: when the response is complete, when it fails, when its reader gives
+up, or when who waits for the head is cancelled and calls `abandon`. A pinned (`dedicated`) connection carries one
+client connection's requests only: it has seen NTLM or Negotiate credentials or challenges, which authenticate
+connections and not requests. It becomes so with such a request or response, and stays so.
+
+What must never happen. Octets that nobody asked for never meet the next request: an idle connection that receives any
+is aborted. A connection is never used again whose request was not sent whole (the upstream would read the rest of the
+body as a request), whose response was not read to its end, or behind whose response more came. An end that may be a
+cut is never taken for the end of a body.
+
+How failures are told. `_fail` is the one way: the error goes to the future while the head is awaited, later to the
+body. Nothing is repeated here. A kept-alive connection that died before the first octet of its response is told apart
+as `StaleConnection`; whether the request is sent once more, `handler` decides.
+
+Why it is cheap. With a whole body on both sides an exchange is one write, one read and one future: no task, no stream,
+no timer (`DeadlineWheel` looks at `deadline` now and then). What only a streamed request body needs is in `sending`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from math import inf
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
+from sidecar.adapters.upstream.failure import StaleConnection, lost_by
 from sidecar.adapters.upstream.response import Framing, ResponseReader
-from sidecar.adapters.upstream.tls_transport import Truncated
+from sidecar.adapters.upstream.sending import BodySender
+from sidecar.adapters.upstream.state import (
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    EARLY,
+    IDLE,
+    RECEIVING,
+    SENDING,
+    TUNNEL,
+    UNDER_WAY,
+    WAITING,
+    State,
+)
+from sidecar.adapters.upstream.tcp import read_unread, reset_on_close, was_reset
+from sidecar.adapters.upstream.timeouts import ExchangeTimeouts
 from sidecar.adapters.upstream.tunnel import TunnelBody
-from sidecar.adapters.upstream.unread import read_unread, was_reset
 from sidecar.core.connection_auth import sends_connection_credentials
-from sidecar.pipeline.deadlines import Deadlined
 from sidecar.pipeline.errors import (
-    ClientGone,
     ConnectionLost,
     EarlyAnswerCut,
     FirstByteTimeout,
     IdleTimeout,
     ProxyError,
-    TotalTimeout,
-    UpstreamTimeout,
     forget_frames,
 )
 from sidecar.pipeline.exchange import Body, BodyEnd
@@ -35,127 +72,83 @@ from sidecar.pipeline.streams import StreamBody
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sidecar.adapters.upstream.owner import Owner
     from sidecar.core.config import Timeouts
     from sidecar.core.http import ResponseHead
-    from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.exchange import Request
     from sidecar.pipeline.pins import Pins
-    from sidecar.pipeline.ports import Clock, Spawn
 
-Answer: TypeAlias = "tuple[ResponseHead, bytes | Body]"
-_RESET = struct.pack("ii", 1, 0)
-
-
-class StaleConnection(ConnectionLost):
-    """A kept-alive connection died before the first octet of its response: the request may not have been seen."""
+Received: TypeAlias = "tuple[ResponseHead, bytes | Body]"
+"""A response's head with its body, whole or still to come."""
 
 
-class Owner(Protocol):
-    """The pool that a connection belongs to."""
-
-    clock: Clock
-    wheel: DeadlineWheel
-    spawn: Spawn
-    upstream: str
-    """The name of the upstream that it leads to."""
-
-    def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
-        """The connection carries no exchange any more. Called once per exchange."""
-
-    def keep_alive_hinted(self, value: bytes) -> None:
-        """The upstream said in a Keep-Alive field how long it keeps idle connections."""
-
-    def connection_opened(self, connection: UpstreamConnection) -> None:
-        """The connection stands. Called once per connection."""
-
-    def connection_closed(self, connection: UpstreamConnection) -> None:
-        """The connection is gone. Called once per connection that stood."""
-
-
-class UpstreamConnection(asyncio.Protocol, Deadlined):
+class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
     """An `asyncio.Protocol` that carries one exchange at a time. Times are monotonic seconds."""
 
     __slots__ = (
-        "_asked_client_at",
         "_body",
-        "_drained",
-        "_idle",
-        "_in_handshake",
+        "_body_sender",
         "_interim",
         "_loop",
-        "_owner",
-        "_pump",
         "_reader",
-        "_sending",
-        "_sent",
-        "_timeout",
-        "_timeout_after",
-        "_total",
-        "_total_deadline",
-        "_upstream_since",
-        "_waiter",
-        "closed",
+        "_repeatable",
+        "_response",
+        "_used",
         "dedicated",
-        "exchanges",
+        "drained",
         "idle_since",
-        "let_go",
         "opened_at",
         "pins",
+        "state",
         "transport",
     )
 
     transport: asyncio.Transport
 
     def __init__(self, owner: Owner) -> None:
-        super().__init__()
-        self._owner = owner
+        super().__init__(owner)
         # Asking for the running loop is a system call each time (CPython's guard against forks).
         self._loop = asyncio.get_running_loop()
         self._reader = ResponseReader()
-        self._waiter: asyncio.Future[Answer] | None = None
+        self.state: State = CONNECTING
+        self._response: asyncio.Future[Received] | None = None
+        """What `send` gave, until the head is there."""
         self._body: StreamBody | None = None
-        self._pump: asyncio.Task[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
+        """The response's, while it is being received, or the tunnel."""
+        self._body_sender: BodySender | None = None
+        """While the request's body is being sent."""
+        self.drained: asyncio.Future[None] | None = None
         self._interim: Callable[[ResponseHead], None] | None = None
-        self._sent = True
-        self._sending: Request | None = None
-        """The request while its body is being sent and no answer is there."""
-        self._upstream_since = inf
-        """When its first octet was sent, plus the time for which the client was waited for since."""
-        self._asked_client_at = inf
-        self._idle = self._total = self._total_deadline = inf
-        self._timeout: type[UpstreamTimeout] = IdleTimeout
-        self._timeout_after = inf
-        self.exchanges = 0
+        self._used = False
+        """Whether it has carried an exchange."""
+        self._repeatable = False
+        """Whether another connection may take the exchange over when this one turns out to be dead."""
         self.opened_at = self.idle_since = owner.clock.monotonic()
-        self.closed = False
         self.pins: Pins | None = None
         """The client connection's of the exchange under way, or of the last one."""
-        self._in_handshake = False
         self.dedicated = False
         """Whether it authenticates a user, and so is never for another client connection than that of `pins`."""
-        self.let_go = False
-        """Whether this side closed it while it was idle."""
 
     @property
     def busy(self) -> bool:
         """Whether an exchange is under way."""
-        return self._waiter is not None or self._body is not None
+        return self.state in UNDER_WAY
 
-    def send(self, head: bytes, request: Request, timeouts: Timeouts) -> asyncio.Future[Answer]:
+    def send(self, head: bytes, request: Request, timeouts: Timeouts) -> asyncio.Future[Received]:
         """Send `head` and the request's body. Comes true with the response's head; a body still to come is streamed.
 
-        Or fails with a ProxyError. Who cancels it calls `give_up`.
+        Or fails with a ProxyError. Who cancels it calls `abandon`.
         """
-        self.exchanges += 1
         self._reader.start(request.head.method, request.upgrade)
         self._interim = request.on_interim
         self.pins = request.pins
-        self._idle = timeouts.idle
+        self._idle_timeout = timeouts.idle
         credentials = b"authorization" in request.head.headers.index and sends_connection_credentials(
             request.head.headers
         )
-        self._in_handshake = credentials and self.dedicated
+        # Another connection would know nothing of the earlier steps of a handshake.
+        self._repeatable = self._used and not (credentials and self.dedicated)
+        self._used = True
         if credentials:
             self._dedicate()
         if timeouts.total is None:
@@ -163,35 +156,37 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         else:
             self._total = timeouts.total
             self._total_deadline = request.started + timeouts.total
-        self._waiter = waiter = self._loop.create_future()
+        self._response = response = self._loop.create_future()
         body = request.body
         if isinstance(body, bytes):
             self.transport.write(head + body if body else head)
-            self._sent = True
-            request.sent_at = now = self._wait(timeouts.first_byte, FirstByteTimeout)
+            self.state = WAITING
+            request.sent_at = now = self.set_timeout(timeouts.first_byte, FirstByteTimeout)
             if request.on_sent is not None:
                 request.on_sent(now)
         else:
             self.transport.write(head)
-            self._sent = False
-            self._sending = request
-            self._upstream_since = self._wait(inf, IdleTimeout)
-            self._pump = self._owner.spawn(self._send_body(body, timeouts.first_byte), name="request body")
-        return waiter
+            self.state = SENDING
+            self._body_sender = sender = BodySender(self, request, timeouts, self._owner.clock)
+            sender.start(body, self._owner.spawn, self.set_timeout(inf, IdleTimeout))
+        return response
 
-    def give_up(self, answer: asyncio.Future[Answer] | None) -> None:
-        """Nobody waits any more for `answer`, which `send` gave, if it came to that; it may have come all the same."""
-        if answer is None or self._waiter is answer:
-            self._fail(ConnectionLost("given up"))
-        elif not answer.cancelled() and answer.exception() is None:
-            body = answer.result()[1]
+    def abandon(self, response: asyncio.Future[Received] | None) -> None:
+        """Nobody waits any more for `response`, which `send` gave, if it came to that.
+
+        It may have come all the same: then its body is closed.
+        """
+        if response is None or self._response is response:
+            self._fail(ConnectionLost("the exchange was cancelled"))
+        elif not response.cancelled() and response.exception() is None:
+            body = response.result()[1]
             if isinstance(body, Body):
                 body.close()
 
     @property
     def usable(self) -> bool:
         """Whether it still stands, as far as is known."""
-        return not self.closed and not self.transport.is_closing()
+        return not self.transport.is_closing()
 
     @property
     def pinned(self) -> bool:
@@ -205,17 +200,18 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def close(self) -> None:
         """Close an idle connection in good order."""
-        self.let_go = True
+        self.state = CLOSING
         self.transport.close()
 
     def abort(self) -> None:
         """Close at once; whatever is buffered is lost."""
+        self.state = CLOSING
         self.transport.abort()
 
     async def writable(self) -> None:
         """Wait until the write buffer has room."""
-        if self._drained is not None:
-            await self._drained
+        if self.drained is not None:
+            await self.drained
 
     # Sending
 
@@ -226,85 +222,38 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             if self.pins is not None:
                 self.pins.add(self._owner.upstream, self)
 
-    def _request_sent(self, first_byte: float) -> None:
-        self._sent = True
-        request, self._sending = self._sending, None
-        if request is not None:
-            request.sent(self._wait(first_byte, FirstByteTimeout))
+    def body_sent(self) -> None:
+        """The request is sent whole."""
+        sender, self._body_sender = self._body_sender, None
+        if self.state is EARLY:
+            self.state = RECEIVING
+        elif self.state is SENDING and sender is not None:
+            self.state = WAITING
+            sender.request.sent(self.set_timeout(sender.timeouts.first_byte, FirstByteTimeout))
 
-    async def _send_body(self, body: Body, first_byte: float) -> None:
-        try:
-            await self._send_pieces(body)
-        except ProxyError as error:
-            self._pump = None
-            self._fail(error)
-        else:
-            self._pump = None
-            self._request_sent(first_byte)
-        finally:
-            body.close()
-
-    async def _send_pieces(self, body: Body) -> None:
-        chunked = body.length is None
-        while piece := await self._from_client(body):
-            if chunked:
-                self.transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
-            else:
-                self.transport.write(piece)
-            if self._drained is not None:
-                await self._drain(self._drained)
-        if body.end is not BodyEnd.COMPLETE:
-            raise ClientGone("the request body was given up")
-        if chunked:
-            self.transport.write(b"0\r\n\r\n")
-
-    async def _from_client(self, body: Body) -> bytes:
-        """The next piece. The time until it comes is the client's, not the upstream's."""
-        monotonic = self._owner.clock.monotonic
-        self._asked_client_at = asked_at = monotonic()
-        piece = await body.read()
-        self._upstream_since += monotonic() - asked_at
-        self._asked_client_at = inf
-        return piece
-
-    async def _drain(self, drained: asyncio.Future[None]) -> None:
-        if self._reader.head is None:
-            self._wait(self._idle, IdleTimeout)
-        await drained
-        if self._reader.head is None:
-            self._wait(inf, IdleTimeout)
-
-    def _wait(self, seconds: float, timeout: type[UpstreamTimeout]) -> float:
-        """From now on, which is returned, the exchange may stand still for `seconds`, within its total."""
-        now = self._owner.clock.monotonic()
-        deadline = now + seconds
-        if deadline > self._total_deadline:
-            deadline, timeout, seconds = self._total_deadline, TotalTimeout, self._total
-        self._timeout = timeout
-        self._timeout_after = seconds
-        if deadline < self.looked_at:
-            self._owner.wheel.set(self, deadline)
-        else:
-            self.deadline = deadline
-        return now
+    def body_failed(self, error: ProxyError) -> None:
+        """The rest of the request's body will not come."""
+        self._body_sender = None
+        self._fail(error)
 
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
+        self.state = IDLE
         self.transport = cast("asyncio.Transport", transport)
         self._owner.connection_opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Octets of the response; on an idle connection they can only be poison."""
+        if self.state not in UNDER_WAY:
+            # Not `abort`: it is the upstream that ends an idle connection here.
+            self.transport.abort()
+            return
         body = self._body
-        if self._waiter is None:
-            if body is None:
-                self.abort()
-                return
-            if isinstance(body, TunnelBody):
-                body.feed(data)
-                return
+        if body is not None and self.state is TUNNEL:
+            body.feed(data)
+            return
         reader = self._reader
         try:
             reader.feed(data)
@@ -316,7 +265,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         if body is not None:
             self._pass_on(body, reader)
         elif reader.head is not None:
-            self._answer(reader.head, reader)
+            self._deliver(reader.head, reader)
 
     def eof_received(self) -> bool:
         """The upstream will say no more. Nothing else ends a body that only the connection delimits; a tunnel goes on
@@ -331,20 +280,21 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone. What it was in the middle of is cut, whether `exc` says why or not."""
-        self.closed = True
         self._wake_writer()
         if exc is not None and self.busy and read_unread(self.transport, exc, self._receive_unread) and self.busy:
             self._end_of_input()
         if self.busy:
             self._lost(exc)
+        by_upstream = self.state is IDLE
+        self.state = CLOSED
         self._reader.close()
         self._owner.wheel.forget(self)
-        self._owner.connection_closed(self)
+        self._owner.connection_closed(self, by_upstream=by_upstream)
         if self.dedicated and self.pins is not None:
             self.pins.remove(self._owner.upstream, self)
 
-    def given_up(self) -> None:
-        """Connecting was cancelled, perhaps when it just stood: the loop closes it then, and tells it nothing."""
+    def connecting_failed(self) -> None:
+        """It does not stand. Or it just stood when connecting was cancelled: the loop closes it, and tells nobody."""
         self.connection_lost(None)
         if hasattr(self, "transport"):
             # A transport whose end is not told keeps its protocol.
@@ -352,7 +302,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
 
     def pause_writing(self) -> None:
         """The upstream takes no more for now."""
-        self._drained = asyncio.get_running_loop().create_future()
+        self.drained = self._loop.create_future()
 
     def resume_writing(self) -> None:
         """There is room in the write buffer again."""
@@ -373,34 +323,30 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             for head in interims:
                 self._interim(head)
 
-    def _answer(self, head: ResponseHead, reader: ResponseReader) -> None:
-        waiter = self._waiter
-        assert waiter is not None
-        if waiter.cancelled():
-            self._fail(ConnectionLost("given up"))
+    def _deliver(self, head: ResponseHead, reader: ResponseReader) -> None:
+        """Give the head to who awaits it, with the body that it has or will have."""
+        response = self._response
+        assert response is not None
+        if response.cancelled():
+            self._fail(ConnectionLost("the exchange was cancelled"))
             return
-        self._waiter = None
-        if self._sending is not None:
-            self._answered_early(self._sending)
+        self._response = None
+        if self._body_sender is not None:
+            self._body_sender.answered_early()
         if head.connection_bound:
             self._dedicate()
-        if reader.complete and not reader.trailers and reader.framing is not Framing.SWITCHED:
+        if reader.framing is Framing.SWITCHED:
+            response.set_result((head, self._switch(reader)))
+        elif reader.complete and not reader.trailers:
             # An idle connection does not hold the last body.
             pieces, reader.pieces = reader.pieces, []
-            waiter.set_result((head, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
+            response.set_result((head, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
             self._completed(reader)
-        elif reader.framing is Framing.SWITCHED:
-            waiter.set_result((head, self._switch(reader)))
         else:
+            self.state = RECEIVING if self.state is WAITING else EARLY
             self._body = body = StreamBody(reader.length, self)
-            waiter.set_result((head, body))
+            response.set_result((head, body))
             self._pass_on(body, reader)
-
-    def _answered_early(self, request: Request) -> None:
-        """The answer comes before the request was sent whole: its time began with the request's first octet."""
-        self._sending = None
-        waits_for_client = max(0.0, self._owner.clock.monotonic() - self._asked_client_at)
-        request.sent_at = self._upstream_since + waits_for_client
 
     def _pass_on(self, body: StreamBody, reader: ResponseReader) -> None:
         pieces = reader.pieces
@@ -414,9 +360,10 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             self._completed(reader)
             body.feed_end()
         elif body.flowing:
-            self._wait(self._idle, IdleTimeout)
+            self.set_timeout(self._idle_timeout, IdleTimeout)
 
     def _switch(self, reader: ResponseReader) -> TunnelBody:
+        self.state = TUNNEL
         self._body = tunnel = TunnelBody(self)
         self._owner.wheel.set(self, self._total_deadline)
         if reader.switched:
@@ -426,26 +373,29 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
     # Ending
 
     def _completed(self, reader: ResponseReader) -> None:
-        """The response is whole. An answer that came before its request was sent leaves a connection without future."""
-        if self._pump is not None:
+        """The response is whole. If the request is not, the connection is of no further use."""
+        sent = self._body_sender is None
+        if not sent:
             self._stop_sending()
         self._interim = None
-        reusable = self._sent and reader.keep_alive and not reader.excess and not self.closed
+        # A transport may have ended before what had arrived on it is read.
+        reusable = sent and reader.keep_alive and not reader.excess and not self.transport.is_closing()
         if reader.keep_alive_hint is not None:
             self._owner.keep_alive_hinted(reader.keep_alive_hint)
+        self.state = IDLE if reusable else CLOSING
         self._owner.exchange_ended(self, reusable=reusable)
 
     def _fail(self, error: ProxyError) -> None:
         # Whoever is told holds the error; its traceback would hold what was read, and whom it is told.
         forget_frames(error)
         self._stop_sending()
-        self._sending = None
         self._interim = None
-        waiter, self._waiter = self._waiter, None
+        response, self._response = self._response, None
         body, self._body = self._body, None
+        self.state = CLOSING
         self._owner.exchange_ended(self, reusable=False)
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(error)
+        if response is not None and not response.done():
+            response.set_exception(error)
         if body is not None:
             body.feed_end(error)
 
@@ -456,7 +406,7 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
     def _end_of_input(self) -> bool:
         """Whether the other direction goes on."""
         reader, body = self._reader, self._body
-        if isinstance(body, TunnelBody):
+        if body is not None and self.state is TUNNEL:
             body.feed_end()
             return True
         try:
@@ -467,33 +417,27 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         if body is not None:
             self._pass_on(body, reader)
         elif reader.head is not None:
-            self._answer(reader.head, reader)
+            self._deliver(reader.head, reader)
         return False
 
     def _lost(self, exc: Exception | None) -> None:
-        body = self._body
-        if isinstance(body, TunnelBody):
-            self._body = None
-            self._owner.exchange_ended(self, reusable=False)
-            body.feed_end(_lost_by(exc))
-        elif self._reader.head is not None and not self._sent:
+        if self.state is EARLY:
             self._fail(EarlyAnswerCut("the upstream closed the connection while the request was still being sent"))
         else:
-            self._fail(self._stale() or _lost_by(exc))
+            self._fail(self._stale() or lost_by(exc))
 
     def _stale(self) -> ConnectionLost | None:
-        # Another connection knows nothing of the handshake's earlier steps.
-        if self._waiter is None or self._reader.started or self.exchanges < 2 or self._in_handshake:
+        if self._response is None or self._reader.started or not self._repeatable:
             return None
         return StaleConnection("the upstream closed a kept-alive connection before its response")
 
     def _stop_sending(self) -> None:
-        pump, self._pump = self._pump, None
-        if pump is not None:
-            pump.cancel()
+        sender, self._body_sender = self._body_sender, None
+        if sender is not None:
+            sender.cancel()
 
     def _wake_writer(self) -> None:
-        drained, self._drained = self._drained, None
+        drained, self.drained = self.drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
 
@@ -503,22 +447,23 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
         """The reader is behind: stop reading, and stop the clock, since the upstream is not to blame."""
         if not self.transport.is_closing():
             self.transport.pause_reading()
-        self._wait(inf, IdleTimeout)
+        self.set_timeout(inf, IdleTimeout)
 
     def resume_body(self) -> None:
         """The reader has caught up."""
         if not self.transport.is_closing():
             self.transport.resume_reading()
-        if self._body is not None and not isinstance(self._body, TunnelBody):
-            self._wait(self._idle, IdleTimeout)
+        if self.state is RECEIVING or self.state is EARLY:
+            self.set_timeout(self._idle_timeout, IdleTimeout)
 
     def body_abandoned(self) -> None:
         """Nobody reads the rest of the response: the connection cannot be used again."""
-        if isinstance(self._body, TunnelBody):
+        if self.state is TUNNEL:
             # `tunnel_closed` follows.
             return
         self._body = None
         self._stop_sending()
+        self.state = CLOSING
         self._owner.exchange_ended(self, reusable=False)
 
     def tunnel_closed(self, tunnel: TunnelBody) -> None:
@@ -527,17 +472,10 @@ class UpstreamConnection(asyncio.Protocol, Deadlined):
             return
         if tunnel.whole and tunnel.end is BodyEnd.COMPLETE:
             # The exchange ends with the connection: the upstream may still have to read.
-            self._wait(self._idle, IdleTimeout)
+            self.set_timeout(self._idle_timeout, IdleTimeout)
             self.transport.close()
             return
         self._body = None
-        connection = self.transport.get_extra_info("socket")
-        if connection is not None and connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        reset_on_close(self.transport)
+        self.state = CLOSING
         self._owner.exchange_ended(self, reusable=False)
-
-
-def _lost_by(exc: Exception | None) -> ConnectionLost:
-    if isinstance(exc, Truncated):
-        return ConnectionLost("the upstream ended TLS without close_notify")
-    return ConnectionLost("the upstream reset the connection")

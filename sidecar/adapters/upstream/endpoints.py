@@ -10,8 +10,9 @@ import socket
 from math import inf
 from typing import TYPE_CHECKING
 
+from sidecar.adapters.upstream.connecting import Target
 from sidecar.adapters.upstream.failure import connect_failure
-from sidecar.adapters.upstream.pool import EndpointPool, Target
+from sidecar.adapters.upstream.pool import EndpointPool
 from sidecar.adapters.upstream.tls import ClientTls
 from sidecar.pipeline.errors import DnsFailed, ProxyError
 

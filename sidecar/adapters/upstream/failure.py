@@ -1,4 +1,6 @@
-"""What connecting may raise → the reason a client is given: the one table."""
+"""What goes wrong with a connection → the reason a client is given: connecting by one table, and the end of one that
+stood.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import errno
 import socket
 import ssl
 
+from sidecar.adapters.upstream.tls_transport import Truncated
 from sidecar.pipeline.errors import (
     ConnectionLost,
     ConnectionRefused,
@@ -38,3 +41,14 @@ def connect_failure(error: Exception, where: str) -> ProxyError:
         if isinstance(error, raised):
             return meaning(f"{where}: {reason}" if reason else where)
     raise error
+
+
+class StaleConnection(ConnectionLost):
+    """A kept-alive connection died before the first octet of its response: the request may not have been seen."""
+
+
+def lost_by(exc: Exception | None) -> ConnectionLost:
+    """The ProxyError for a connection that was lost with `exc` in the middle of an exchange."""
+    if isinstance(exc, Truncated):
+        return ConnectionLost("the upstream ended TLS without close_notify")
+    return ConnectionLost("the upstream reset the connection")

@@ -7,22 +7,22 @@ from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING
 
-from sidecar.adapters.upstream.connection import StaleConnection
 from sidecar.adapters.upstream.endpoints import EndpointSet
+from sidecar.adapters.upstream.failure import StaleConnection
 from sidecar.core.forwarding import rewrite_target, trailers_allowed
+from sidecar.core.framing import CHUNKED_LINE
 from sidecar.core.http import IDEMPOTENT_METHODS, ResponseHead
 from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError
 from sidecar.pipeline.exchange import Body, Response
 
 if TYPE_CHECKING:
-    from sidecar.adapters.upstream.connection import Answer, UpstreamConnection
+    from sidecar.adapters.upstream.connection import Received, UpstreamConnection
     from sidecar.adapters.upstream.endpoints import NamedEndpoint
     from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
     from sidecar.core.config import Timeouts, UpstreamConfig
     from sidecar.core.forwarding import RequestForwarder
     from sidecar.pipeline.exchange import Request
 
-CHUNKED = b"Transfer-Encoding: chunked\r\n"
 OF_THIS_HOP = frozenset({b"te", b"transfer-encoding", b"upgrade"})
 """Request fields in whose place this hop has its own."""
 MAX_CONNECTS = 3
@@ -51,7 +51,7 @@ class Upstream:
         for pool in self.endpoints.pools():
             try:
                 while pool.idle + pool.in_flight < wanted:
-                    pool.warm(await pool.connect(self.config.timeouts.connect))
+                    pool.add_idle(await pool.connect(self.config.timeouts.connect))
             except ProxyError as error:
                 failure = error
         if failure is not None:
@@ -91,29 +91,29 @@ class UpstreamHandler:
             started = monotonic()
             request.sent_at = inf
             connection: UpstreamConnection | None = None
-            answer: asyncio.Future[Answer] | None = None
+            response: asyncio.Future[Received] | None = None
             try:
                 at_hand = None if fresh else upstream.endpoints.at_hand(started, request.pins)
                 endpoint, connection = at_hand or await self._connection(fresh=fresh)
-                answer = connection.send(self._head(request, endpoint), request, self._timeouts)
-                head, body = await answer
+                response = connection.send(self._head(request, endpoint), request, self._timeouts)
+                head, body = await response
             except ProxyError as error:
                 attempts[error.reason] += 1
                 # It holds the error, whose traceback holds this frame.
-                answer = None
+                response = None
                 if fresh or not _may_repeat(request, error):
-                    _give_up(request.body)
+                    _close(request.body)
                     raise
                 fresh = True
             except asyncio.CancelledError:
                 attempts["cancelled"] += 1
                 if connection is not None:
-                    connection.give_up(answer)
+                    connection.abandon(response)
                 raise
             except Exception:
                 # A defect of ours; but whoever has taken a connection gives it back.
                 if connection is not None:
-                    connection.give_up(answer)
+                    connection.abandon(response)
                 raise
             else:
                 attempts["success"] += 1
@@ -163,7 +163,7 @@ class UpstreamHandler:
             lines = self._forwarder.client_lines(head, request.client, "http")
         if b"transfer-encoding" in index:
             body = request.body
-            lines += b"Content-Length: %d\r\n" % len(body) if isinstance(body, bytes) else CHUNKED
+            lines += b"Content-Length: %d\r\n" % len(body) if isinstance(body, bytes) else CHUNKED_LINE
         if request.upgrade:
             lines += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade
         elif b"te" in index and trailers_allowed(head.headers):
@@ -188,6 +188,6 @@ def _bound(head: ResponseHead, request: Request) -> ResponseHead:
     return ResponseHead(head.status, headers, head.reason, connection_bound=True)
 
 
-def _give_up(body: bytes | Body) -> None:
+def _close(body: bytes | Body) -> None:
     if isinstance(body, Body):
         body.close()

@@ -1,24 +1,45 @@
-"""The connections to one address: who carries an exchange, who is idle, who waits for a slot."""
+"""The connections to one address: who carries an exchange, who is idle, who waits for a slot.
+
+Where a connection is, from the pool's side (its own states are in `state`):
+
+    connect ──► in flight ──► idle ──► in flight ──► …   `take`, or the head of the queue, makes it in flight again
+                in flight ──► idle and pinned ──► …      only `take_pinned` with its client's `Pins` gets it back
+                in flight, idle, pinned ──► closed       it failed, is too old, was idle too long, or is not wanted
+
+What happens in which order. `take` pops the connection that was used last, so that the others grow old and close.
+Where none is idle, `acquire` opens one if a slot is free, else waits in the queue, which is bounded in length and in
+time; there the pinned connection that has been idle for longest gives up its slot. `exchange_ended` brings each
+connection back, once per exchange, and wakes who waits longest. `connection_closed` frees the slot, whoever closed it.
+
+What must never happen. A slot is never lost: connecting counts until it ends, cancelled or not, and a waiter that is
+woken and cancelled wakes the next one. A connection is never in flight twice, and a pinned one never serves another
+client. Nothing that was idle for longer than the upstream keeps it is used: its end may be on its way.
+
+Failures. Connecting raises a ProxyError (`failure`), and the address is avoided for a while that doubles
+(`cools_until`, which `endpoints` heeds). Whether another address or another connection is tried, `handler` decides:
+the pool repeats nothing.
+
+Why it is cheap. For a request that finds an idle connection, `take` and `exchange_ended` are all there is: a pop and
+an append, the counters, and one write of the deadline until which the connection may be idle.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING
 
+from sidecar.adapters.upstream.connecting import open_transport
 from sidecar.adapters.upstream.connection import UpstreamConnection
 from sidecar.adapters.upstream.failure import connect_failure
-from sidecar.adapters.upstream.tls_transport import TlsTransport
-from sidecar.core.address import host_port, unix_text
+from sidecar.adapters.upstream.keep_alive import KeepAlive
+from sidecar.adapters.upstream.pinned import IdlePinned
+from sidecar.adapters.upstream.state import CLOSED
 from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from ssl import SSLContext
-
+    from sidecar.adapters.upstream.connecting import Target
     from sidecar.core.config import PoolSettings
     from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.pins import Pins
@@ -26,12 +47,6 @@ if TYPE_CHECKING:
     from sidecar.pipeline.stats import UpstreamStats
 
 MAX_COOLDOWN = 30.0
-_TIMEOUT = re.compile(rb"(?i)\btimeout=([0-9]{1,9})\b")
-ALIKE = 0.2
-"""Share by which two ages may differ and still be the same time limit."""
-SHORTEST_KEEP_ALIVE = 0.5
-SAFETY = 0.9
-"""Share of an upstream's own keep-alive time after which its idle connections are no longer trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +60,11 @@ class Surroundings:
     settings: PoolSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One address to connect to: `address` is an IP address, or a Unix socket's path when `port` is None."""
-
-    address: str
-    port: int | None
-    server_name: str | None = None
-    tls: Callable[[], SSLContext] | None = None
-
-    def __str__(self) -> str:
-        return unix_text(self.address) if self.port is None else host_port(self.address, self.port)
-
-
 class EndpointPool:
     """Keeps at most `max_connections` to one target; idle ones are used last in, first out. Times are monotonic.
 
     A connection that authenticates a user (`dedicated`) counts among them, but no other client connection ever uses it:
-    between its requests it idles in `_pinned`, not in `_idle`, and it closes when its client connection has ended.
+    between its requests it idles in `_idle_pinned`, not in `_idle`, and it closes when its client connection has ended.
     """
 
     __slots__ = (
@@ -70,10 +72,9 @@ class EndpointPool:
         "_connections",
         "_cooldown",
         "_idle",
+        "_idle_pinned",
         "_keep_alive",
-        "_last_close",
         "_max_age",
-        "_pinned",
         "_queue",
         "_retired",
         "_settings",
@@ -97,15 +98,12 @@ class EndpointPool:
         self._settings = around.settings
         self._max_age = around.settings.max_age
         self._idle: deque[UpstreamConnection] = deque()
-        self._pinned: dict[Pins, UpstreamConnection] = {}
-        """Idle ones that belong to one client connection, by whose they are; the longest idle first."""
+        self._idle_pinned = IdlePinned(around.stats)
         self._queue: deque[asyncio.Future[None]] = deque()
         self._connections: set[UpstreamConnection] = set()
         self._connecting = 0
-        self._keep_alive = around.settings.keep_alive
+        self._keep_alive = KeepAlive(around.settings.keep_alive)
         self._cooldown = around.settings.cooldown
-        self._last_close = (inf, -inf)
-        """How long the connection had been idle that the upstream closed last, and when that was."""
         self._retired = False
         self.in_flight = 0
         self.cools_until = 0.0
@@ -123,8 +121,7 @@ class EndpointPool:
             connection = idle.pop()
             stats.idle -= 1
             if (
-                now - connection.idle_since < self._keep_alive
-                and not connection.closed
+                now - connection.idle_since < self._keep_alive.seconds
                 and not connection.transport.is_closing()
                 and (self._max_age is None or now - connection.opened_at <= self._max_age)
             ):
@@ -139,11 +136,10 @@ class EndpointPool:
 
         Its age counts for nothing: replaced in the middle of a handshake, it would fail that.
         """
-        connection = self._pinned.pop(pins, None)
+        connection = self._idle_pinned.take(pins)
         if connection is None:
             return None
-        self._stats.idle -= 1
-        if now - connection.idle_since < self._keep_alive and connection.usable:
+        if now - connection.idle_since < self._keep_alive.seconds and connection.usable:
             self._now_in_flight()
             return connection
         connection.close()
@@ -180,20 +176,20 @@ class EndpointPool:
         self._now_in_flight()
         return connection
 
-    def warm(self, connection: UpstreamConnection) -> None:
-        """Hand back a connection that was opened ahead of need."""
+    def add_idle(self, connection: UpstreamConnection) -> None:
+        """Keep a connection that was opened ahead of need."""
         self.exchange_ended(connection, reusable=True)
 
     def retire(self) -> None:
         """The address has vanished: no idle connection stays, and those in flight close after their exchange."""
         self._retired = True
-        for connection in [*self._idle, *self._pinned.values()]:
+        for connection in [*self._idle, *self._idle_pinned.all()]:
             connection.close()
 
     # Owner of its connections
 
     def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
-        """See `Owner`."""
+        """Take the connection back, or end it where it is not reusable, too old, or nobody's any more."""
         self.in_flight -= 1
         self._stats.active -= 1
         if not reusable:
@@ -206,7 +202,7 @@ class EndpointPool:
             connection.close()
         else:
             connection.idle_since = now
-            deadline = now + self._keep_alive
+            deadline = now + self._keep_alive.seconds
             if deadline < connection.looked_at:
                 self.wheel.set(connection, deadline)
             else:
@@ -217,30 +213,20 @@ class EndpointPool:
                 self._wake_next()
 
     def keep_alive_hinted(self, value: bytes) -> None:
-        """See `Owner`."""
-        announced = _TIMEOUT.search(value)
-        if announced is not None:
-            self._learn(float(announced[1]))
+        """Believe what the upstream says of its idle connections."""
+        self._keep_alive.announced(value)
 
     def connection_opened(self, connection: UpstreamConnection) -> None:
-        """See `Owner`."""
+        """The connection takes a slot."""
         self._connections.add(connection)
 
-    def connection_closed(self, connection: UpstreamConnection) -> None:
-        """See `Owner`."""
+    def connection_closed(self, connection: UpstreamConnection, *, by_upstream: bool) -> None:
+        """Free the connection's slot for who waits, and learn from an idle one that the upstream closed."""
         self._connections.discard(connection)
         if connection.dedicated:
-            self._forget_pinned(connection)
-            self._wake_next()
-            return
-        try:
-            self._idle.remove(connection)
-        except ValueError:
-            pass
+            self._idle_pinned.discard(connection)
         else:
-            self._stats.idle -= 1
-            if not connection.let_go:
-                self._closed_by_upstream(self.clock.monotonic(), connection.idle_since)
+            self._discard_idle(connection, by_upstream=by_upstream)
         self._wake_next()
 
     # Details
@@ -248,31 +234,22 @@ class EndpointPool:
     async def _connect(self) -> UpstreamConnection:
         connection = UpstreamConnection(self)
         try:
-            await self._open(connection)
+            await open_transport(self.target, connection)
         except BaseException:
-            connection.given_up()
+            connection.connecting_failed()
             raise
+        if connection.state is CLOSED:
+            raise ConnectionResetError("it ended as soon as it stood")
         return connection
 
-    async def _open(self, connection: UpstreamConnection) -> None:
-        tls = self.target.tls
-        if tls is None:
-            await self._open_tcp(connection)
-            return
-        transport = TlsTransport(connection, tls(), self.target.server_name)
+    def _discard_idle(self, connection: UpstreamConnection, *, by_upstream: bool) -> None:
         try:
-            await self._open_tcp(transport)
-            await transport.ready
-        except BaseException:
-            transport.give_up()
-            raise
-
-    async def _open_tcp(self, protocol: asyncio.Protocol) -> None:
-        loop, target = asyncio.get_running_loop(), self.target
-        if target.port is None:
-            await loop.create_unix_connection(lambda: protocol, target.address)
-        else:
-            await loop.create_connection(lambda: protocol, target.address, target.port)
+            self._idle.remove(connection)
+        except ValueError:
+            return
+        self._stats.idle -= 1
+        if by_upstream:
+            self._keep_alive.closed_by_upstream(self.clock.monotonic(), connection.idle_since)
 
     def _now_in_flight(self) -> None:
         self.in_flight += 1
@@ -283,34 +260,14 @@ class EndpointPool:
             connection.close()
             return
         connection.idle_since = now
-        self.wheel.set(connection, now + self._keep_alive)
-        self._pinned[connection.pins] = connection
-        self._stats.idle += 1
-
-    def _forget_pinned(self, connection: UpstreamConnection) -> None:
-        pins = connection.pins
-        if pins is not None and self._pinned.get(pins) is connection:
-            del self._pinned[pins]
-            self._stats.idle -= 1
+        self.wheel.set(connection, now + self._keep_alive.seconds)
+        self._idle_pinned.add(connection.pins, connection)
 
     def _close_longest_pinned(self) -> None:
         """Give the slot of the longest idle pinned connection to who waits: its client authenticates anew."""
-        connection = next(iter(self._pinned.values()), None)
+        connection = self._idle_pinned.take_longest_idle()
         if connection is not None:
-            self._forget_pinned(connection)
             connection.abort()
-
-    def _closed_by_upstream(self, now: float, idle_since: float) -> None:
-        """Twice closed at the same age is a habit; once may be a restart."""
-        age = now - idle_since
-        before, at = self._last_close
-        self._last_close = (age, now)
-        if now - at >= age and abs(age - before) < ALIKE * age:
-            self._learn(min(age, before))
-
-    def _learn(self, idle_for: float) -> None:
-        """The upstream closes connections that are idle for so long: from now on let go before it does."""
-        self._keep_alive = min(self._keep_alive, max(idle_for * SAFETY, SHORTEST_KEEP_ALIVE))
 
     def _connect_failed(self) -> None:
         self.cools_until = self.clock.monotonic() + self._cooldown

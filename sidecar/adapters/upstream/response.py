@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from sidecar.core.chunked import ChunkedDecoder, sole_chunk
+from sidecar.core.chunked import ChunkedDecoder, plain_chunks
 from sidecar.core.connection_auth import CHALLENGES, challenges_connection
 from sidecar.core.forwarding import FORBIDDEN_TRAILERS, end_to_end
 from sidecar.core.framing import (
@@ -193,20 +193,21 @@ class ResponseReader:
         if self.framing is Framing.CLOSE:
             self.pieces.append(data)
             return
-        content = sole_chunk(data) if self._chunked is None else None
-        if content is None:
+        if self._chunked is None:
+            end = plain_chunks(data, self.pieces)
+            if end < 0:
+                self.complete = True
+                return
+            data = data[end:]
+        if data:
             self._read_chunks(data)
-        else:
-            self.pieces.append(content)
-            self.complete = True
 
     def _read_chunks(self, data: bytes) -> None:
+        """Chunks that are cut, or that more than plain ones follow."""
         decoder = self._chunked
         if decoder is None:
             decoder = self._chunked = ChunkedDecoder(MAX_HEAD, padded=True)
-        content = decoder.feed(data)
-        if content:
-            self.pieces.append(content)
+        decoder.feed_into(data, self.pieces)
         if decoder.fault:
             raise ProtocolError(f"the upstream's response is malformed: {decoder.fault}")
         if decoder.complete:

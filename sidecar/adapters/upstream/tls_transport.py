@@ -19,7 +19,7 @@ import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from sidecar.adapters.upstream.unread import read_unread
+from sidecar.adapters.upstream.tcp import read_unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +64,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._error: Exception | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Nobody wants the connection any more: it ends, and nobody hears of it."""
         self._protocol = None
         if self.ready.done() and not self.ready.cancelled():

@@ -16,7 +16,6 @@ class Connection(Valve, Protocol):
     """What a tunnel needs of its connection."""
 
     transport: asyncio.Transport
-    closed: bool
 
     async def writable(self) -> None:
         """Wait until the write buffer has room."""
@@ -38,22 +37,22 @@ class TunnelBody(StreamBody, Duplex):
         """Whether the client has said all that it had to say."""
 
     async def send(self, data: bytes) -> None:
-        """See `Duplex.send`."""
+        """Send to the upstream, and wait until it takes more. Raises ConnectionLost when it cannot."""
         connection = self._connection
-        if connection.closed or connection.transport.is_closing():
+        if connection.transport.is_closing():
             raise ConnectionLost("the upstream closed the tunnel")
         connection.transport.write(data)
         await connection.writable()
 
     def send_eof(self) -> None:
-        """See `Duplex.send_eof`."""
+        """The client has said all: say so to the upstream, which may go on."""
         self.whole = True
         transport = self._connection.transport
         if not transport.is_closing():
             transport.write_eof()
 
     def close(self, end: BodyEnd = BodyEnd.ABANDONED) -> None:
-        """Give up what is left of both directions. Idempotent."""
+        """Nobody reads the upstream's half any more: the tunnel ends in both directions. Idempotent."""
         super().close(end)
         if not self._closed:
             self._closed = True

@@ -1,4 +1,4 @@
-"""What the kernel knows of a connection's end that the loop does not tell: what arrived before it, and what it was.
+"""The ends of a socket's connection that the loop does not tell or make: unread octets, resets heard and resets sent.
 
 A peer that answers early and closes with our octets unread makes TCP send a reset behind its answer (RFC 9112 §9.6).
 When the next write meets that reset, the loop ends the connection without reading; but the answer had arrived before
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PIECE = 256 * 1024
+_RESET = struct.pack("ii", 1, 0)
 
 
 def read_unread(transport: asyncio.BaseTransport, error: Exception, receive: Callable[[bytes], object]) -> bool:
@@ -47,3 +49,10 @@ def was_reset(transport: asyncio.BaseTransport) -> bool:
     """
     connection = transport.get_extra_info("socket")
     return connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+
+
+def reset_on_close(transport: asyncio.BaseTransport) -> None:
+    """Let the peer take the coming end for a failure: closing sends a reset, where the socket knows such a thing."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
