@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sidecar.config.load import Loaded
     from sidecar.core.config import Config
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
 
 CLEAN = 0
 FAILED = 1

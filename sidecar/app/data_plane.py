@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.message import Request, Response
     from sidecar.pipeline.ports import Spawn
     from sidecar.pipeline.runtime import Runtime
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.upstream.handler import Upstream, UpstreamHandler
 from sidecar.adapters.upstream.pool import Surroundings
 from sidecar.core.circuit.circuit import Circuit
-from sidecar.core.forwarding import RequestForwarder
+from sidecar.core.http.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
 from sidecar.pipeline.data_plane import UnusableUpstream
 from sidecar.pipeline.possible_series import begin_circuit, begin_route, begin_upstream

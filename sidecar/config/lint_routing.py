@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.config.problem import Finding, Severity
 from sidecar.config.suggest import closest
-from sidecar.core.http import STANDARD_METHODS
+from sidecar.core.http.heads import STANDARD_METHODS
 from sidecar.core.routing import routed_name
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.config.settings_view import route_settings
-from sidecar.core.forwarding import max_forwards, rewrite_target
-from sidecar.core.http import Headers, RequestHead
-from sidecar.core.methods import MethodFlaw, flaw_of
+from sidecar.core.http.forwarding import max_forwards, rewrite_target
+from sidecar.core.http.heads import Headers, RequestHead
+from sidecar.core.http.methods import MethodFlaw, flaw_of
 from sidecar.core.route_explanation import RoutingReport, explain
 from sidecar.core.routing import RouteTable, routed_name
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sidecar.core.config import Config
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
     from sidecar.core.routing import RouteMatch
 
 URL = re.compile(r"(?:http://(?P<authority>[^/?#\s]+))?(?P<target>[/?][!-~]*)?", re.ASCII | re.IGNORECASE)

@@ -1,8 +1,9 @@
 """Pure decisions: values in, values out. No I/O, no clock, no logging, no event loop.
 
-http, forwarding, routing       heads, what a proxy changes in them, and where they go
-breaker, window, outcome        the circuit; what it is made of is in `circuit`
-cache                           RFC 9111 as decisions; what the store is made of is in `storage`
+http                            heads, their framing, and what a proxy changes in them
+routing, address                where a request goes, and how a host and a port are written
+circuit                         the breaker: a machine moved by a table of transitions
+cache, storage                  RFC 9111 as decisions; what the embedded store is made of
 config, config_key              every setting: its default, the values it takes, what it means
-explanation, events, report     what happened and why, in the same words for everybody who asks
+events, report, wording         what happened and why, in the same words for everybody who asks
 """

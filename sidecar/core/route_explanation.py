@@ -10,7 +10,7 @@ from sidecar.core.routing import Candidate, RouteMatch, holds, host_names, path_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar.core.http import RequestHead
+    from sidecar.core.http.heads import RequestHead
     from sidecar.core.routing import RouteTable
 
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sidecar.core.config import DEFAULT_PORTS, Rewrite
-from sidecar.core.http import STANDARD_METHODS
-from sidecar.core.methods import NEVER_FORWARDED
+from sidecar.core.http.heads import STANDARD_METHODS
+from sidecar.core.http.methods import NEVER_FORWARDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sidecar.core.config import Match, RouteConfig
-    from sidecar.core.http import Headers, RequestHead
+    from sidecar.core.http.heads import Headers, RequestHead
 
 UNTOUCHED = Rewrite()
 

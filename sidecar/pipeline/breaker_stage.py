@@ -10,15 +10,15 @@ from sidecar.core.circuit.explanation import Sample
 from sidecar.core.circuit.open import parse_retry_after
 from sidecar.core.circuit.outcome import Outcome, of_status
 from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
-from sidecar.core.http import SAFE_METHODS
+from sidecar.core.http.heads import SAFE_METHODS
 from sidecar.pipeline.errors import CircuitOpen, EarlyAnswerCut, ProxyError
-from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.message import BodyEnd
 
 if TYPE_CHECKING:
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.circuit.permit import Permit
-    from sidecar.core.http import ResponseHead
-    from sidecar.pipeline.exchange import End, Request, Response
+    from sidecar.core.http.heads import ResponseHead
+    from sidecar.pipeline.message import End, Request, Response
     from sidecar.pipeline.ports import Clock, Handler
     from sidecar.pipeline.stage import RouteParts
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sidecar.core.forwarding import max_forwards, passed_before
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.forwarding import max_forwards, passed_before
+from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.errors import LoopDetected, NoRoute
-from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.message import Response
 from sidecar.pipeline.problem import respond
 from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from sidecar.core.http import RequestHead
+    from sidecar.core.http.heads import RequestHead
     from sidecar.core.routing import RouteTable
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.message import Request
     from sidecar.pipeline.ports import Handler
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.pipeline.errors import ClientError, ClientGone, InternalError, ProxyError
-from sidecar.pipeline.exchange import BodyEnd, Request
+from sidecar.pipeline.message import BodyEnd, Request
 from sidecar.pipeline.problem import respond
 from sidecar.pipeline.record import ExchangeRecord
 from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
-    from sidecar.pipeline.exchange import End, Response
+    from sidecar.pipeline.message import End, Response
     from sidecar.pipeline.ports import Clock, Handler
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stage import RouteParts

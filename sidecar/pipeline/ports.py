@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine, Sequence
 
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
-    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.message import Request, Response
     from sidecar.pipeline.stats import StoreStats
 
 

@@ -7,13 +7,13 @@ import math
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from sidecar.core.http import Headers, ResponseHead, reason_phrase
+from sidecar.core.http.heads import Headers, ResponseHead, reason_phrase
 from sidecar.pipeline.errors import forget_frames
-from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.message import Response
 
 if TYPE_CHECKING:
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.message import Request
 
 
 def respond(error: ProxyError, request: Request | None, via: str) -> Response:

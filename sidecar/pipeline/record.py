@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from sidecar.core.http import RequestHead
+    from sidecar.core.http.heads import RequestHead
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Body, Request, Response
+    from sidecar.pipeline.message import Body, Request, Response
 
 
 class ExchangeRecord(NamedTuple):

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import TypeAlias
 
-from sidecar.core.http import STANDARD_METHODS
+from sidecar.core.http.heads import STANDARD_METHODS
 from sidecar.pipeline.store_decisions import StoreDecisions
 
 OTHER_METHOD = "_OTHER"

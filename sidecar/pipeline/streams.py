@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from sidecar.pipeline.exchange import Body, BodyEnd, End
+from sidecar.pipeline.message import Body, BodyEnd, End
 
 if TYPE_CHECKING:
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Sink
+    from sidecar.pipeline.message import Sink
 
 HIGH_WATER = 256 * 1024
 LOW_WATER = 64 * 1024

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sidecar.adapters.server.context import ServerContext, Surroundings
 from sidecar.core.config import ClientLimits
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import BadRequest
-from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.message import Response
 from sidecar.pipeline.record import refusal_record
 from sidecar.pipeline.source import Source
 from sidecar.pipeline.stats import ListenerStats

@@ -15,8 +15,8 @@ from sidecar.adapters.server.head import (
     wanted_upgrade,
 )
 from sidecar.adapters.server.request import RequestReader
-from sidecar.core.framing import LENGTH_DIGITS, persists
-from sidecar.core.http import Headers, RequestHead
+from sidecar.core.http.framing import LENGTH_DIGITS, persists
+from sidecar.core.http.heads import Headers, RequestHead
 from sidecar.pipeline.errors import (
     BadRequest,
     BodyTooLarge,

@@ -15,10 +15,10 @@ from sidecar.adapters.server.connection import ClientConnection
 from sidecar.adapters.server.context import ServerContext, Surroundings
 from sidecar.adapters.server.phases import FOLLOWS, ClientSide, Phase
 from sidecar.core.config import ClientLimits
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import ConnectionLost, Draining
-from sidecar.pipeline.exchange import Duplex, End, Request, Response
+from sidecar.pipeline.message import Duplex, End, Request, Response
 from sidecar.pipeline.stats import ListenerStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.phases import LEGAL, watched

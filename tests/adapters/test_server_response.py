@@ -6,7 +6,7 @@ from sidecar.adapters.server.response import (
     encode_last_chunk,
     length_line,
 )
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 
 FIELDS = Headers([(b"X-One", b"1"), (b"set-cookie", b"a"), (b"Set-Cookie", b"b")])
 

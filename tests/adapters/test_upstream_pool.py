@@ -11,7 +11,7 @@ from sidecar.adapters.upstream.connecting import Target
 from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
 from sidecar.app import RealClock
 from sidecar.core.config import PoolSettings
-from sidecar.core.forwarding import RequestForwarder
+from sidecar.core.http.forwarding import RequestForwarder
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.stats import UpstreamStats
 from sidecar.pipeline.tasks import Tasks
@@ -23,7 +23,7 @@ from tests.support.wire import turns
 
 if TYPE_CHECKING:
     from sidecar.adapters.upstream.connection import UpstreamConnection
-    from sidecar.core.http import RequestHead
+    from sidecar.core.http.heads import RequestHead
     from tests.conftest import StartOrigin, StartSidecar
 
 NOT_REUSED = {

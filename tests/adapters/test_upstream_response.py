@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.adapters.upstream.response import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, Framing, ResponseReader
-from sidecar.core.framing import MAX_TRAILERS
+from sidecar.core.http.framing import MAX_TRAILERS
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
 from tests.support.readers import every_byte
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sidecar.core.http import RequestHead
+from sidecar.core.http.heads import RequestHead
 from sidecar.core.route_explanation import explain
 from sidecar.core.routing import RouteTable
 from tests.support.routes import request, route

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.config import Endpoint, Rewrite, RouteConfig, UpstreamConfig
-from sidecar.core.http import RequestHead
+from sidecar.core.http.heads import RequestHead
 from sidecar.core.route_explanation import path_fits
 from sidecar.core.routing import RouteTable, host_names
 from tests.support.routes import request, route

@@ -21,7 +21,7 @@ from tests.support.wire import PATIENCE, eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.message import Request, Response
     from sidecar.pipeline.ports import Handler
     from sidecar.pipeline.stage import RouteParts
     from tests.support.client import RawClient

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.circuit.explanation import Sample
 from sidecar.core.config import BreakerMode
-from sidecar.core.http import Headers, RequestHead, ResponseHead
+from sidecar.core.http.heads import Headers, RequestHead, ResponseHead
 from sidecar.pipeline.breaker_stage import BreakerStage
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -27,7 +27,7 @@ from sidecar.pipeline.errors import (
     TlsFailed,
     TotalTimeout,
 )
-from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response
+from sidecar.pipeline.message import Body, BodyEnd, Request, Response
 from tests.support.circuits import SETTINGS, Bench
 
 WALL = 784_111_777.0

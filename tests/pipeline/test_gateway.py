@@ -15,7 +15,7 @@ from tests.support.stages import ScriptedHandler, request, response, sent_fields
 if TYPE_CHECKING:
     from sidecar.core.config import RouteConfig
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.message import Request, Response
 
 CATALOG = route("catalog", prefix="/catalog/", rewrite=Rewrite(strip_prefix="/catalog"))
 ORDERS = route("orders", prefix="/orders/")

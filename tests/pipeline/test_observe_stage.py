@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.pipeline.errors import CircuitOpen, ClientGone, ConnectionLost, FirstByteTimeout
-from sidecar.pipeline.exchange import BodyEnd, Response
+from sidecar.pipeline.message import BodyEnd, Response
 from sidecar.pipeline.observe_stage import Observer, ObserveStage
 from sidecar.pipeline.record import ExchangeRecord
 from sidecar.pipeline.source import Source
@@ -19,7 +19,7 @@ from tests.support.stages import ManualClock, Records, ScriptedHandler, ToldBody
 
 if TYPE_CHECKING:
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.message import Request
 
 CUT = ConnectionLost("the upstream closed the connection")
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.pipeline.errors import ConnectionLost, ProxyError
-from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.message import BodyEnd
 from sidecar.pipeline.streams import HIGH_WATER, LOW_WATER, StreamBody
 from tests.support.stages import FakeSink
 

@@ -18,13 +18,13 @@ from sidecar.core.config import (
     RouteConfig,
     UpstreamConfig,
 )
-from sidecar.core.forwarding import end_to_end
-from sidecar.core.http import Headers, RequestHead, ResponseHead
-from sidecar.core.http_date import format_http_date
+from sidecar.core.http.date import format_http_date
+from sidecar.core.http.forwarding import end_to_end
+from sidecar.core.http.heads import Headers, RequestHead, ResponseHead
 from sidecar.pipeline.cache.route import CacheParts, cached_route
 from sidecar.pipeline.cache.stage import CacheStage
 from sidecar.pipeline.errors import CircuitOpen, ProxyError
-from sidecar.pipeline.exchange import Body, BodyEnd, Request, Response
+from sidecar.pipeline.message import Body, BodyEnd, Request, Response
 from sidecar.pipeline.source import Source
 from sidecar.pipeline.stats import RouteStats
 from tests.support.fake_store import FakeStore
@@ -32,7 +32,7 @@ from tests.support.fake_store import FakeStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-    from sidecar.pipeline.exchange import End
+    from sidecar.pipeline.message import End
 
 START = 1_000_000_000.0
 """Wall time at which every world begins: Sun, 09 Sep 2001 01:46:40 GMT."""

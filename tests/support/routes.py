@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.config import Endpoint, Match, RouteConfig, UpstreamConfig
-from sidecar.core.http import Headers, RequestHead
+from sidecar.core.http.heads import Headers, RequestHead
 
 if TYPE_CHECKING:
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
 
 UPSTREAM = UpstreamConfig("catalog", (Endpoint("http", "catalog.shop.svc", 8080),))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sidecar.core.http import Headers, RequestHead, ResponseHead
-from sidecar.pipeline.exchange import Body, Request, Response
+from sidecar.core.http.heads import Headers, RequestHead, ResponseHead
+from sidecar.pipeline.message import Body, Request, Response
 
 if TYPE_CHECKING:
-    from sidecar.pipeline.exchange import End
+    from sidecar.pipeline.message import End
     from sidecar.pipeline.record import ExchangeRecord
 
 WALL = 784_111_777.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.adapters.config_file import load_text
 from sidecar.app import build
-from sidecar.core.http_date import format_http_date
+from sidecar.core.http.date import format_http_date
 from tests.support.running import InProcess, config_text
 
 if TYPE_CHECKING:

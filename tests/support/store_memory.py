@@ -13,7 +13,7 @@ from pathlib import Path
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.core.cache.stored import StoredResponse, UseRules
 from sidecar.core.config import CacheStoreSettings
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 from tests.support.stored_answers import StillClock
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.core.cache.stored import StoredResponse, UseRules
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 
 if TYPE_CHECKING:
     from sidecar.core.cache.stored import Selecting

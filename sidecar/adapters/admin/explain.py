@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sidecar.config.request_explanation import RequestExplanation
     from sidecar.core.config import RouteConfig
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
 
 
 PARAMETERS = ("method", "url", "header")

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from sidecar.adapters.admin.answers import json_body
 from sidecar.config.suggest import did_you_mean
-from sidecar.core.http import reason_phrase
+from sidecar.core.http.heads import reason_phrase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
     from sidecar.adapters.server.context import ServerContext
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.exchange import Body, Response
+    from sidecar.pipeline.message import Body, Response
 
 _WAITING, _HEAD, _QUEUED, _ANSWERING = Phase.WAITING, Phase.HEAD, Phase.QUEUED, Phase.ANSWERING
 _OPEN = ClientSide.OPEN

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sidecar.core.http import RequestHead
+    from sidecar.core.http.heads import RequestHead
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.streams import StreamBody
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
     from sidecar.core.config import ClientLimits
     from sidecar.pipeline.deadlines import DeadlineWheel
-    from sidecar.pipeline.exchange import Request, Response
+    from sidecar.pipeline.message import Request, Response
     from sidecar.pipeline.ports import Clock, Handler, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import ListenerStats

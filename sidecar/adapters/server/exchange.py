@@ -7,10 +7,10 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.adapters.server import response as wire
-from sidecar.core.forwarding import trailers_allowed
-from sidecar.core.framing import SWITCHING_PROTOCOLS
+from sidecar.core.http.forwarding import trailers_allowed
+from sidecar.core.http.framing import SWITCHING_PROTOCOLS
 from sidecar.pipeline.errors import ProxyError, forget_frames
-from sidecar.pipeline.exchange import Body, BodyEnd, Duplex, Request, Response
+from sidecar.pipeline.message import Body, BodyEnd, Duplex, Request, Response
 from sidecar.pipeline.streams import StreamBody, Valve
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.server.context import ServerContext
     from sidecar.adapters.server.pipelining import PipelinedRequests
     from sidecar.adapters.server.tunnel import ClientTunnel
-    from sidecar.core.http import Field, RequestHead, ResponseHead
+    from sidecar.core.http.heads import Field, RequestHead, ResponseHead
     from sidecar.pipeline.pins import Pins
 
 log = logging.getLogger(__name__)

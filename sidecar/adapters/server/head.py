@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sidecar.core.framing import declared_length, is_chunked
-from sidecar.core.http import STANDARD_METHODS, RequestHead, list_members
-from sidecar.core.methods import NEVER_FORWARDED
+from sidecar.core.http.framing import is_chunked, is_length
+from sidecar.core.http.heads import STANDARD_METHODS, RequestHead, list_members
+from sidecar.core.http.methods import NEVER_FORWARDED
 from sidecar.pipeline.errors import (
     BadRequest,
     BodyTooLarge,
@@ -26,7 +26,7 @@ from sidecar.pipeline.errors import (
 if TYPE_CHECKING:
     import httptools
 
-    from sidecar.core.http import Headers
+    from sidecar.core.http.heads import Headers
 
 METHODS = {name.encode(): name for name in STANDARD_METHODS}
 """Those that llhttp is shown as they are; for others see `with_method_of_parser`."""
@@ -94,9 +94,9 @@ def content_length(head: RequestHead, limit: int | None) -> int | None:
     value = index.get(b"content-length")
     if value is None:
         return 0
-    length = declared_length(value)
-    if length is None:
+    if not is_length(value):
         raise BadRequest("the Content-Length is invalid")
+    length = int(value)
     if limit is not None and length > limit:
         raise BodyTooLarge(f"the request body exceeds {limit} bytes")
     return length

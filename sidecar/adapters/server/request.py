@@ -20,11 +20,11 @@ from sidecar.adapters.server.head import (
     wanted_upgrade,
 )
 from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
-from sidecar.core.chunked import ChunkedDecoder, sole_chunk
-from sidecar.core.forwarding import FORBIDDEN_TRAILERS
-from sidecar.core.framing import END_OF_HEAD, FRAMING_FIELDS, MAX_TRAILERS, persists
-from sidecar.core.http import Headers
-from sidecar.core.methods import MethodFlaw, find_method, with_method_of_parser
+from sidecar.core.http.chunked import ChunkedDecoder, sole_chunk
+from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS
+from sidecar.core.http.framing import END_OF_HEAD, FRAMING_FIELDS, MAX_TRAILERS, persists
+from sidecar.core.http.heads import Headers
+from sidecar.core.http.methods import MethodFlaw, find_method, with_method_of_parser
 from sidecar.pipeline.errors import (
     BadRequest,
     BodyTooLarge,
@@ -36,7 +36,7 @@ from sidecar.pipeline.errors import (
 
 if TYPE_CHECKING:
     from sidecar.core.config import ClientLimits
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
 
 CR = 0x0D
 UNUSUAL_FIELDS = FRAMING_FIELDS | {b"expect", b"upgrade"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from sidecar.core.framing import NO_CONTENT
+from sidecar.core.http.framing import NO_CONTENT
 
 if TYPE_CHECKING:
-    from sidecar.core.http import Field, ResponseHead
+    from sidecar.core.http.heads import Field, ResponseHead
 
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"

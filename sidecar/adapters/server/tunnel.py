@@ -15,7 +15,7 @@ from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
-    from sidecar.pipeline.exchange import Duplex
+    from sidecar.pipeline.message import Duplex
 
 
 class ClientTunnel:

@@ -57,7 +57,7 @@ from sidecar.adapters.upstream.state import (
 from sidecar.adapters.upstream.tcp import read_unread, reset_on_close, was_reset
 from sidecar.adapters.upstream.timeouts import ExchangeTimeouts
 from sidecar.adapters.upstream.tunnel import TunnelBody
-from sidecar.core.connection_auth import sends_connection_credentials
+from sidecar.core.http.connection_auth import of_a_request, sends_connection_credentials
 from sidecar.pipeline.errors import (
     ConnectionLost,
     EarlyAnswerCut,
@@ -66,7 +66,7 @@ from sidecar.pipeline.errors import (
     ProxyError,
     forget_frames,
 )
-from sidecar.pipeline.exchange import Body, BodyEnd
+from sidecar.pipeline.message import Body, BodyEnd
 from sidecar.pipeline.streams import StreamBody
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ if TYPE_CHECKING:
 
     from sidecar.adapters.upstream.owner import Owner
     from sidecar.core.config import Timeouts
-    from sidecar.core.http import ResponseHead
-    from sidecar.pipeline.exchange import Request
+    from sidecar.core.http.heads import ResponseHead
+    from sidecar.pipeline.message import Request
     from sidecar.pipeline.pins import Pins
 
 Received: TypeAlias = "tuple[ResponseHead, bytes | Body]"
@@ -143,8 +143,10 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
         self._interim = request.on_interim
         self.pins = request.pins
         self._idle_timeout = timeouts.idle
-        credentials = b"authorization" in request.head.headers.index and sends_connection_credentials(
-            request.head.headers
+        fields = request.head.headers
+        authorization = fields.index.get(b"authorization")
+        credentials = (
+            authorization is not None and not of_a_request(authorization) and sends_connection_credentials(fields)
         )
         # Another connection would know nothing of the earlier steps of a handshake.
         self._repeatable = self._used and not (credentials and self.dedicated)

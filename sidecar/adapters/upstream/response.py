@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from sidecar.core.chunked import ChunkedDecoder, plain_chunks
-from sidecar.core.connection_auth import CHALLENGES, challenges_connection
-from sidecar.core.forwarding import FORBIDDEN_TRAILERS, end_to_end
-from sidecar.core.framing import (
+from sidecar.core.http.chunked import ChunkedDecoder, plain_chunks
+from sidecar.core.http.connection_auth import CHALLENGES, challenges_connection
+from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS, end_to_end
+from sidecar.core.http.framing import (
     END_OF_HEAD,
     MAX_TRAILERS,
     NO_CONTENT,
     SWITCHING_PROTOCOLS,
-    declared_length,
     is_chunked,
+    is_length,
     persists,
 )
-from sidecar.core.http import Headers, ResponseHead, list_members
+from sidecar.core.http.heads import Headers, ResponseHead, list_members
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
 
 MAX_HEAD = 128 * 1024
 MAX_FIELDS = 500
@@ -282,9 +282,9 @@ class ResponseReader:
         value = index.get(b"content-length")
         if value is None:
             return Framing.CLOSE
-        self.length = declared_length(value)
-        if self.length is None:
+        if not is_length(value):
             raise ProtocolError("the upstream's Content-Length is invalid")
+        self.length = int(value)
         return Framing.LENGTH
 
     def _take_trailers(self, trailers: list[Field]) -> None:

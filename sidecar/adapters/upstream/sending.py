@@ -11,9 +11,9 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.adapters.upstream.state import SENDING
-from sidecar.core.framing import LAST_CHUNK
+from sidecar.core.http.framing import LAST_CHUNK
 from sidecar.pipeline.errors import ClientGone, IdleTimeout, ProxyError
-from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.message import BodyEnd
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.upstream.state import State
     from sidecar.core.config import Timeouts
     from sidecar.pipeline.errors import UpstreamTimeout
-    from sidecar.pipeline.exchange import Body, Request
+    from sidecar.pipeline.message import Body, Request
     from sidecar.pipeline.ports import Clock, Spawn
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.pipeline.errors import ConnectionLost
-from sidecar.pipeline.exchange import BodyEnd, Duplex
+from sidecar.pipeline.message import BodyEnd, Duplex
 from sidecar.pipeline.streams import StreamBody, Valve
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from sidecar.core.cache.freshness import date_of
-from sidecar.core.http import ResponseHead
+from sidecar.core.http.heads import ResponseHead
 
 if TYPE_CHECKING:
     from sidecar.core.cache.stored import StoredResponse
-    from sidecar.core.http import Field, Headers
+    from sidecar.core.http.heads import Field, Headers
 
 ORIGIN_PRECONDITIONS = frozenset({b"if-match", b"if-unmodified-since"})
 """Preconditions that only the origin can judge (RFC 9110 §13.1.1, §13.1.4)."""

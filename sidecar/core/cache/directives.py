@@ -12,12 +12,12 @@ from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.core.http import list_members
+from sidecar.core.http.heads import list_members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.core.http import Headers
+    from sidecar.core.http.heads import Headers
 
 LONGEST = 2**31
 """Any longer time is as good as this one, in seconds (RFC 9111 §1.2.2)."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.core.cache.directives import delta_seconds
-from sidecar.core.http_date import DAY, parse_http_date, year_of
+from sidecar.core.http.date import DAY, parse_http_date, year_of
 
 if TYPE_CHECKING:
     from sidecar.core.cache.directives import ResponseDirectives
-    from sidecar.core.http import Headers, ResponseHead
+    from sidecar.core.http.heads import Headers, ResponseHead
 
 HEURISTIC_SHARE = 0.1
 HEURISTIC_LIMIT = float(DAY)

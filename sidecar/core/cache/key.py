@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from sidecar.core.config import QueryKey
-from sidecar.core.forwarding import rewrite_target
+from sidecar.core.http.forwarding import rewrite_target
 
 if TYPE_CHECKING:
     from sidecar.core.config import CacheSettings, Rewrite, RouteConfig
-    from sidecar.core.http import Headers, RequestHead
+    from sidecar.core.http.heads import Headers, RequestHead
 
 REFLECTED = frozenset(
     {

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.cache.key import key_space
 from sidecar.core.config import DEFAULT_PORTS, CacheMode, ForwardedMode
-from sidecar.core.forwarding import rewrite_target
-from sidecar.core.http import Headers, RequestHead
+from sidecar.core.http.forwarding import rewrite_target
+from sidecar.core.http.heads import Headers, RequestHead
 from sidecar.core.routing import RouteTable, authorities, host_names, segments
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.cache.conditional import REPRESENTATION_FIELDS, strong_tag
 from sidecar.core.cache.freshness import date_of
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 
 if TYPE_CHECKING:
     from sidecar.core.cache.stored import StoredResponse

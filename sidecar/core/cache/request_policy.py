@@ -14,8 +14,8 @@ from sidecar.core.cache.sharing import CREDENTIALS, may_use
 from sidecar.core.cache.status import Forward
 from sidecar.core.cache.vary import select
 from sidecar.core.config import CacheMode, StalePolicy
-from sidecar.core.connection_auth import WHY, sends_connection_credentials
-from sidecar.core.forwarding import withheld
+from sidecar.core.http.connection_auth import WHY, sends_connection_credentials
+from sidecar.core.http.forwarding import withheld
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sidecar.core.cache.rules import RouteRules
     from sidecar.core.cache.stored import StoredResponse
     from sidecar.core.config import CacheSettings
-    from sidecar.core.http import Headers, RequestHead
+    from sidecar.core.http.heads import Headers, RequestHead
 
 
 @dataclass(slots=True)
@@ -79,8 +79,6 @@ class Unavailable:
 
 SERVED_METHODS = frozenset({"GET", "HEAD"})
 """Methods that a stored answer may answer (cache.md 9)."""
-ONE_REQUEST_SCHEMES = (b"Basic ", b"Bearer ")
-"""How Authorization begins that is about one request, and not about its connection; unless a list follows."""
 BY_METHOD = Bypass(Forward.METHOD, "method")
 _FETCH = {reason: Fetch(reason) for reason in Forward}
 

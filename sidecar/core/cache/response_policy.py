@@ -18,10 +18,10 @@ from sidecar.core.cache.superseding import has_large_fields, replaces
 from sidecar.core.cache.targeted import effective_directives
 from sidecar.core.cache.vary import selecting_values
 from sidecar.core.config import CacheMode
-from sidecar.core.connection_auth import WHY
-from sidecar.core.forwarding import HOP_BY_HOP
-from sidecar.core.http import Headers, ResponseHead
-from sidecar.core.http_date import format_http_date
+from sidecar.core.http.connection_auth import WHY
+from sidecar.core.http.date import format_http_date
+from sidecar.core.http.forwarding import HOP_BY_HOP
+from sidecar.core.http.heads import Headers, ResponseHead
 
 if TYPE_CHECKING:
     from sidecar.core.cache.directives import ResponseDirectives
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sidecar.core.cache.request_policy import KeyedRequest
     from sidecar.core.cache.rules import RouteRules
     from sidecar.core.cache.stored import Selecting
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
 
 NEVER_COMPLETE = frozenset({206, 304})
 UNDERSTOOD = frozenset(HTTPStatus) - NEVER_COMPLETE

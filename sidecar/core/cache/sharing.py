@@ -15,7 +15,7 @@ from sidecar.core.cache.vary import matches, selecting_values
 if TYPE_CHECKING:
     from sidecar.core.cache.rules import RouteRules
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
-    from sidecar.core.http import Headers, ResponseHead
+    from sidecar.core.http.heads import Headers, ResponseHead
 
 CREDENTIALS = frozenset({b"authorization", b"cookie"})
 """Request fields that say who asks; TLS, and fields that only an application knows, are not among them."""

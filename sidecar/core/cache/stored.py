@@ -12,7 +12,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
 
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 
 Selecting: TypeAlias = tuple[tuple[bytes, bytes | None], ...]
 """Lower-case names that Vary listed and the normalized request values they had (None: absent), sorted by name."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.cache.rules import RouteRules
     from sidecar.core.cache.stored import Selecting, StoredResponse
-    from sidecar.core.http import Headers, ResponseHead
+    from sidecar.core.http.heads import Headers, ResponseHead
 
 FIRST_REDIRECTION = 300
 FIRST_ERROR = 500

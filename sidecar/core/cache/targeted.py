@@ -14,7 +14,7 @@ from sidecar.core.cache.directives import interpret, response_directives
 
 if TYPE_CHECKING:
     from sidecar.core.cache.directives import DirectiveValue, ResponseDirectives
-    from sidecar.core.http import Headers
+    from sidecar.core.http.heads import Headers
 
 _KEY = rb"[a-z*][a-z0-9_\-.*]*"
 _NUMBER = rb"-?(?:[0-9]{1,12}\.[0-9]{1,3}|[0-9]{1,15})"

@@ -6,13 +6,13 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sidecar.core.http import list_members
+from sidecar.core.http.heads import list_members
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecar.core.cache.stored import Selecting, StoredResponse
-    from sidecar.core.http import Headers
+    from sidecar.core.http.heads import Headers
 
 UNORDERED = frozenset({b"accept-language", b"accept-encoding", b"accept-charset"})
 """Lists whose order and case mean nothing: what is preferred, their weights say (RFC 9110 §12.5)."""

@@ -179,8 +179,12 @@ class Circuit:
         self.counters.successes += 1
         machine = self._machine
         if permit.generation == machine.generation:
-            crossing = machine.recent.succeeded(now)
-            if crossing is not None:
+            recent = machine.recent
+            window = recent.window
+            window.add(now, failed=False, slow=False)
+            recent.consecutive = 0
+            # A success can make a count complete in which others failed.
+            if (window.failures or window.slow) and (crossing := recent.crossing(now)) is not None:
                 machine.open(crossing, now)
 
     def tick(self, now: float) -> None:

@@ -57,15 +57,8 @@ class RecentCalls:
         if describe is not None and (failed or slow):
             self._keep(permit, mark, describe())
         if window.failures or window.slow:
-            return self._crossing(now)
+            return self.crossing(now)
         return None
-
-    def succeeded(self, now: float) -> Crossing | None:
-        """Count a call that ended well in time and is not in the window yet."""
-        window = self.window
-        window.add(now, failed=False, slow=False)
-        self.consecutive = 0
-        return self._crossing(now) if window.failures or window.slow else None
 
     def hangs(self, permit: Permit, now: float, describe: Describe | None) -> Crossing | None:
         """Count a call as slow that has not ended; what it ends as is recorded later, its slowness no more."""
@@ -73,7 +66,7 @@ class RecentCalls:
         permit.mark = (self.window, mark)
         if describe is not None:
             self._keep(permit, mark, describe())
-        return self._crossing(now)
+        return self.crossing(now)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -103,7 +96,8 @@ class RecentCalls:
         others = [kept for kept in self._samples if kept[0] is not permit]
         self._samples = [*others[1 - SAMPLES_KEPT :], (permit, mark, sample)]
 
-    def _crossing(self, now: float) -> Crossing | None:
+    def crossing(self, now: float) -> Crossing | None:
+        """The threshold that the calls have reached, if any."""
         cause = self._crossed()
         if cause is None:
             return None

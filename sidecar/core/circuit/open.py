@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.explanation import State
 from sidecar.core.circuit.permit import Refusal
-from sidecar.core.http_date import parse_http_date, year_of
+from sidecar.core.http.date import parse_http_date, year_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

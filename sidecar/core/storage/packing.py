@@ -11,7 +11,7 @@ import marshal
 from typing import TypeAlias
 
 from sidecar.core.cache.stored import Selecting, StoredResponse, UseRules, shared_rules
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 
 Identity: TypeAlias = tuple[bytes, Selecting, bytes, tuple[bytes, ...]]
 """Key, selecting values, URL, tags."""

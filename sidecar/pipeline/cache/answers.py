@@ -19,12 +19,12 @@ from sidecar.core.cache.status import (
     hit_lines_format,
     key_parameter,
 )
-from sidecar.pipeline.exchange import Response
+from sidecar.pipeline.message import Response
 from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from sidecar.core.cache.stored import Draft, StoredResponse
-    from sidecar.core.http import RequestHead
+    from sidecar.core.http.heads import RequestHead
     from sidecar.pipeline.cache.route import CachedRoute
     from sidecar.pipeline.stats import RouteStats
 

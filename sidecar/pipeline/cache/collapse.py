@@ -30,7 +30,7 @@ from sidecar.pipeline.cache.shared_fetch import (
 )
 from sidecar.pipeline.cache.shared_stream import SharedStream
 from sidecar.pipeline.errors import Draining, InternalError, ProxyError
-from sidecar.pipeline.exchange import BodyEnd, Response
+from sidecar.pipeline.message import BodyEnd, Response
 
 if TYPE_CHECKING:
     from sidecar.core.cache.request_policy import KeyedRequest

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.pipeline.cache.invalidation import outgrown, put_instead
-from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.message import BodyEnd
 from sidecar.pipeline.store_decisions import CUT_SHORT, GIVEN_UP, REFUSED, STORED, TOO_LARGE
 
 if TYPE_CHECKING:
     from sidecar.core.cache.stored import Draft
-    from sidecar.core.http import Headers
-    from sidecar.pipeline.exchange import Body, End
+    from sidecar.core.http.heads import Headers
+    from sidecar.pipeline.message import Body, End
     from sidecar.pipeline.ports import CacheStore, WriteToken
 
 

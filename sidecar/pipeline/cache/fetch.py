@@ -22,12 +22,12 @@ from sidecar.core.cache.sharing import may_use
 from sidecar.core.cache.status import Forward, Forwarded
 from sidecar.core.cache.superseding import FIRST_REDIRECTION, replaces
 from sidecar.core.cache.vary import select
-from sidecar.core.connection_auth import WHY
-from sidecar.core.http import RequestHead
+from sidecar.core.http.connection_auth import WHY
+from sidecar.core.http.heads import RequestHead
 from sidecar.pipeline.cache.collect import Collector, Storing, drain
 from sidecar.pipeline.cache.invalidation import put_instead, renewed, withdraw
 from sidecar.pipeline.errors import ProxyError
-from sidecar.pipeline.exchange import Request, Response, StandIn
+from sidecar.pipeline.message import Request, Response, StandIn
 from sidecar.pipeline.source import Source
 from sidecar.pipeline.store_decisions import REFUSED, STORED
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from sidecar.core.cache.response_policy import ValidationDecision
     from sidecar.core.cache.rules import RouteRules
     from sidecar.core.cache.stored import StoredResponse
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
     from sidecar.pipeline.cache.answers import CacheAnswers
     from sidecar.pipeline.cache.route import CachedRoute, CacheParts
-    from sidecar.pipeline.exchange import Body
+    from sidecar.pipeline.message import Body
     from sidecar.pipeline.ports import CacheStore, Handler, WriteToken
 
 NOT_MODIFIED = 304

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.core.cache.key import same_origin_url
 from sidecar.core.cache.superseding import FIRST_REDIRECTION, replaced, speaks, withdrawn
-from sidecar.core.http import SAFE_METHODS
+from sidecar.core.http.heads import SAFE_METHODS
 from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sidecar.core.cache.request_policy import KeyedRequest
     from sidecar.core.cache.rules import RouteRules
     from sidecar.core.cache.stored import Draft, StoredResponse
-    from sidecar.core.http import Headers, RequestHead, ResponseHead
-    from sidecar.pipeline.exchange import Response
+    from sidecar.core.http.heads import Headers, RequestHead, ResponseHead
+    from sidecar.pipeline.message import Response
     from sidecar.pipeline.ports import CacheStore, WriteToken
 
 FIRST_ERROR_STATUS = 400

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.pipeline.errors import forget_frames
-from sidecar.pipeline.exchange import Body, Response, StandIn
+from sidecar.pipeline.message import Body, Response, StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
-    from sidecar.core.http import ResponseHead
+    from sidecar.core.http.heads import ResponseHead
     from sidecar.pipeline.cache.shared_stream import SharedReader, SharedStream
     from sidecar.pipeline.errors import ProxyError
 

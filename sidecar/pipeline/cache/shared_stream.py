@@ -13,12 +13,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sidecar.pipeline.errors import ClientTooSlow, Draining, ProxyError
-from sidecar.pipeline.exchange import Body, BodyEnd
+from sidecar.pipeline.message import Body, BodyEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.pipeline.exchange import End
+    from sidecar.pipeline.message import End
 
 PATIENCE = 5.0
 

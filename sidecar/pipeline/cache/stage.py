@@ -38,7 +38,6 @@ from sidecar.core.cache.conditional import validators
 from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES, request_directives
 from sidecar.core.cache.request_policy import (
     BY_METHOD,
-    ONE_REQUEST_SCHEMES,
     SERVED_METHODS,
     Bypass,
     Fetch,
@@ -57,8 +56,8 @@ from sidecar.core.cache.status import Forward
 from sidecar.core.cache.vary import select
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.config import CacheMode
-from sidecar.core.connection_auth import WHY
-from sidecar.core.http import SAFE_METHODS
+from sidecar.core.http.connection_auth import WHY, of_a_request
+from sidecar.core.http.heads import SAFE_METHODS
 from sidecar.pipeline.cache.answers import CacheAnswers
 from sidecar.pipeline.cache.collapse import Collapser, leads
 from sidecar.pipeline.cache.fetch import UPSTREAM_ERROR, Fetcher, UpstreamFetch, usable
@@ -66,7 +65,7 @@ from sidecar.pipeline.cache.invalidation import invalidate_changed
 from sidecar.pipeline.cache.refresh import BackgroundRefresh
 from sidecar.pipeline.cache.route import CacheParts, cached_route
 from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout, forget_frames
-from sidecar.pipeline.exchange import NO_REWRITE, Response, StandIn
+from sidecar.pipeline.message import NO_REWRITE, Response, StandIn
 from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ if TYPE_CHECKING:
     from sidecar.core.cache.request_policy import RequestDecision
     from sidecar.core.cache.stored import StoredResponse
     from sidecar.pipeline.cache.route import CachedRoute, CircuitView
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.message import Request
     from sidecar.pipeline.ports import Handler
     from sidecar.pipeline.stage import RouteParts
     from sidecar.pipeline.stats import RouteStats
@@ -176,7 +175,7 @@ class CacheStage:
             or (pins is not None and pins.connections)
             or index.get(b"connection", _KEEP_ALIVE) != _KEEP_ALIVE
             or not self._exceptional.isdisjoint(index)
-            or (credentials is not None and (b"," in credentials or not credentials.startswith(ONE_REQUEST_SCHEMES)))
+            or (credentials is not None and not of_a_request(credentials))
             or not self._is_plain
         ):
             return self._look_up_exception(request)

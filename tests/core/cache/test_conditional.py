@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.cache.conditional import contradicts, not_modified, not_modified_head, updated, validates, validators
-from sidecar.core.http import Headers
+from sidecar.core.http.heads import Headers
 from tests.support.stored_entries import entry, headers
 
 MODIFIED = "Sun, 09 Sep 2001 01:00:00 GMT"

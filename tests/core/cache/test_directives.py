@@ -19,7 +19,7 @@ from sidecar.core.cache.directives import (
     request_directives,
     response_directives,
 )
-from sidecar.core.http import Headers
+from sidecar.core.http.heads import Headers
 
 PARSED: dict[bytes, dict[bytes, DirectiveValue]] = {
     b"": {},

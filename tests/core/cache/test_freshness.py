@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from sidecar.core.cache.directives import ResponseDirectives
 from sidecar.core.cache.freshness import Arrival, Lifetime, initial_age, lifetime
-from sidecar.core.http import Headers, ResponseHead
-from sidecar.core.http_date import format_http_date
+from sidecar.core.http.date import format_http_date
+from sidecar.core.http.heads import Headers, ResponseHead
 from tests.support.stored_entries import WALL, headers
 
 ARRIVAL = Arrival(requested_at=10.0, received_at=12.5, received_wall=WALL + 0.75)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.cache.key import REFLECTED, KeySpace, key_space, keyed_url, same_origin_url
 from sidecar.core.config import CacheSettings, Endpoint, Match, QueryKey, Rewrite, RouteConfig, UpstreamConfig
-from sidecar.core.http import Headers, RequestHead
+from sidecar.core.http.heads import Headers, RequestHead
 from tests.support.stored_entries import headers
 
 

@@ -24,7 +24,7 @@ from sidecar.core.cache.sharing import may_use
 from sidecar.core.cache.status import Forward
 from sidecar.core.cache.stored import StoredResponse, UseRules
 from sidecar.core.config import CacheMode, CacheSettings, StalePolicy
-from sidecar.core.http import Headers, RequestHead
+from sidecar.core.http.heads import Headers, RequestHead
 from tests.support.stored_entries import BORN, entry, headers
 
 STANDARD = RouteRules(CacheSettings(stale_ttl=100.0), failures=frozenset({500, 503}))

@@ -23,7 +23,7 @@ from sidecar.core.cache.response_policy import (
 from sidecar.core.cache.rules import RouteRules
 from sidecar.core.cache.stored import StoredResponse, UseRules
 from sidecar.core.config import CacheMode, CacheSettings, QueryKey, Rewrite
-from sidecar.core.http import RequestHead, ResponseHead
+from sidecar.core.http.heads import RequestHead, ResponseHead
 from tests.support.stored_entries import BORN, WALL, entry, headers
 
 SPACE = KeySpace(b"r", b"http://u", Rewrite(), QueryKey())

@@ -7,7 +7,7 @@ import pytest
 from sidecar.core.cache.rules import RouteRules
 from sidecar.core.cache.sharing import may_share, shared_failure
 from sidecar.core.config import CacheSettings
-from sidecar.core.http import ResponseHead
+from sidecar.core.http.heads import ResponseHead
 from tests.support.stored_entries import headers
 
 RULES = RouteRules(CacheSettings())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.cache.stored import Draft, Plain, UseRules, from_plain, shared_rules, to_plain
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 from tests.support.stored_entries import BORN, WALL, entry, headers
 
 

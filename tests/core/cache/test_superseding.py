@@ -10,7 +10,7 @@ from sidecar.core.cache.rules import RouteRules
 from sidecar.core.cache.stored import UseRules
 from sidecar.core.cache.superseding import replaced, replaces, withdrawn
 from sidecar.core.config import CacheSettings
-from sidecar.core.http import ResponseHead
+from sidecar.core.http.heads import ResponseHead
 from tests.support.stored_entries import entry, headers
 
 RULES = RouteRules(CacheSettings(), failures=frozenset({409, 500, 503}))

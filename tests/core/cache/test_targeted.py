@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.cache.directives import ResponseDirectives
 from sidecar.core.cache.targeted import effective_directives, parse_dictionary, targeted_directives
-from sidecar.core.http import Headers
+from sidecar.core.http.heads import Headers
 
 DICTIONARIES: dict[bytes, dict[bytes, bytes] | None] = {
     b"": {},

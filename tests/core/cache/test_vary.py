@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.cache.vary import matches, normalized, select, selecting_values
-from sidecar.core.http import Headers
+from sidecar.core.http.heads import Headers
 from tests.support.stored_entries import entry, headers
 
 FIELDS = st.dictionaries(st.sampled_from(["A", "B", "C"]), st.sampled_from(["", "1", "2", "1,2", "1, 2"]))

@@ -17,7 +17,7 @@ from sidecar.pipeline.errors import CircuitOpen, ConnectionLost, ProxyError
 from tests.support.cache_world import Answer, Reply, World
 
 if TYPE_CHECKING:
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.message import Request
 
 STALE_TTL = 50.0
 CACHE_CONTROL = (

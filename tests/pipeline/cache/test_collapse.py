@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.core.http import Headers, ResponseHead
+from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.cache import collapse
 from sidecar.pipeline.errors import CircuitOpen, ConnectionLost, ConnectionRefused, ProxyError
-from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.message import BodyEnd
 from tests.support.cache_world import Answer, Reply, World, read_all, receive
 
 if TYPE_CHECKING:
-    from sidecar.pipeline.exchange import Request
+    from sidecar.pipeline.message import Request
 
 FRESH = {"Cache-Control": "max-age=60", "ETag": '"v1"'}
 

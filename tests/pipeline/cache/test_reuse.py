@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from sidecar.core.http import Headers
+from sidecar.core.http.heads import Headers
 from tests.support.cache_world import Reply, World
 
 Sent: TypeAlias = "dict[str, str | int]"

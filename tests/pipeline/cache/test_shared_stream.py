@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.pipeline.cache.shared_stream import SharedStream
 from sidecar.pipeline.errors import ClientTooSlow
-from sidecar.pipeline.exchange import BodyEnd
+from sidecar.pipeline.message import BodyEnd
 from tests.support.cache_world import ScriptedBody, read_all, until
 
 PIECE = b"x" * 1000

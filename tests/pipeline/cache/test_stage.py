@@ -22,7 +22,7 @@ from sidecar.pipeline.errors import (
     TlsFailed,
     TotalTimeout,
 )
-from sidecar.pipeline.exchange import BodyEnd, Request
+from sidecar.pipeline.message import BodyEnd, Request
 from sidecar.pipeline.source import Source
 from tests.support.cache_world import Reply, World, receive
 

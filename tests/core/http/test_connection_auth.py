@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.connection_auth import challenges_connection, sends_connection_credentials
-from sidecar.core.http import Headers
+from sidecar.core.http.connection_auth import challenges_connection, sends_connection_credentials
+from sidecar.core.http.heads import Headers
 
 CHALLENGES: list[tuple[list[bytes], bool]] = [
     ([b"NTLM"], True),

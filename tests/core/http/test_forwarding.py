@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.config import ForwardedMode, Rewrite
-from sidecar.core.forwarding import (
+from sidecar.core.http.forwarding import (
     FORBIDDEN_TRAILERS,
     HOP_BY_HOP,
     NEVER_CONNECTION_OPTIONS,
@@ -16,7 +16,7 @@ from sidecar.core.forwarding import (
     trailers_allowed,
     withheld,
 )
-from sidecar.core.http import Headers, RequestHead
+from sidecar.core.http.heads import Headers, RequestHead
 
 Lines = list[tuple[bytes, bytes]]
 

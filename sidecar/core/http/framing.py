@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from sidecar.core.http import list_members
+from sidecar.core.http.heads import list_members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +24,8 @@ FRAMING_FIELDS = frozenset({b"connection", b"content-length", b"proxy-connection
 """Fields that decide on either; without them a request has no content and an HTTP/1.1 connection persists."""
 
 
-def declared_length(value: bytes) -> int | None:
-    """The octets that a Content-Length declares; None when it is no number, signed, repeated or absurd (§6.3)."""
-    return int(value) if value.isdigit() and len(value) <= LENGTH_DIGITS else None
+is_length = re.compile(rb"[0-9]{1,%d}" % LENGTH_DIGITS).fullmatch
+"""Whether a Content-Length is one: no number, signed, repeated and absurd ones declare nothing (§6.3)."""
 
 
 def is_chunked(coding: bytes) -> bool:

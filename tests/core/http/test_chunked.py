@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.chunked import ChunkedDecoder, plain_chunks, sole_chunk
+from sidecar.core.http.chunked import ChunkedDecoder, plain_chunks, sole_chunk
 from tests.support.readers import cut, every_byte
 
 BUDGET = 200

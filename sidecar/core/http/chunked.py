@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sidecar.core.http import Field
+    from sidecar.core.http.heads import Field
 
 SIZE_DIGITS = 16
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"

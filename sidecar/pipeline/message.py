@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from sidecar.core.http import RequestHead, ResponseHead
+    from sidecar.core.http.heads import RequestHead, ResponseHead
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.pins import Pins
 

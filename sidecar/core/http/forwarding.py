@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.core.config import ForwardedMode
-from sidecar.core.http import Headers, list_members
+from sidecar.core.http.heads import Headers, list_members
 
 if TYPE_CHECKING:
     from sidecar.core.config import Rewrite
-    from sidecar.core.http import Field, RequestHead
+    from sidecar.core.http.heads import Field, RequestHead
 
 HOP_BY_HOP = frozenset(
     {

@@ -10,14 +10,14 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sidecar.core.http import Headers
+    from sidecar.core.http.heads import Headers
 
 CHALLENGES = frozenset({b"www-authenticate", b"proxy-authenticate"})
 WHY = "connection-based authentication"
 """Why nothing of such an exchange has to do with the store."""
 
-_OF_A_REQUEST = frozenset({b"bearer", b"basic "})
-"""How credentials begin that authenticate a request, as nearly all do (RFC 6750 §2.1, RFC 7617 §2)."""
+of_a_request = re.compile(rb"(?i)(?:bearer|basic )[^,]*\Z").match
+"""Whether a value of Authorization authenticates its request alone, as nearly all do (RFC 6750 §2.1, RFC 7617 §2)."""
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*("?)')
 """A quoted string; without its end it is none, but reading it to the last octet keeps the search linear."""
 _SCHEME = re.compile(rb"(?i)(?:^|,)[ \t]*(?:ntlm|negotiate|nego2|kerberos)(?![\w!#$%&'*+.^`|~=-])")
@@ -31,9 +31,7 @@ def sends_connection_credentials(request: Headers) -> bool:
     Proxy-Authorization speaks to this hop and never crosses, so no upstream is told anything by it.
     """
     value = request.index.get(b"authorization")
-    if value is None or (value[:6].lower() in _OF_A_REQUEST and b"," not in value):
-        return False
-    return _names_scheme(value)
+    return value is not None and not of_a_request(value) and _names_scheme(value)
 
 
 def challenges_connection(response: Headers) -> bool:

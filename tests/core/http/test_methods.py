@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.methods import LONGEST_METHOD, MethodFlaw, find_method, flaw_of, with_method_of_parser
+from sidecar.core.http.methods import LONGEST_METHOD, MethodFlaw, find_method, flaw_of, with_method_of_parser
 
 LONGEST = "M" * LONGEST_METHOD
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.pipeline.errors import ConnectionLost, ProxyError
-from sidecar.pipeline.exchange import Body, BodyEnd, Duplex
+from sidecar.pipeline.message import Body, BodyEnd, Duplex
 from sidecar.pipeline.source import Source
 from tests.support.cache_world import ScriptedBody, until
 from tests.support.stages import FakeSink, ToldBody, request, response

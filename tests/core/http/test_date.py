@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.http_date import format_http_date, parse_http_date, year_of
+from sidecar.core.http.date import format_http_date, parse_http_date, year_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENTS = st.integers(-62_000_000_000, 250_000_000_000)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.http import (
+from sidecar.core.http.heads import (
     IDEMPOTENT_METHODS,
     SAFE_METHODS,
     STANDARD_METHODS,
