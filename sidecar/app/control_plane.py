@@ -17,7 +17,7 @@ from sidecar.adapters.web import WebListener
 from sidecar.app.monitors import Monitors, Work
 from sidecar.app.persistence import Persistence
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
-from sidecar.config.change import Verdict, in_force
+from sidecar.config.change import Reviewed, in_force
 from sidecar.core.address import bound_text
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment, rfc3339
@@ -135,16 +135,16 @@ class ControlPlane:
 
     # The configuration
 
-    async def _take_up(self, verdict: Verdict) -> Verdict:
+    async def _take_up(self, reviewed: Reviewed) -> Reviewed:
         """Use a configuration that was read anew; one that cannot be used changes nothing (breaker.md 26)."""
-        wanted, change = verdict.loaded.config, verdict.change
+        wanted, change = reviewed.loaded.config, reviewed.change
         if wanted is not None and change is not None:
             try:
                 await self._use(wanted, change)
             except UnusableUpstream as error:
-                verdict = Verdict(unusable(verdict.loaded, error), None)
-        self._reloads.note(verdict)
-        return verdict
+                reviewed = Reviewed(unusable(reviewed.loaded, error), None)
+        self._reloads.note(reviewed)
+        return reviewed
 
     async def _use(self, wanted: Config, change: ConfigChange) -> None:
         config = in_force(self.config, wanted)

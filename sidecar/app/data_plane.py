@@ -11,7 +11,7 @@ from sidecar.adapters.exclusive import ListenSockets
 from sidecar.adapters.logs import AccessLog
 from sidecar.adapters.loop_lag import LoopLag
 from sidecar.adapters.memory_store import MemoryStore
-from sidecar.adapters.server.context import ServerContext, Surroundings
+from sidecar.adapters.server.context import ServerContext
 from sidecar.adapters.server.listener import Listener
 from sidecar.app.monitors import Monitors
 from sidecar.app.routes import RouteSet
@@ -69,8 +69,15 @@ class DataPlane:
         begin_store(self._store.stats)
         self._access_log = self._make_access_log()
         self._gateway = Gateway(config.proxy.via, self._unrouted, self._answered_here)
-        around = Surroundings(runtime.clock, runtime.wheel, runtime.spawn, start, self._access_log)
-        self._context = ServerContext(self._gateway, config.proxy.limits, self._stats, around, config.proxy.via)
+        self._context = ServerContext(
+            self._gateway,
+            config.proxy.limits,
+            self._stats,
+            runtime,
+            start=start,
+            access_log=self._access_log,
+            via=config.proxy.via,
+        )
         self._sockets = ListenSockets(config.proxy.listen)
         self._proxy = Listener(self._context, config.proxy.tls)
         self.routes = RouteSet(

@@ -18,7 +18,7 @@ from sidecar.core.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from sidecar.config.change import ConfigChange, Verdict
+    from sidecar.config.change import ConfigChange, Reviewed
     from sidecar.config.load import Loaded
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
@@ -39,12 +39,12 @@ POSTED = "<posted>"
 class Reloader:
     """Reads and compares in a thread, because a large file takes seconds, and never twice at once.
 
-    `take_up` makes a process use what was read, and gives the verdict on that; `running` gives what it uses now, and
+    `take_up` makes a process use what was read, and gives what came of it; `running` gives what it uses now, and
     so the path of the file.
     """
 
     def __init__(
-        self, take_up: Callable[[Verdict], Awaitable[Verdict]], running: Callable[[], Config], spawn: Spawn
+        self, take_up: Callable[[Reviewed], Awaitable[Reviewed]], running: Callable[[], Config], spawn: Spawn
     ) -> None:
         self._take_up = take_up
         self._running = running
@@ -58,13 +58,13 @@ class Reloader:
             self._requested = True
             self._spawn(self._answer_request(), name="reload")
 
-    async def reload(self) -> Verdict:
+    async def reload(self) -> Reviewed:
         """Read the file and use what it says, unless there is an error in it."""
         async with self._reading:
             self._requested = False
             return await self._take_up(await asyncio.to_thread(self._judge, None))
 
-    async def check(self, text: str | None) -> Verdict:
+    async def check(self, text: str | None) -> Reviewed:
         """What a reload would do if `text`, or None for the file as it is now, were the file; changes nothing."""
         async with self._reading:
             return await asyncio.to_thread(self._judge, text)
@@ -72,7 +72,7 @@ class Reloader:
     async def _answer_request(self) -> None:
         await self.reload()
 
-    def _judge(self, text: str | None) -> Verdict:
+    def _judge(self, text: str | None) -> Reviewed:
         running = self._running()
         loaded = load(Path(running.source), os.environ) if text is None else load_text(text, NO_VARIABLES, POSTED)
         return judge(running, loaded)
@@ -86,15 +86,15 @@ class ReloadRecord:
         self._events = events
         self._clock = clock
 
-    def note(self, verdict: Verdict) -> None:
+    def note(self, reviewed: Reviewed) -> None:
         """One reload was tried."""
-        succeeded = verdict.change is not None
+        succeeded = reviewed.change is not None
         self._stats.reloads["success" if succeeded else "error"] += 1
         self._stats.last_reload_ok = succeeded
-        if verdict.change is None:
-            self._failed(verdict.loaded)
+        if reviewed.change is None:
+            self._failed(reviewed.loaded)
         else:
-            self._succeeded(verdict.loaded, verdict.change)
+            self._succeeded(reviewed.loaded, reviewed.change)
 
     def _failed(self, loaded: Loaded) -> None:
         details = {"errors": _listed(loaded.errors)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.handler import Upstream, UpstreamHandler
-from sidecar.adapters.upstream.pool import Surroundings
 from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.http.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
@@ -85,7 +84,7 @@ class RouteSet:
         stats = UpstreamStats(config.name) if known is None else known.stats
         begin_upstream(stats)
         try:
-            return Upstream(config, Surroundings(runtime.clock, runtime.wheel, runtime.spawn, stats, config.pool))
+            return Upstream(config, runtime, stats)
         except (OSError, ValueError) as error:
             raise UnusableUpstream(config, error) from error
 

@@ -32,7 +32,7 @@ class ConfigChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Reviewed:
     """What came of a text: what was read, and what it changes. `change` is None when it cannot be used."""
 
     loaded: Loaded
@@ -63,9 +63,9 @@ def compare(running: Config, wanted: Config) -> ConfigChange:
     )
 
 
-def judge(running: Config, loaded: Loaded) -> Verdict:
+def judge(running: Config, loaded: Loaded) -> Reviewed:
     """What becomes of a process that runs on `running` when it is told what was read."""
-    return Verdict(loaded, None if loaded.config is None else compare(running, loaded.config))
+    return Reviewed(loaded, None if loaded.config is None else compare(running, loaded.config))
 
 
 ROUTE_FIELDS = tuple(field.name for field in fields(RouteConfig) if field.name not in {"upstream", "refs"})

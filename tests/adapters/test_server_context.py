@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-from sidecar.adapters.server.context import ServerContext, Surroundings
+from sidecar.adapters.server.context import ServerContext
 from sidecar.core.config import ClientLimits
 from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import BadRequest
 from sidecar.pipeline.message import Response
 from sidecar.pipeline.record import refusal_record
+from sidecar.pipeline.runtime import Runtime
 from sidecar.pipeline.source import Source
 from sidecar.pipeline.stats import ListenerStats
 from sidecar.pipeline.tasks import Tasks
@@ -37,8 +38,12 @@ def connections(count: int, *, idle: bool = True) -> list[ClientConnection]:
 
 def context(limit: int = 10, log: AccessLog | None = None) -> tuple[ServerContext, ManualClock]:
     clock, tasks = ManualClock(), Tasks()
-    around = Surroundings(clock, DeadlineWheel(clock), tasks.spawn, tasks.start, log)
-    return ServerContext(ScriptedHandler(), ClientLimits(connections=limit), ListenerStats(), around, "edge"), clock
+    runtime = Runtime(clock, DeadlineWheel(clock), tasks.spawn)
+    limits = ClientLimits(connections=limit)
+    context = ServerContext(
+        ScriptedHandler(), limits, ListenerStats(), runtime, start=tasks.start, access_log=log, via="edge"
+    )
+    return context, clock
 
 
 def resets(made: list[ClientConnection]) -> list[int]:

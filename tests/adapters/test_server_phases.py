@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 import pytest
 
 from sidecar.adapters.server.connection import ClientConnection
-from sidecar.adapters.server.context import ServerContext, Surroundings
+from sidecar.adapters.server.context import ServerContext
 from sidecar.adapters.server.phases import FOLLOWS, ClientSide, Phase
 from sidecar.core.config import ClientLimits
 from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import ConnectionLost, Draining
 from sidecar.pipeline.message import Duplex, End, Request, Response
+from sidecar.pipeline.runtime import Runtime
 from sidecar.pipeline.stats import ListenerStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.phases import LEGAL, watched
@@ -105,8 +106,11 @@ class Driven:
         self.tasks = Tasks()
         self.duplex = FakeDuplex()
         self.asked: list[asyncio.Future[Response]] = []
-        around = Surroundings(self.clock, self.wheel, self.tasks.spawn, self.tasks.start, None)
-        context = ServerContext(self, ClientLimits(pipeline_depth=2), ListenerStats(), around, "edge")
+        runtime = Runtime(self.clock, self.wheel, self.tasks.spawn)
+        limits = ClientLimits(pipeline_depth=2)
+        context = ServerContext(
+            self, limits, ListenerStats(), runtime, start=self.tasks.start, access_log=None, via="edge"
+        )
         self.transport = FakeTransport()
         self.connection = ClientConnection(context)
         self.connection.connection_made(self.transport)

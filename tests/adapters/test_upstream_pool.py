@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.adapters.upstream.connecting import Target
-from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
+from sidecar.adapters.upstream.pool import EndpointPool
 from sidecar.app import RealClock
 from sidecar.core.config import PoolSettings
 from sidecar.core.http.forwarding import RequestForwarder
 from sidecar.pipeline.deadlines import DeadlineWheel
+from sidecar.pipeline.runtime import Runtime
 from sidecar.pipeline.stats import UpstreamStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.client import GOOD
@@ -298,8 +299,8 @@ async def test_a_connection_given_up_in_the_moment_in_which_it_stands_gives_its_
     origin = await start_origin()
     tasks, clock = Tasks(), RealClock()
     settings = PoolSettings(max_connections=1, queue_timeout=0.05)
-    around = Surroundings(clock, DeadlineWheel(clock), tasks.spawn, UpstreamStats("origin"), settings)
-    pool = Impatient(Target("127.0.0.1", origin.port), around)
+    runtime = Runtime(clock, DeadlineWheel(clock), tasks.spawn)
+    pool = Impatient(Target("127.0.0.1", origin.port), runtime, UpstreamStats("origin"), settings)
     with collected() as garbage:
         attempt = asyncio.create_task(pool.connect(5.0))
         with pytest.raises(asyncio.CancelledError):

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.adapters.upstream.connecting import Target
-from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
+from sidecar.adapters.upstream.pool import EndpointPool
 from sidecar.adapters.upstream.state import FOLLOWS, UNDER_WAY, State
 from sidecar.app import RealClock
 from sidecar.core.config import PoolSettings
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import ConnectionLost
+from sidecar.pipeline.runtime import Runtime
 from sidecar.pipeline.stats import UpstreamStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.client import GOOD
@@ -139,8 +140,8 @@ async def test_a_connection_that_ends_as_soon_as_it_stands_is_not_used(start_ori
 
     origin = await start_origin()
     tasks, clock = Tasks(), RealClock()
-    around = Surroundings(clock, DeadlineWheel(clock), tasks.spawn, UpstreamStats("origin"), PoolSettings())
-    pool = Unlucky(Target("127.0.0.1", origin.port), around)
+    runtime = Runtime(clock, DeadlineWheel(clock), tasks.spawn)
+    pool = Unlucky(Target("127.0.0.1", origin.port), runtime, UpstreamStats("origin"), PoolSettings())
 
     async with asyncio.timeout(5.0):
         with pytest.raises(ConnectionLost, match="as soon as it stood"):

@@ -11,11 +11,11 @@ import pytest
 import trustme
 
 from sidecar.adapters.upstream.handler import Upstream
-from sidecar.adapters.upstream.pool import Surroundings
 from sidecar.app import RealClock
 from sidecar.app.warm import keep_warm
 from sidecar.core.config import Endpoint, PoolSettings, UpstreamConfig
 from sidecar.pipeline.deadlines import DeadlineWheel
+from sidecar.pipeline.runtime import Runtime
 from sidecar.pipeline.stats import UpstreamStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.configured import Configured, written
@@ -162,8 +162,8 @@ async def make_upstream(tasks: Tasks) -> AsyncIterator[Callable[..., Upstream]]:
     def make(port: int, **pool: Any) -> Upstream:
         settings = PoolSettings(**pool)
         config = UpstreamConfig("shop", (Endpoint("http", "127.0.0.1", port),), pool=settings)
-        around = Surroundings(clock, wheel, tasks.spawn, UpstreamStats("shop"), settings)
-        made.append(Upstream(config, around))
+        runtime = Runtime(clock, wheel, tasks.spawn)
+        made.append(Upstream(config, runtime, UpstreamStats("shop")))
         return made[-1]
 
     yield make

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.config_file import load_text
-from sidecar.config.change import Verdict, judge
+from sidecar.config.change import Reviewed, judge
 from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.circuit.explanation import Sample
 from sidecar.core.circuit.hooks import Hooks
@@ -60,10 +60,10 @@ class FakeReloading:
         self.file = ""
         self.reloads = 0
 
-    async def check(self, text: str | None) -> Verdict:
+    async def check(self, text: str | None) -> Reviewed:
         return judge(self.running, load_text(self.file if text is None else text, {}))
 
-    async def reload(self) -> Verdict:
+    async def reload(self) -> Reviewed:
         self.reloads += 1
         return await self.check(None)
 

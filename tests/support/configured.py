@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sidecar.adapters.logs import LineSink
     from sidecar.app import App
-    from sidecar.config.change import Verdict
+    from sidecar.config.change import Reviewed
     from sidecar.core.config import Config
 
 LISTENERS = {name: {"listen": "127.0.0.1:0"} for name in ("proxy", "admin", "telemetry")}
@@ -58,7 +58,7 @@ class Configured(InProcess):
         assert self.file is not None
         self.file.write_text(text)
 
-    async def reload(self, text: str) -> Verdict:
+    async def reload(self, text: str) -> Reviewed:
         """Rewrite the file and reload it."""
         self.write(text)
         return await self.running.control.reloader.reload()

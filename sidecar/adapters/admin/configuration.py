@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from sidecar.config.change import Verdict
+    from sidecar.config.change import Reviewed
     from sidecar.config.problem import Problem as Finding
 
 LARGEST_BODY = 2 * LARGEST
@@ -47,8 +47,8 @@ async def _given_text(request: web.Request) -> str:
     return text
 
 
-def _told(verdict: Verdict) -> web.Response:
-    loaded, change = verdict.loaded, verdict.change
+def _told(reviewed: Reviewed) -> web.Response:
+    loaded, change = reviewed.loaded, reviewed.change
     if change is None:
         detail = f"{loaded.source} has {counted(len(loaded.errors), 'error')}; nothing was changed"
         members = {"errors": _listed(loaded.errors)}

@@ -10,7 +10,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sidecar.config.change import Verdict
+    from sidecar.config.change import Reviewed
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
     from sidecar.core.report import Moment
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Reloading(Protocol):
     """Whoever can read the configuration anew."""
 
-    async def check(self, text: str | None) -> Verdict:
+    async def check(self, text: str | None) -> Reviewed:
         """What a reload would do if `text`, or None for the file as it is now, were the file; changes nothing."""
 
-    async def reload(self) -> Verdict:
+    async def reload(self) -> Reviewed:
         """Read the file and use what it says, unless there is an error in it."""
 
 

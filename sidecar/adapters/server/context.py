@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING
@@ -14,30 +13,19 @@ from sidecar.pipeline.record import ExchangeRecord
 if TYPE_CHECKING:
     from sidecar.adapters.server.connection import ClientConnection
     from sidecar.core.config import ClientLimits
-    from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.message import Request, Response
-    from sidecar.pipeline.ports import Clock, Handler, Spawn
+    from sidecar.pipeline.ports import Handler, Spawn
     from sidecar.pipeline.record import AccessLog
+    from sidecar.pipeline.runtime import Runtime
     from sidecar.pipeline.stats import ListenerStats
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the server works with.
+class ServerContext:
+    """The shared state of a proxy listener: settings, counters, every open connection.
 
     `start` begins a task that its starter looks after itself. `access_log` is told of requests that never reach a
-    route; None: nobody is.
+    route; None: nobody is. `via` is the pseudonym in Via.
     """
-
-    clock: Clock
-    wheel: DeadlineWheel
-    spawn: Spawn
-    start: Spawn
-    access_log: AccessLog | None
-
-
-class ServerContext:
-    """The shared state of a proxy listener: settings, counters, every open connection."""
 
     __slots__ = (
         "_access_log",
@@ -61,16 +49,24 @@ class ServerContext:
     )
 
     def __init__(
-        self, handler: Handler, limits: ClientLimits, stats: ListenerStats, around: Surroundings, via: str
+        self,
+        handler: Handler,
+        limits: ClientLimits,
+        stats: ListenerStats,
+        runtime: Runtime,
+        *,
+        start: Spawn,
+        access_log: AccessLog | None,
+        via: str,
     ) -> None:
         self.handler = handler
         self.limits = limits
         self.stats = stats
-        self.clock = around.clock
-        self.monotonic = around.clock.monotonic
-        self.wheel = around.wheel
-        self.spawn = around.spawn
-        self.start = around.start
+        self.clock = runtime.clock
+        self.monotonic = runtime.clock.monotonic
+        self.wheel = runtime.wheel
+        self.spawn = runtime.spawn
+        self.start = start
         self.via = via
         self.draining = False
         self._crowded = False
@@ -78,7 +74,7 @@ class ServerContext:
         self.empty = asyncio.Event()
         """Set while no client is connected."""
         self.empty.set()
-        self._access_log = around.access_log
+        self._access_log = access_log
         self._connections: dict[ClientConnection, None] = {}
         self._run = os.urandom(6).hex().encode()
         self._ids = count(1)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sidecar.adapters.upstream.connection import UpstreamConnection
-    from sidecar.adapters.upstream.pool import Surroundings
     from sidecar.core.config import Endpoint, UpstreamConfig
     from sidecar.pipeline.pins import Pins
+    from sidecar.pipeline.runtime import Runtime
+    from sidecar.pipeline.stats import UpstreamStats
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,26 @@ log = logging.getLogger(__name__)
 class NamedEndpoint:
     """One configured endpoint and a pool per address that its name stands for."""
 
-    __slots__ = ("_around", "_endpoint", "_server_name", "_tls", "base_path", "host_line", "pools", "resolves_at")
+    __slots__ = (
+        "_endpoint",
+        "_runtime",
+        "_server_name",
+        "_settings",
+        "_stats",
+        "_tls",
+        "base_path",
+        "host_line",
+        "pools",
+        "resolves_at",
+    )
 
-    def __init__(self, endpoint: Endpoint, config: UpstreamConfig, around: Surroundings, tls: ClientTls | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, config: UpstreamConfig, runtime: Runtime, stats: UpstreamStats, tls: ClientTls | None
+    ) -> None:
         self._endpoint = endpoint
-        self._around = around
+        self._runtime = runtime
+        self._stats = stats
+        self._settings = config.pool
         self._tls = tls
         self._server_name = (config.tls.server_name or endpoint.host) if tls is not None else None
         self.host_line = b"Host: %b\r\n" % endpoint.authority.encode()
@@ -54,7 +70,7 @@ class NamedEndpoint:
             found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise connect_failure(error, endpoint.host) from error
-        self.resolves_at = self._around.clock.monotonic() + self._around.settings.dns_refresh
+        self.resolves_at = self._runtime.clock.monotonic() + self._settings.dns_refresh
         self._use(list(dict.fromkeys(str(address[0]) for *_, address in found)))
 
     async def refresh(self) -> None:
@@ -75,7 +91,7 @@ class NamedEndpoint:
     def _use(self, addresses: list[str]) -> None:
         for address in addresses:
             if address not in self.pools:
-                self.pools[address] = EndpointPool(self._target(address), self._around)
+                self.pools[address] = EndpointPool(self._target(address), self._runtime, self._stats, self._settings)
         for vanished in self.pools.keys() - addresses:
             self.pools.pop(vanished).retire()
 
@@ -87,17 +103,28 @@ class NamedEndpoint:
 class EndpointSet:
     """Every address of one upstream. Choosing costs the same however many there are."""
 
-    __slots__ = ("_around", "_choices", "_clock", "_failure", "_first_look", "_next_resolve", "endpoints", "tls")
+    __slots__ = (
+        "_choices",
+        "_clock",
+        "_dns_refresh",
+        "_failure",
+        "_first_look",
+        "_next_resolve",
+        "_spawn",
+        "endpoints",
+        "tls",
+    )
 
-    def __init__(self, config: UpstreamConfig, around: Surroundings) -> None:
+    def __init__(self, config: UpstreamConfig, runtime: Runtime, stats: UpstreamStats) -> None:
         self.tls = tls = (
             ClientTls(config.tls) if any(endpoint.scheme == "https" for endpoint in config.endpoints) else None
         )
         """What connections to https endpoints are made with, if there are any."""
-        self._around = around
-        self._clock = around.clock
+        self._spawn = runtime.spawn
+        self._clock = runtime.clock
+        self._dns_refresh = config.pool.dns_refresh
         self.endpoints = [
-            NamedEndpoint(endpoint, config, around, tls if endpoint.scheme == "https" else None)
+            NamedEndpoint(endpoint, config, runtime, stats, tls if endpoint.scheme == "https" else None)
             for endpoint in config.endpoints
         ]
         self._choices: list[tuple[NamedEndpoint, EndpointPool]] = []
@@ -165,12 +192,12 @@ class EndpointSet:
         now = self._clock.monotonic()
         for endpoint in self.endpoints:
             if self._choices and endpoint.resolves_at <= now:
-                endpoint.resolves_at = now + self._around.settings.dns_refresh
-                self._around.spawn(self._refresh(endpoint), name="resolve")
+                endpoint.resolves_at = now + self._dns_refresh
+                self._spawn(self._refresh(endpoint), name="resolve")
         self._collect()
         if not self._choices:
             if self._first_look is None:
-                self._first_look = self._around.spawn(self._resolve_unknown(), name="resolve")
+                self._first_look = self._spawn(self._resolve_unknown(), name="resolve")
             await asyncio.shield(self._first_look)
 
     async def _resolve_unknown(self) -> None:

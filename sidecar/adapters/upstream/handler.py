@@ -19,10 +19,12 @@ from sidecar.pipeline.message import Body, Response
 if TYPE_CHECKING:
     from sidecar.adapters.upstream.connection import Received, UpstreamConnection
     from sidecar.adapters.upstream.endpoints import NamedEndpoint
-    from sidecar.adapters.upstream.pool import EndpointPool, Surroundings
+    from sidecar.adapters.upstream.pool import EndpointPool
     from sidecar.core.config import Timeouts, UpstreamConfig
     from sidecar.core.http.forwarding import RequestForwarder
     from sidecar.pipeline.message import Request
+    from sidecar.pipeline.runtime import Runtime
+    from sidecar.pipeline.stats import UpstreamStats
 
 OF_THIS_HOP = frozenset({b"te", b"transfer-encoding", b"upgrade"})
 """Request fields in whose place this hop has its own."""
@@ -35,11 +37,11 @@ class Upstream:
 
     __slots__ = ("clock", "config", "endpoints", "stats", "warm_size")
 
-    def __init__(self, config: UpstreamConfig, around: Surroundings) -> None:
+    def __init__(self, config: UpstreamConfig, runtime: Runtime, stats: UpstreamStats) -> None:
         self.config = config
-        self.clock = around.clock
-        self.stats = around.stats
-        self.endpoints = EndpointSet(config, around)
+        self.clock = runtime.clock
+        self.stats = stats
+        self.endpoints = EndpointSet(config, runtime, stats)
 
     async def warm_up(self) -> None:
         """Open connections ahead of need until each address has `pool.warm`, busy ones included.

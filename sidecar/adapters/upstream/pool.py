@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connecting import open_transport
@@ -41,23 +40,11 @@ from sidecar.pipeline.errors import ConnectTimeout, PoolExhausted
 if TYPE_CHECKING:
     from sidecar.adapters.upstream.connecting import Target
     from sidecar.core.config import PoolSettings
-    from sidecar.pipeline.deadlines import DeadlineWheel
     from sidecar.pipeline.pins import Pins
-    from sidecar.pipeline.ports import Clock, Spawn
+    from sidecar.pipeline.runtime import Runtime
     from sidecar.pipeline.stats import UpstreamStats
 
 MAX_COOLDOWN = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every pool of an upstream works with."""
-
-    clock: Clock
-    wheel: DeadlineWheel
-    spawn: Spawn
-    stats: UpstreamStats
-    settings: PoolSettings
 
 
 class EndpointPool:
@@ -88,22 +75,22 @@ class EndpointPool:
         "wheel",
     )
 
-    def __init__(self, target: Target, around: Surroundings) -> None:
+    def __init__(self, target: Target, runtime: Runtime, stats: UpstreamStats, settings: PoolSettings) -> None:
         self.target = target
-        self.clock = around.clock
-        self.wheel = around.wheel
-        self.spawn = around.spawn
-        self.upstream = around.stats.name
-        self._stats = around.stats
-        self._settings = around.settings
-        self._max_age = around.settings.max_age
+        self.clock = runtime.clock
+        self.wheel = runtime.wheel
+        self.spawn = runtime.spawn
+        self.upstream = stats.name
+        self._stats = stats
+        self._settings = settings
+        self._max_age = settings.max_age
         self._idle: deque[UpstreamConnection] = deque()
-        self._idle_pinned = IdlePinned(around.stats)
+        self._idle_pinned = IdlePinned(stats)
         self._queue: deque[asyncio.Future[None]] = deque()
         self._connections: set[UpstreamConnection] = set()
         self._connecting = 0
-        self._keep_alive = KeepAlive(around.settings.keep_alive)
-        self._cooldown = around.settings.cooldown
+        self._keep_alive = KeepAlive(settings.keep_alive)
+        self._cooldown = settings.cooldown
         self._retired = False
         self.in_flight = 0
         self.cools_until = 0.0
