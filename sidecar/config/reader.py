@@ -64,9 +64,10 @@ class Reader:
         return section
 
     def _unknown(self, block: Block[Any], name: Scalar) -> None:
-        meant = closest(name.text, block.by_name, VERY_LIKE)
+        supported = [key.name for key in block.keys if not isinstance(key.type, Later)]
+        meant = closest(name.text, supported, VERY_LIKE)
         home = next((k.name for k in block.keys if isinstance(k.type, Block) and name.text in k.type.by_name), None)
-        hint = f"it goes under {home!r}" if home and not meant else did_you_mean(name.text, block.by_name)
+        hint = f"it goes under {home!r}" if home and not meant else did_you_mean(name.text, supported)
         self._problems.error(name.at, f"unknown key {quoted(name.text)} in {block.name}", hint)
 
     def _key(self, key: Key, entry: Entry, section: Section) -> None:

@@ -115,7 +115,7 @@ class Timeouts:
     connect: float = key(1.0, duration(), "to a connection, TLS included; beyond: 504")
     first_byte: float = key(15.0, duration(), "from the request to a complete response head; beyond: 504")
     idle: float = key(60.0, duration(), "longest silence within a body")
-    total: float | None = key(None, duration(), "for everything, retries and body included")
+    total: float | None = key(None, duration(), "for the whole exchange, body included")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,11 @@ WINDOW: KeyType[Window] = KeyType("window")
 class Backoff:
     """Growth of the open period: × `multiplier` per reopening, at most `max` seconds, ± `jitter` share."""
 
-    multiplier: float = key(2.0, number(1), "the period grows by this at every reopening")
+    multiplier: float = key(
+        2.0,
+        number(1),
+        "the period grows by this when the circuit opens again too soon",
+    )
     max: float = key(300.0, duration(), "and no further than this")
     jitter: float = key(
         0.2, percentage(zero=True), "random share added or taken off, so that sidecars do not probe together"
@@ -411,7 +415,7 @@ class Config:
     upstreams: tuple[UpstreamConfig, ...]
     routes: tuple[RouteConfig, ...]
     proxy: ProxySettings = block(ProxySettings, "the listener that the application's clients use")
-    admin: AdminSettings = block(AdminSettings, "the control API and the dashboard")
+    admin: AdminSettings = block(AdminSettings, "the control API")
     telemetry: TelemetrySettings = block(TelemetrySettings, "metrics and health, read only")
     cache: CacheStoreSettings = block(CacheStoreSettings, "the store that all routes share")
     state_dir: str | None = key(

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -455,6 +456,12 @@ def test_all_errors_come_at_once_in_order() -> None:
 )
 def test_the_first_error_says_what_to_write(text: str, hint: str) -> None:
     assert load_text(text, {}).errors[0].hint == hint
+
+
+def test_a_hint_names_only_what_is_supported() -> None:
+    for text in ("nothing: 1\n" + ONE, "retries: 1\n" + ONE, "upstreams: {a: {url: http://a, retries: {}}}"):
+        (problem,) = load_text(text, {}).errors
+        assert problem.hint == "" or not re.search("retry|redis|faults|bulkhead", problem.hint)
 
 
 def test_the_caret_covers_the_value() -> None:

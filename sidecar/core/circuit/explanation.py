@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
+from sidecar.core.wording import counted
+
 if TYPE_CHECKING:
     from sidecar.core.circuit.outcome import Outcome
     from sidecar.core.config import BreakerMode
@@ -193,8 +195,8 @@ class WouldHave:
     def sentence(self) -> str:
         """The same in words."""
         return (
-            f"would have opened {self.opened} times, refused {self.refused} requests, "
-            f"avoided {self.avoided_failures} failures"
+            f"would have opened {counted(self.opened, 'time')}, refused {counted(self.refused, 'request')}, "
+            f"avoided {counted(self.avoided_failures, 'failure')}"
         )
 
 

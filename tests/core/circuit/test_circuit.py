@@ -155,7 +155,7 @@ def test_observing_admits_all_and_counts_what_it_would_have_done(by: str) -> Non
     for end in [F] * 3 + [F, F, F, S, CANCELLED]:
         bench.call(end, 0.0)
     snapshot = bench.circuit.snapshot(0.0)
-    assert snapshot.would_have.sentence == "would have opened 1 times, refused 5 requests, avoided 3 failures"
+    assert snapshot.would_have.sentence == "would have opened 1 time, refused 5 requests, avoided 3 failures"
     assert (snapshot.state.value, snapshot.effective_state.value) == ("open", "closed")
     assert (snapshot.retry_after, bench.circuit.counters.rejected) == (None, 0)
     assert not bench.events[-1].enforced
