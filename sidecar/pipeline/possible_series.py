@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sidecar.core.cache.status import COLLAPSED, HIT, HIT_STALE, Forward
 from sidecar.core.circuit.transitions import possible_transitions
 from sidecar.core.config import CacheMode
+from sidecar.core.http.heads import STANDARD_METHODS
 from sidecar.pipeline import errors
 from sidecar.pipeline.source import Source
+from sidecar.pipeline.stats import OTHER_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
@@ -118,7 +120,8 @@ def _requests(
     cached: bool,  # noqa: FBT001 - a key
 ) -> tuple[tuple[str, int, str], ...]:
     answers = tuple(_answers(failures, cached=cached))
-    return tuple((method, status, source.label) for method in sorted(methods) for status, source in answers)
+    labels = sorted({method if method in STANDARD_METHODS else OTHER_METHOD for method in methods})
+    return tuple((method, status, source.label) for method in labels for status, source in answers)
 
 
 def _answers(failures: frozenset[int], *, cached: bool) -> Iterator[tuple[int, Source]]:

@@ -42,6 +42,11 @@ CASES = {
     "no cache": (route(), {"GET", "POST"}, OWN | FROM_UPSTREAM),
     "a cache": (route(cache=CacheSettings()), {"GET", "POST"}, OWN | FROM_UPSTREAM | FROM_CACHE),
     "own methods": (route(methods=frozenset({"PUT", "HEAD"})), {"PUT", "HEAD"}, OWN | FROM_UPSTREAM),
+    "methods outside the standard": (
+        route(methods=frozenset({"PUT", "LIST", "PURGE"})),
+        {"PUT", "_OTHER"},
+        OWN | FROM_UPSTREAM,
+    ),
     "own failures": (
         route(failures=frozenset({429, 599})),
         {"GET", "POST"},

@@ -100,7 +100,10 @@ FAMILIES = (
         samples.per_circuit(lambda it: it.snapshot.would_have.avoided_failures),
     ),
     Family(
-        "sidecar_cache_requests_total", COUNTER, "Requests on a route with a cache, by result.", samples.cache_results
+        "sidecar_cache_requests_total",
+        COUNTER,
+        "Requests on a route with a cache, by result: hit, or why the upstream was asked (fwd of Cache-Status).",
+        samples.cache_results,
     ),
     Family("sidecar_cache_entries", GAUGE, "Stored answers.", samples.single(lambda it: it.stats.store.entries)),
     Family(
