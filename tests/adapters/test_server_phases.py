@@ -100,16 +100,21 @@ class FakeDuplex(Duplex):
 class Driven:
     """A client connection whose transport, handler and clock are the test's."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: ClientLimits | None = None) -> None:
         self.clock = ManualClock()
         self.wheel = DeadlineWheel(self.clock)
         self.tasks = Tasks()
         self.duplex = FakeDuplex()
         self.asked: list[asyncio.Future[Response]] = []
         runtime = Runtime(self.clock, self.wheel, self.tasks.spawn)
-        limits = ClientLimits(pipeline_depth=2)
         context = ServerContext(
-            self, limits, ListenerStats(), runtime, start=self.tasks.start, access_log=None, via="edge"
+            self,
+            limits or ClientLimits(pipeline_depth=2),
+            ListenerStats(),
+            runtime,
+            start=self.tasks.start,
+            access_log=None,
+            via="edge",
         )
         self.transport = FakeTransport()
         self.connection = ClientConnection(context)
@@ -153,9 +158,9 @@ class Driven:
     def cut(self) -> None:
         self.connection.cut(Draining("the sidecar stops"))
 
-    def wait(self) -> None:
-        """As long as any deadline is."""
-        self.clock.now += 10_000
+    def wait(self, seconds: float = 10_000) -> None:
+        """By itself as long as any deadline is."""
+        self.clock.now += seconds
         self.wheel.turn()
 
     async def stop(self) -> None:
@@ -205,6 +210,9 @@ LIVES = {
     "more than may be parsed ahead": Life(
         (sends(GET), sends(GET * 3), sends(GET), *[ANSWER] * 5),
         (ANSWERING, *[QUEUED, ANSWERING] * 4, WAITING, CLOSED),
+    ),
+    "part of a head behind a slow answer": Life(
+        (sends(GET + PART), WAIT, ANSWER, WAIT), (ANSWERING, HEAD, LINGERING, CLOSED)
     ),
     "a request and part of a head": Life((sends(GET + PART), ANSWER), (ANSWERING, HEAD, CLOSED)),
     "pipelined refusal": Life(
@@ -291,4 +299,27 @@ async def test_the_side_of_a_client_ends_and_is_all_read_when_nothing_waits_to_b
         await turns(5)
         sides.append(driven.connection.client_side)
     assert sides == [ClientSide.OPEN, ClientSide.OPEN, ClientSide.ENDED, ClientSide.ALL_READ]
+    await driven.stop()
+
+
+async def test_a_client_that_has_to_read_first_owes_no_request() -> None:
+    driven = Driven(ClientLimits(keep_alive=1.0, head_timeout=1.0, write_timeout=100.0))
+    for action in (sends(GET + GET), STOPS_READING, ANSWER, partial(Driven.wait, seconds=50)):
+        action(driven)
+        await turns(5)
+    assert driven.connection.phase is QUEUED
+    driven.reads_on()
+    await turns(5)
+    assert driven.connection.phase is ANSWERING
+    await driven.stop()
+
+
+async def test_the_time_for_a_head_begins_when_the_answer_before_it_has_ended() -> None:
+    driven = Driven(ClientLimits(head_timeout=10.0))
+    for action in (sends(GET + PART), partial(Driven.wait, seconds=9), ANSWER, partial(Driven.wait, seconds=9)):
+        action(driven)
+        await turns(5)
+    assert driven.connection.phase is HEAD
+    driven.wait(2)
+    assert driven.connection.phase is Phase.LINGERING
     await driven.stop()

@@ -314,6 +314,26 @@ async def test_a_connection_given_up_in_the_moment_in_which_it_stands_gives_its_
     await turns(5)
 
 
+async def test_a_request_may_be_given_up_in_the_moment_in_which_its_slot_comes_free(start_origin: StartOrigin) -> None:
+    origin = await start_origin()
+    tasks, clock = Tasks(), RealClock()
+    runtime = Runtime(clock, DeadlineWheel(clock), tasks.spawn)
+    settings = PoolSettings(max_connections=1, queue_timeout=5.0)
+    pool = EndpointPool(Target("127.0.0.1", origin.port), runtime, UpstreamStats("origin"), settings)
+    connection = await pool.acquire(5.0)
+    waiting = [asyncio.create_task(pool.acquire(5.0)) for _ in range(2)]
+    await turns(5)
+
+    waiting[0].cancel()
+    pool.exchange_ended(connection, reusable=True)
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[0]
+    assert await waiting[1] is connection
+    connection.abort()
+    await turns(5)
+
+
 async def test_a_slot_comes_free_when_its_exchange_breaks(
     start_origin: StartOrigin, start_sidecar: StartSidecar
 ) -> None:

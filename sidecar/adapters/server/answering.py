@@ -110,6 +110,8 @@ class Answering:
             finally:
                 request.on_interim = request.on_half_close = None
             self._ended(exchange)
+            if self._connection is None:
+                return
             following = self.exchange
             # While nothing is to be done nothing of the last request is held.
             del exchange, request
@@ -140,7 +142,8 @@ class Answering:
             self._go_on(connection)
 
     def _go_on(self, connection: ClientConnection) -> None:
-        """More is here: requests, octets that were not parsed yet, or part of a head."""
+        """More is here: requests, octets that were not parsed yet, or part of a head, whose time begins now."""
+        connection.deadlines.head_answered()
         requests = connection.requests
         connection.phase = _QUEUED if requests.queue else _HEAD if requests.reader.partial else _WAITING
         self.begin_next(connection)

@@ -126,6 +126,9 @@ class ClientDeadlines(Deadlined):
             body = exchange.body
             owed = body is not None and body.end is None and not exchange.arriving.complete
             self._wait_for_body(body if owed else None, received)
+        elif phase is Phase.QUEUED:
+            # The client has to read before it is answered on, and `write_timeout` watches that.
+            self.wait_for(Awaits.NOTHING, inf)
         elif phase in BETWEEN_REQUESTS:
             if partial:
                 self._wait_for_head()
@@ -136,6 +139,11 @@ class ClientDeadlines(Deadlined):
         """Part of a head is here. The deadline for the rest stays where it is however the head trickles in."""
         if self.awaits not in (Awaits.HEAD, Awaits.FIRST_HEAD):
             self.wait_for(Awaits.HEAD, self._context.limits.head_timeout)
+
+    def head_answered(self) -> None:
+        """The head that was awaited came, and its request is answered: the next one has a time of its own."""
+        if self.awaits is Awaits.HEAD or self.awaits is Awaits.FIRST_HEAD:
+            self.awaits = Awaits.NOTHING
 
     def wait_for_next_request(self, connection: ClientConnection, now: float) -> None:
         """Nothing is under way: the next request may come."""

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connecting import open_transport
@@ -285,7 +286,9 @@ class EndpointPool:
             await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._queue.remove(waiter)
+                # Unless `_wake_next` met it before this task came to run.
+                with suppress(ValueError):
+                    self._queue.remove(waiter)
             else:
                 self._wake_next()
             raise

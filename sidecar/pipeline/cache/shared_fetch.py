@@ -59,12 +59,13 @@ SharedAnswer: TypeAlias = WholeAnswer | ArrivingAnswer | FailedAnswer | NothingS
 class SharedFetch:
     """Who waits for a fetch. `task` carries it out; it calls `deliver`, `deliver_stream` or `fail` once."""
 
-    __slots__ = ("_followers", "_leader", "_stream", "task")
+    __slots__ = ("_abandoned", "_followers", "_leader", "_stream", "task")
 
     def __init__(self) -> None:
         self._leader: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._followers: list[asyncio.Future[SharedAnswer]] = []
         self._stream: tuple[Draft, SharedStream] | None = None
+        self._abandoned = False
         self.task: asyncio.Task[None] | None = None
 
     async def leader_answer(self) -> Response:
@@ -95,7 +96,7 @@ class SharedFetch:
     @property
     def joinable(self) -> bool:
         """Whether another request could still have all of the answer."""
-        return self._stream is None or self._stream[1].joinable
+        return not self._abandoned and (self._stream is None or self._stream[1].joinable)
 
     def interim(self, tell: Callable[[ResponseHead], None], head: ResponseHead) -> None:
         """`tell` the leader's client of a 1xx head, while it is there."""
@@ -131,7 +132,8 @@ class SharedFetch:
             follower.set_exception(error)
 
     def abandon(self) -> None:
-        """Nobody waits any more: end the fetch."""
+        """Nobody waits any more: end the fetch. Nobody joins it from now on, although its end takes a moment."""
+        self._abandoned = True
         if self.task is not None:
             self.task.cancel()
 

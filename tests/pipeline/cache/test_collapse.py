@@ -103,6 +103,31 @@ async def test_the_fetch_ends_when_nobody_is_left() -> None:
     assert (await world.ask()).body == b"content"
 
 
+async def test_nobody_joins_a_fetch_whose_last_client_has_just_left() -> None:
+    world = World(Reply(fields=FRESH, gate=asyncio.Event()), Reply(fields=FRESH))
+    (client,) = crowd(world, 1)
+    await world.until(lambda: world.asked == 1)
+
+    client.cancel()
+    (retry,) = crowd(world, 1)
+
+    assert (await retry).body == b"content"
+    assert world.asked == 2
+    await world.settle()
+
+
+async def test_nobody_joins_a_body_whose_last_reader_has_just_left() -> None:
+    world = World(Reply(fields=FRESH, pieces=[b"con", asyncio.Event()]), Reply(fields=FRESH))
+    first = await world.send(world.request())
+    assert not isinstance(first.body, bytes)
+
+    first.body.close()
+
+    assert (await world.ask()).body == b"content"
+    assert world.asked == 2
+    await world.settle()
+
+
 async def test_the_body_is_given_up_when_the_last_reader_leaves() -> None:
     never = asyncio.Event()
     world = World(Reply(fields=FRESH, pieces=[b"con", never]))
