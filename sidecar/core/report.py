@@ -39,7 +39,7 @@ class Moment:
         return rfc3339(self.wall + at - self.monotonic)
 
     def optional_date(self, at: float | None) -> str | None:
-        """The same, where there may be no time at all."""
+        """`at` as RFC 3339 in UTC, or None where there is no time."""
         return None if at is None else self.date(at)
 
 

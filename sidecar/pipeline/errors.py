@@ -33,7 +33,7 @@ class ProxyError(Exception):
         self.retry_after = retry_after
 
     def again(self) -> ProxyError:
-        """The same for another request: an exception must not be raised twice, it would gather tracebacks."""
+        """A copy for another request: an exception must not be raised twice, it would gather tracebacks."""
         return type(self)(self.detail)
 
 

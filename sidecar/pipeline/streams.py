@@ -82,7 +82,7 @@ class StreamBody(Body):
         return not self._paused
 
     async def read(self) -> bytes:
-        """See `Body.read`."""
+        """The next piece; b"" at the end. Raises the ProxyError that cut the body."""
         while not self._pieces:
             if self._source_end is not None:
                 return self._read_end(self._source_end)
@@ -90,7 +90,7 @@ class StreamBody(Body):
         return self._take()
 
     async def pour(self, sink: Sink) -> None:
-        """See `Body.pour`. Pieces that come while the sink has room go to it without waking anybody."""
+        """Write every piece to the sink. Pieces that come while the sink has room go to it without waking anybody."""
         while True:
             while self._pieces:
                 sink.write(self._take())

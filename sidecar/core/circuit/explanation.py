@@ -193,7 +193,7 @@ class WouldHave:
 
     @property
     def sentence(self) -> str:
-        """The same in words."""
+        """The three counts as one sentence."""
         return (
             f"would have opened {counted(self.opened, 'time')}, refused {counted(self.refused, 'request')}, "
             f"avoided {counted(self.avoided_failures, 'failure')}"
