@@ -235,6 +235,12 @@ LIVES = {
     "a closed side": Life((sends(GET), ENDS, ANSWER), (ANSWERING, CLOSING, CLOSED)),
     "a closed side that waits too long": Life((sends(GET), ENDS, WAIT), (ANSWERING, CLOSING, CLOSED)),
     "a refused switch": Life((sends(UPGRADE), ANSWER), (ANSWERING, WAITING, CLOSED)),
+    "a refused switch, a request, a closed side": Life(
+        (sends(UPGRADE + GET), ENDS, ANSWER, ANSWER), (ANSWERING, QUEUED, ANSWERING, CLOSING, CLOSED)
+    ),
+    "a refused switch, part of a head, a closed side": Life(
+        (sends(UPGRADE + PART), ENDS, ANSWER), (ANSWERING, HEAD, CLOSING, CLOSED)
+    ),
     "a tunnel that both end": Life((sends(UPGRADE), SWITCH, ENDS, UPSTREAM_ENDS), (ANSWERING, TUNNEL, CLOSING, CLOSED)),
     "a tunnel at rest": Life((sends(UPGRADE), SWITCH, WAIT), (ANSWERING, TUNNEL, CLOSING, CLOSED)),
     "a tunnel whose client leaves": Life((sends(UPGRADE), SWITCH, LEAVES), (ANSWERING, TUNNEL, CLOSED)),

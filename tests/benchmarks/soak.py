@@ -243,7 +243,8 @@ class Soak:
             if (response.status, response.body) != (EARLY_STATUS, generated(errand.target, EARLY_SIZE)):
                 self.figures.wrong.append(f"{errand.target}: not the early answer, a {response.status}")
         elif errand.fault == "early" and response.status == 502 and calm:
-            self.figures.wrong.append(f"{errand.target}: the early answer was lost")
+            told = response.body.decode("utf-8", "replace")
+            self.figures.wrong.append(f"{errand.target}: the early answer was lost: {told}")
         elif response.status != 200:
             self.figures.outcomes[str(response.status)] += 1
             if "proxy-status" not in response:

@@ -149,9 +149,10 @@ class Answering:
         self.begin_next(connection)
         if not requests.unparsed or not requests.release():
             connection.deadlines.set_next()
-        elif (
+        if (
             connection.client_side is ClientSide.ENDED
             and not requests.unparsed
+            and not requests.reader.early
             and connection.phase is not Phase.LINGERING
         ):
             connection.input_ended()

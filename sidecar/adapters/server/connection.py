@@ -183,7 +183,7 @@ class ClientConnection(asyncio.Protocol):
         if self.context.limits.half_close == 0:
             self.abort()
             return False
-        if not self.requests.unparsed:
+        if not self.requests.unparsed and not self._reader.early:
             self.input_ended()
         exchange = self.answering.exchange
         if exchange is not None:
