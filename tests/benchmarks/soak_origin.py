@@ -99,7 +99,9 @@ async def answer(request: Request, writer: asyncio.StreamWriter) -> bool:
         return False
     if fault == "early":
         content = generated(request.target, EARLY_SIZE)
-        lines = [f"HTTP/1.1 {EARLY_STATUS} Early", f"X-Target: {request.target}", f"Content-Length: {len(content)}"]
+        # Unannounced, the end would also meet the next request on the connection, which may not be sent twice.
+        lines = [f"HTTP/1.1 {EARLY_STATUS} Early", f"X-Target: {request.target}", "Connection: close"]
+        lines.append(f"Content-Length: {len(content)}")
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + content)
         return False
     pieces = framed(request, request.content)
