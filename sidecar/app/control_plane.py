@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar import __version__
 from sidecar.adapters.admin import AdminContext, build_admin
+from sidecar.adapters.dashboard import pages
 from sidecar.adapters.exclusive import ListenSockets
 from sidecar.adapters.health import HealthMonitor
 from sidecar.adapters.logs import TransitionLog
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.telemetry import TelemetryState, build_telemetry
+from sidecar.adapters.traffic import TrafficSampler
 from sidecar.adapters.web import WebListener
 from sidecar.app.monitors import Monitors, Work
 from sidecar.app.persistence import Persistence
@@ -63,6 +65,7 @@ class ControlPlane:
         self._transition_log = TransitionLog(self.moment)
         self._reloads = ReloadRecord(self._stats, self.events, runtime.clock)
         self._monitors = Monitors(runtime.spawn)
+        self._traffic = TrafficSampler(plane, runtime.clock.monotonic)
         self._persistence = self._make_persistence()
         self._sockets = {
             "admin": ListenSockets(config.admin.listen),
@@ -103,7 +106,7 @@ class ControlPlane:
     def begin(self, proxy: list[tuple[str, int] | str]) -> None:
         """The data plane serves, on `proxy`: say so, and start what runs beside it."""
         self.addresses = {"proxy": proxy, **{name: sockets.addresses for name, sockets in self._sockets.items()}}
-        self._probe()
+        self._tend()
         if self._persistence is not None:
             self._persistence.begin()
         self.started = True
@@ -151,12 +154,12 @@ class ControlPlane:
         await self._plane.use(config, frozenset(change.unchanged))
         self.config = config
         self._needs_restart = change.needs_restart
-        self._probe()
+        self._tend()
         if self._persistence is not None:
             self._persistence.circuits_changed()
 
-    def _probe(self) -> None:
-        self._monitors.follow(self._health_probes())
+    def _tend(self) -> None:
+        self._monitors.follow([Work("traffic", (), self._traffic.run), *self._health_probes()])
 
     def _health_probes(self) -> Iterator[Work]:
         for upstream in self.config.upstreams:
@@ -180,9 +183,11 @@ class ControlPlane:
             config=lambda: self.config,
             plane=self._plane,
             events=self.events,
+            traffic=self._traffic.history,
             moment=self.moment,
             info=self._info,
             reloading=self.reloader,
+            pages=pages(),
             hosts=(*settings.allowed_hosts, *(address.host for address in settings.listen if address.host)),
             token_file=settings.token_file,
         )

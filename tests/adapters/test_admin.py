@@ -507,6 +507,8 @@ CALLS = [
     ("POST", "/v1/circuits/catalog/reset"),
     ("GET", "/v1/events"),
     ("GET", "/v1/events/stream"),
+    ("GET", "/v1/traffic"),
+    ("GET", "/v1/traffic/stream"),
     ("GET", "/v1/routes"),
     ("GET", "/v1/upstreams"),
     ("GET", "/v1/config"),

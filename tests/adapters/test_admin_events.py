@@ -6,8 +6,9 @@ import pytest
 from aiohttp import ClientPayloadError
 from aiohttp.test_utils import TestClient, TestServer
 
-from sidecar.adapters.admin import events
-from sidecar.adapters.admin.events import MOST_STREAMS, last_event_id
+from sidecar.adapters.admin import streams
+from sidecar.adapters.admin.events import last_event_id
+from sidecar.adapters.admin.streams import MOST_STREAMS
 from sidecar.core.circuit.explanation import OverrideMode
 from tests.support.admin import Administered
 from tests.support.wire import eventually
@@ -111,6 +112,33 @@ async def test_a_part_of_the_events_can_be_asked_for(
         assert [event["id"] for event in (await response.json())["events"]] == listed
 
 
+@pytest.mark.parametrize(
+    ("query", "listed"),
+    [
+        ("circuit=catalog", [1, 4]),
+        ("circuit=orders", [2]),
+        ("circuit=catalog&limit=1", [4]),
+        ("circuit=catalog&since=1", [4]),
+        ("circuit=catalog&since=4", []),
+        ("circuit=catalog&since=0&limit=1", [1]),
+        ("circuit=gone", [3]),  # a circuit that a reload took away still has its events
+    ],
+)
+async def test_the_events_of_a_circuit_can_be_asked_for(
+    client: "Client", process: Administered, query: str, listed: list[int]
+) -> None:
+    for circuit in ("catalog", "orders", "gone", "catalog", None):
+        process.events.append(0.0, "transition", "it moved", circuit=circuit)
+    async with client.get(f"/v1/events?{query}") as response:
+        assert [event["id"] for event in (await response.json())["events"]] == listed
+
+
+async def test_the_events_of_a_circuit_that_there_never_was_are_no_empty_list(client: "Client") -> None:
+    async with client.get("/v1/events?circuit=catalogue") as response:
+        assert response.status == 404
+        assert "did you mean 'catalog'?" in (await response.json(content_type=None))["detail"]
+
+
 @pytest.mark.parametrize("name", ["limit", "since"])
 @pytest.mark.parametrize(
     "value", ["", "-1", "x", "1.5", "1e3", "+1", "1_0", "%20", "1%20", "%D9%A7", "%C2%B2", "9" * 19]
@@ -147,6 +175,27 @@ async def test_a_reader_resumes_after_the_last_event_it_saw(client: "Client", pr
     response = await opened(client, "3")
     assert await ids(response, 2) == [4, 5]
     response.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "last_id", "told"),
+    [("?since=3", None, [4, 5]), ("?since=0", None, [1, 2]), ("?since=3", "4", [5]), ("?since=3", "x", [4, 5])],
+)
+async def test_a_stream_begins_after_an_id_that_its_url_names_unless_the_reader_knows_a_later_one(
+    client: "Client", process: Administered, query: str, last_id: str | None, told: list[int]
+) -> None:
+    for number in range(5):
+        process.events.append(0.0, "purge", f"{number}")
+    response = await client.get(STREAM + query, headers={} if last_id is None else {"Last-Event-ID": last_id})
+    await block(response)
+    assert await ids(response, len(told)) == told
+    response.close()
+
+
+@pytest.mark.parametrize("query", ["since=x", "since=", "since=-1", "since=1&since=2", "limit=1"])
+async def test_a_stream_from_nowhere_is_an_error(client: "Client", query: str) -> None:
+    async with client.get(f"{STREAM}?{query}") as response:
+        assert response.status == 422
 
 
 @pytest.mark.parametrize("last_id", ["", "0", "99", "-1", "x", "²", "9" * 400])
@@ -196,7 +245,7 @@ async def test_a_reader_that_left_is_forgotten(process: Administered) -> None:
 async def test_a_reader_that_does_not_read_is_cut_off(
     client: "Client", process: Administered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LONGEST_WRITE", 0.01)
+    monkeypatch.setattr(streams, "LONGEST_WRITE", 0.01)
     response = await opened(client)
     process.events.append(0.0, "purge", "x" * 20_000_000)
     await eventually(lambda: process.events._listeners == [])

@@ -17,6 +17,7 @@ from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import Config, Endpoint, Match, RouteConfig, UpstreamConfig
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment
+from sidecar.core.traffic import TrafficHistory
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.ports import Purged
@@ -79,6 +80,7 @@ class Administered:
             tuple(RouteConfig(name, Match(prefix=f"/{name}/"), upstream) for name in ("catalog", "orders")),
         )
         self.events = EventRing()
+        self.traffic = TrafficHistory(["upstream", "cache", "circuit"], [0.01, 0.1, 1.0])
         self.store = PurgeableStore()
         self.reloading = FakeReloading(self.config)
         self.route_stats = [RouteStats("catalog"), RouteStats("orders")]
@@ -108,6 +110,7 @@ class Administered:
                 self.store,
             ),
             events=self.events,
+            traffic=self.traffic,
             moment=self.moment,
             info=lambda: {"version": "1.2.3", "uptime_seconds": self.now},
             reloading=self.reloading,

@@ -5,6 +5,8 @@ circuits   look, override, reset        events     the ring, and the same as ser
 effective  what is in force             stored     the cache's numbers, and purging it
 explain    what becomes of a request    configuration   checking and reloading the file
 bodies     reading what is sent         queries    reading the parameters of a call
+traffic    the last ten minutes         streams    server-sent events
+pages      the dashboard's files
 """
 
 from sidecar.adapters.admin.application import build_admin

@@ -26,11 +26,16 @@ def json_body(content: Mapping[str, object]) -> bytes:
 
 async def json_long_answer(content: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> web.Response:
     """200 with `content` and `lists`; the loop runs while thousands of items are made and written."""
+    return _ok(await json_long_text(content, lists))
+
+
+async def json_long_text(content: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> str:
+    """One object with `content` and `lists`; the loop runs while it is written."""
     members = [f"{dumps(name)}:{dumps(value)}" for name, value in content.items()]
     for name, items in lists.items():
         parts = await in_slices((dumps(item) for item in items), perf_counter)
         members.append(f"{dumps(name)}:[{','.join(parts)}]")
-    return _ok(f"{{{','.join(members)}}}")
+    return f"{{{','.join(members)}}}"
 
 
 def dumps(content: object) -> str:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from sidecar.adapters.admin import circuits, configuration, effective, stored
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import LARGEST_BODY
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.events import PARAMETERS as EVENTS
-from sidecar.adapters.admin.events import EventStreams, list_events
+from sidecar.adapters.admin.events import STREAM_PARAMETERS as STREAM
+from sidecar.adapters.admin.events import list_events, stream_events
 from sidecar.adapters.admin.explain import PARAMETERS as EXPLAIN
 from sidecar.adapters.admin.explain import explain
 from sidecar.adapters.admin.guard import Guard, TokenFile
+from sidecar.adapters.admin.pages import asks_for_html, page_answer
 from sidecar.adapters.admin.problems import Call, problems_as_json
 from sidecar.adapters.admin.queries import with_known_query
 from sidecar.adapters.admin.stored import SELECTORS
+from sidecar.adapters.admin.streams import Streams
+from sidecar.adapters.admin.traffic import TrafficStreams, show_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sidecar.adapters.admin.context import AdminContext
+    from sidecar.adapters.admin.pages import Page
+
+HOME = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +47,9 @@ class Entry:
 
 def build_admin(context: AdminContext) -> web.Application:
     """The application of the admin listener."""
-    guard = Guard(context.hosts, TokenFile(context.token_file) if context.token_file is not None else None)
-    streams = EventStreams()
+    token = TokenFile(context.token_file) if context.token_file is not None else None
+    guard = Guard(context.hosts, token, context.pages)
+    streams = Streams()
     entries = _entries(streams)
     calls = {"calls": [{"method": entry.method, "path": entry.path, "meaning": entry.meaning} for entry in entries]}
     # The guard stands inside, so that what it refuses is told like everything else.
@@ -49,7 +58,7 @@ def build_admin(context: AdminContext) -> web.Application:
     app[CONTEXT] = context
     app.on_shutdown.append(streams.close)
     app.on_response_prepare.append(_guard_answer)
-    for entry in (*entries, *_indexes(calls)):
+    for entry in (*entries, *_indexes(calls, context.pages)):
         call = with_known_query(entry.call, entry.query)
         if entry.method == "GET":
             app.router.add_get(entry.path, call)  # and HEAD
@@ -62,7 +71,7 @@ async def _guard_answer(_request: web.Request, response: web.StreamResponse) -> 
     response.headers.update({"Server": "sidecar", "X-Content-Type-Options": "nosniff"})
 
 
-def _entries(streams: EventStreams) -> tuple[Entry, ...]:
+def _entries(streams: Streams) -> tuple[Entry, ...]:
     return (
         Entry("GET", "/v1/circuits", circuits.list_circuits, "every circuit"),
         Entry("GET", "/v1/circuits/{name}", circuits.show_circuit, "one circuit, and why it opened last"),
@@ -72,9 +81,27 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
             "POST", "/v1/circuits/{name}/reset", circuits.reset_circuit, "closed, with an empty window: {reason, actor}"
         ),
         Entry(
-            "GET", "/v1/events", list_events, "the last 1000 events, or ?limit= of them, or those ?since= an id", EVENTS
+            "GET",
+            "/v1/events",
+            list_events,
+            "the last 1000 events, or ?limit= of them, those ?since= an id, or of a ?circuit=",
+            EVENTS,
         ),
-        Entry("GET", "/v1/events/stream", streams.stream, "the same as server-sent events, and what follows"),
+        Entry(
+            "GET",
+            "/v1/events/stream",
+            partial(stream_events, streams=streams),
+            "the same as server-sent events, and what follows",
+            STREAM,
+        ),
+        Entry("GET", "/v1/traffic", show_traffic, "what went through in the last ten minutes"),
+        Entry(
+            "GET",
+            "/v1/traffic/stream",
+            TrafficStreams(streams).stream,
+            "the newest of it every two seconds, and events, as server-sent events",
+            STREAM,
+        ),
         Entry("GET", "/v1/routes", effective.list_routes, "every route with its settings in force"),
         Entry("GET", "/v1/upstreams", effective.list_upstreams, "every upstream with its settings in force"),
         Entry("GET", "/v1/config", effective.show_config, "the whole configuration in force"),
@@ -87,9 +114,21 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
     )
 
 
-def _indexes(calls: Mapping[str, object]) -> Iterator[Entry]:
-    async def show(_request: web.Request) -> web.Response:
+def _indexes(calls: Mapping[str, object], pages: Mapping[str, Page]) -> Iterator[Entry]:
+    async def listed(_request: web.Request) -> web.Response:
         return json_answer(calls)
 
-    for path in ("/", "/v1", "/v1/"):
-        yield Entry("GET", path, show, "this list")
+    async def home(request: web.Request) -> web.Response:
+        page = pages.get(HOME) if asks_for_html(request.headers.get(hdrs.ACCEPT, "")) else None
+        answer = json_answer(calls) if page is None else page_answer(request, page)
+        answer.headers[hdrs.VARY] = hdrs.ACCEPT
+        return answer
+
+    async def shown(request: web.Request) -> web.Response:
+        return page_answer(request, pages[request.path])
+
+    yield Entry("GET", HOME, home, "this list, or the dashboard for browsers")
+    for path in ("/v1", "/v1/"):
+        yield Entry("GET", path, listed, "this list")
+    for path in pages.keys() - {HOME}:
+        yield Entry("GET", path, shown, "a part of the dashboard")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
@@ -10,10 +10,12 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sidecar.adapters.admin.pages import Page
     from sidecar.config.change import Reviewed
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
     from sidecar.core.report import Moment
+    from sidecar.core.traffic import TrafficHistory
     from sidecar.pipeline.data_plane import DataPlanePort
 
 
@@ -31,17 +33,20 @@ class Reloading(Protocol):
 class AdminContext:
     """Everything the calls need from the process. What a reload replaces is behind a callable.
 
-    `plane` has the circuits and the stored answers. `info` tells about the process in JSON values. `hosts` are names
-    that callers may use for this listener beyond loopback. `heartbeat` is the longest silence on an event stream,
-    seconds.
+    `plane` has the circuits and the stored answers. `info` tells about the process in JSON values. `pages`, by path,
+    are header fields and octets for browsers that tell nothing about this process; the one at / is for who asks for
+    HTML. `hosts` are names that callers may use for this listener beyond loopback. `heartbeat` is the longest silence
+    on a stream, seconds.
     """
 
     config: Callable[[], Config]
     plane: DataPlanePort
     events: EventRing
+    traffic: TrafficHistory
     moment: Callable[[], Moment]
     info: Callable[[], Mapping[str, object]]
     reloading: Reloading
+    pages: Mapping[str, Page] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     token_file: str | None = None
     heartbeat: float = 15.0

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
-from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from aiohttp import hdrs, web
-
 from sidecar.adapters.admin.answers import dumps, json_long_answer
 from sidecar.adapters.admin.context import CONTEXT
-from sidecar.adapters.admin.problems import Problem
-from sidecar.adapters.admin.queries import LONGEST_NUMBER, number_in, whole_number
+from sidecar.adapters.admin.problems import unknown
+from sidecar.adapters.admin.queries import LONGEST_NUMBER, number_in, single, whole_number
 from sidecar.core.events import RING_SIZE
 from sidecar.core.report import rfc3339
+from sidecar.pipeline.data_plane import UnknownCircuit
 from sidecar.pipeline.slices import in_slices
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
+    from sidecar.adapters.admin.context import AdminContext
+    from sidecar.adapters.admin.streams import Streams
     from sidecar.core.events import Event, EventRing
 
-MOST_STREAMS = 64
-PARAMETERS = ("since", "limit")
+PARAMETERS = ("since", "limit", "circuit")
+STREAM_PARAMETERS = ("since",)
 LARGEST_ID = 10**LONGEST_NUMBER - 1
-LONGEST_WRITE = 30.0
-"""Seconds for which a reader may leave what it was sent unread; it may come back with its Last-Event-ID."""
-GREETING = b"retry: 2000\n\n"
-HEARTBEAT = b": heartbeat\n\n"
 
 
 async def list_events(request: web.Request) -> web.Response:
     """The kept events, oldest first: the youngest `limit` of them, or with `since` those that came after that id, of
-    which `limit` takes the oldest, so that whoever goes on with the last id that it got misses none.
+    which `limit` takes the oldest, so that whoever goes on with the last id that it got misses none. With `circuit`
+    only those about it.
     """
     since, limit = whole_number(request, "since", 0, LARGEST_ID), whole_number(request, "limit", 1, RING_SIZE)
-    events = request.app[CONTEXT].events.after(since or 0)
+    circuit = single(request, "circuit")
+    context = request.app[CONTEXT]
+    events = context.events.after(since or 0)
+    if circuit is not None:
+        events = [event for event in events if event.circuit == circuit]
+        if not events:
+            await _check_circuit(context, circuit)
     if limit is not None:
         events = events[-limit:] if since is None else events[:limit]
     return await json_long_answer({}, {"events": map(event_view, events)})
+
+
+async def _check_circuit(context: AdminContext, name: str) -> None:
+    try:
+        await context.plane.circuits.snapshot(name)
+    except UnknownCircuit as error:
+        raise unknown("circuit", name, error.known) from None
 
 
 def event_view(event: Event) -> dict[str, object]:
@@ -52,87 +63,34 @@ def event_view(event: Event) -> dict[str, object]:
     }
 
 
-class EventStreams:
-    """The kept events and then each new one, as server-sent events, to every reader that is connected.
+class EventCursor:
+    """Where a reader of the events stands."""
+
+    def __init__(self, ring: EventRing, last_id: int) -> None:
+        self._ring = ring
+        self._last_id = last_id
+
+    async def next_text(self) -> str:
+        """The events that it has not been told, as server-sent events."""
+        events = self._ring.after(self._last_id)
+        if events:
+            self._last_id = events[-1].id
+        return "".join(await in_slices(map(_server_sent, events), perf_counter))
+
+
+async def stream_events(request: web.Request, streams: Streams) -> web.StreamResponse:
+    """The kept events and then each new one, from the Last-Event-ID on, else from `since` on.
 
     A reader that is too slow misses what falls out of the ring, and sees it by the gap in the ids.
     """
-
-    def __init__(self) -> None:
-        self._open: set[Reader] = set()
-
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        """One reader's stream, from its Last-Event-ID on."""
-        if len(self._open) >= MOST_STREAMS:
-            detail = f"{MOST_STREAMS} streams are open already"
-            headers = {"Retry-After": "5"}
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_streams", detail, headers=headers)
-        response = web.StreamResponse(
-            headers={hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8", hdrs.CACHE_CONTROL: "no-store"}
-        )
-        await response.prepare(request)
-        if request.method == hdrs.METH_GET:
-            await self._follow(request, response)
-        return response
-
-    async def _follow(self, request: web.Request, response: web.StreamResponse) -> None:
-        context = request.app[CONTEXT]
-        reader = Reader(context.events, last_event_id(request.headers.get("Last-Event-ID", "")), context.heartbeat)
-        self._open.add(reader)
-        try:
-            # aiohttp keeps the head back until there is something to send after it.
-            await response.write(GREETING)
-            while text := await reader.next_text():
-                async with asyncio.timeout(LONGEST_WRITE):
-                    await response.write(text)
-        except TimeoutError:
-            _abort(request)
-        except ConnectionError:
-            pass  # the reader left; there is nobody to tell
-        finally:
-            self._open.discard(reader)
-            reader.stop_listening()
-
-    async def close(self, _app: web.Application) -> None:
-        """End every stream, since a shutdown waits for them."""
-        for reader in self._open:
-            reader.end()
+    ring = request.app[CONTEXT].events
+    return await streams.serve(request, [ring.listen], EventCursor(ring, first_seen(request)).next_text)
 
 
-def _abort(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
-
-
-class Reader:
-    """What one reader has yet to be sent."""
-
-    def __init__(self, ring: EventRing, last_id: int, heartbeat: float) -> None:
-        self._ring = ring
-        self._last_id = last_id
-        self._heartbeat = heartbeat
-        self._woken = asyncio.Event()
-        self._ended = False
-        self.stop_listening = ring.listen(self._woken.set)
-
-    def end(self) -> None:
-        """Let the stream end."""
-        self._ended = True
-        self._woken.set()
-
-    async def next_text(self) -> bytes:
-        """The next events, or a comment when there was none for a while; b"" when the stream is over."""
-        while not self._ended:
-            self._woken.clear()
-            if events := self._ring.after(self._last_id):
-                self._last_id = events[-1].id
-                return "".join(await in_slices(map(_server_sent, events), perf_counter)).encode()
-            try:
-                async with asyncio.timeout(self._heartbeat):
-                    await self._woken.wait()
-            except TimeoutError:
-                return HEARTBEAT
-        return b""
+def first_seen(request: web.Request) -> int:
+    """The id after which a stream begins. A reader that connects again knows better than its URL."""
+    since = whole_number(request, "since", 0, LARGEST_ID) or 0
+    return last_event_id(request.headers.get("Last-Event-ID", "")) or since
 
 
 def _server_sent(event: Event) -> str:

@@ -56,11 +56,14 @@ class TokenFile:
 
 
 class Guard:
-    """The checks, as a middleware. `names` are host names of the listener beyond the loopback ones."""
+    """The checks, as a middleware. `names` are host names of the listener beyond the loopback ones, `pages` paths that
+    need no token either.
+    """
 
-    def __init__(self, names: Iterable[str], token: TokenFile | None) -> None:
+    def __init__(self, names: Iterable[str], token: TokenFile | None, pages: Iterable[str] = ()) -> None:
         self._names = LOOPBACK_NAMES | {name.lower().strip("[]") for name in names} - WILDCARDS
         self._token = token
+        self._open_paths = OPEN_PATHS.union(pages)
 
     def middleware(self) -> Middleware:
         """What goes around every call."""
@@ -94,7 +97,7 @@ class Guard:
             raise Problem(HTTPStatus.FORBIDDEN, "cross_site", "a page of another site may not call the admin API")
 
     def _check_token(self, request: web.Request) -> None:
-        if self._token is None or request.path in OPEN_PATHS:
+        if self._token is None or request.path in self._open_paths:
             return
         scheme, _, presented = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bearer" or not self._token.admits(presented.strip().encode("utf-8", "surrogateescape")):

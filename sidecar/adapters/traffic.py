@@ -1,0 +1,67 @@
+"""Reads the data plane's counters every two seconds into the history that the dashboard draws (`core/traffic.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sidecar.core.cache.status import HIT, HIT_STALE
+from sidecar.core.traffic import RouteCounts, TrafficHistory
+from sidecar.pipeline.slices import in_slices
+from sidecar.pipeline.source import Source
+from sidecar.pipeline.stats import BOUNDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from sidecar.pipeline.data_plane import CircuitReading, DataPlanePort
+    from sidecar.pipeline.stats import RouteStats
+
+INTERVAL = 2.0
+
+
+class TrafficSampler:
+    """Reads for as long as `run` does; between two routes the loop serves requests. `monotonic` is the time."""
+
+    def __init__(self, plane: DataPlanePort, monotonic: Callable[[], float]) -> None:
+        self._plane = plane
+        self._monotonic = monotonic
+        self.history = TrafficHistory([source.label for source in Source], BOUNDS)
+
+    async def run(self) -> None:
+        """Read every two seconds."""
+        while True:
+            await self.read()
+            await asyncio.sleep(INTERVAL)
+
+    async def read(self) -> None:
+        """Read once."""
+        readings = {reading.snapshot.name: reading for reading in await self._plane.circuits.readings()}
+        stats = await self._plane.stats()
+        self.history.begin(self._monotonic())
+        await in_slices(self._note(stats.routes, readings), self._monotonic)
+        self.history.finish()
+
+    def _note(self, routes: Iterable[RouteStats], readings: Mapping[str, CircuitReading]) -> Iterator[None]:
+        for route in routes:
+            if route.name in readings:
+                self.history.note(_counts(route, readings[route.name]))
+                yield
+
+
+def _counts(route: RouteStats, reading: CircuitReading) -> RouteCounts:
+    sources: dict[str, int] = {}
+    for (_, _, source), count in route.requests.items():
+        sources[source] = sources.get(source, 0) + count
+    calls = reading.counters.calls
+    results = route.cache_results
+    return RouteCounts(
+        route.name,
+        sources,
+        judged=calls["success"] + calls["failure"],
+        failures=calls["failure"],
+        durations=route.durations.counts,
+        cache_requests=sum(results.values()),
+        cache_hits=results.get(HIT, 0) + results.get(HIT_STALE, 0),
+        window=reading.snapshot.window,
+    )
