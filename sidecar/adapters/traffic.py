@@ -1,4 +1,4 @@
-"""Reads the data plane's counters every two seconds into the history that the dashboard draws (`core/traffic.py`)."""
+"""Reads the data plane's counters now and then into the history that the dashboard draws (`core/traffic.py`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sidecar.core.cache.status import HIT, HIT_STALE
-from sidecar.core.traffic import RouteCounts, TrafficHistory
+from sidecar.core.traffic import BUCKET, RouteCounts, TrafficHistory
 from sidecar.pipeline.slices import in_slices
 from sidecar.pipeline.source import Source
 from sidecar.pipeline.stats import BOUNDS
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.stats import RouteStats
 
 INTERVAL = 2.0
+"""Seconds between two readings while somebody watches; else there is one for each bucket."""
 
 
 class TrafficSampler:
@@ -26,21 +27,27 @@ class TrafficSampler:
     def __init__(self, plane: DataPlanePort, monotonic: Callable[[], float]) -> None:
         self._plane = plane
         self._monotonic = monotonic
+        self._reading = asyncio.Lock()
+        self._due = 0.0
         self.history = TrafficHistory([source.label for source in Source], BOUNDS)
 
     async def run(self) -> None:
-        """Read every two seconds."""
+        """Read for as long as the task lives."""
         while True:
-            await self.read()
+            if self.history.is_watched or self._monotonic() >= self._due:
+                await self.read()
             await asyncio.sleep(INTERVAL)
 
     async def read(self) -> None:
         """Read once."""
-        readings = {reading.snapshot.name: reading for reading in await self._plane.circuits.readings()}
-        stats = await self._plane.stats()
-        self.history.begin(self._monotonic())
-        await in_slices(self._note(stats.routes, readings), self._monotonic)
-        self.history.finish()
+        async with self._reading:
+            readings = {reading.snapshot.name: reading for reading in await self._plane.circuits.readings()}
+            stats = await self._plane.stats()
+            now = self._monotonic()
+            self._due = (now // BUCKET + 1) * BUCKET
+            self.history.begin(now)
+            await in_slices(self._note(stats.routes, readings), self._monotonic)
+            self.history.finish()
 
     def _note(self, routes: Iterable[RouteStats], readings: Mapping[str, CircuitReading]) -> Iterator[None]:
         for route in routes:

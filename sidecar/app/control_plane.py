@@ -184,6 +184,7 @@ class ControlPlane:
             plane=self._plane,
             events=self.events,
             traffic=self._traffic.history,
+            read_traffic=self._traffic.read,
             moment=self.moment,
             info=self._info,
             reloading=self.reloader,

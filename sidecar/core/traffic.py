@@ -76,6 +76,11 @@ class TrafficHistory:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
+
     def begin(self, now: float) -> None:
         """A reading begins, made of what was counted since the one before."""
         number = int(now // BUCKET)

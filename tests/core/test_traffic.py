@@ -182,7 +182,9 @@ def test_listeners_hear_of_each_reading_until_they_stop() -> None:
     stop = world.history.listen(lambda: heard.append(world.history.taken))
     world.read(0.0)
     world.read(2.0)
+    watched = [world.history.is_watched]
     stop()
+    assert [*watched, world.history.is_watched] == [True, False]
     world.read(4.0)
     assert heard == [1, 2]
 

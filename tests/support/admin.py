@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.adapters.admin import AdminContext, build_admin
 from sidecar.adapters.config_file import load_text
+from sidecar.adapters.traffic import TrafficSampler
 from sidecar.config.change import Reviewed, judge
 from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.circuit.explanation import Sample
@@ -17,7 +18,6 @@ from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import Config, Endpoint, Match, RouteConfig, UpstreamConfig
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment
-from sidecar.core.traffic import TrafficHistory
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.ports import Purged
@@ -80,7 +80,6 @@ class Administered:
             tuple(RouteConfig(name, Match(prefix=f"/{name}/"), upstream) for name in ("catalog", "orders")),
         )
         self.events = EventRing()
-        self.traffic = TrafficHistory(["upstream", "cache", "circuit"], [0.01, 0.1, 1.0])
         self.store = PurgeableStore()
         self.reloading = FakeReloading(self.config)
         self.route_stats = [RouteStats("catalog"), RouteStats("orders")]
@@ -102,15 +101,18 @@ class Administered:
 
     def app(self, **changes: Any) -> web.Application:
         """The application; `changes` replace parts of its context."""
+        plane = FakePlane(
+            LocalCircuits(lambda: self.circuits, lambda: self.now),
+            lambda: PlaneStats(ListenerStats(), self.store.stats, self.route_stats, (), 0.0, 0),
+            self.store,
+        )
+        traffic = TrafficSampler(plane, lambda: self.now)
         context = AdminContext(
             config=lambda: self.config,
-            plane=FakePlane(
-                LocalCircuits(lambda: self.circuits, lambda: self.now),
-                lambda: PlaneStats(ListenerStats(), self.store.stats, self.route_stats, (), 0.0, 0),
-                self.store,
-            ),
+            plane=plane,
             events=self.events,
-            traffic=self.traffic,
+            traffic=traffic.history,
+            read_traffic=traffic.read,
             moment=self.moment,
             info=lambda: {"version": "1.2.3", "uptime_seconds": self.now},
             reloading=self.reloading,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from sidecar.adapters.admin.pages import Page
     from sidecar.config.change import Reviewed
@@ -33,16 +33,17 @@ class Reloading(Protocol):
 class AdminContext:
     """Everything the calls need from the process. What a reload replaces is behind a callable.
 
-    `plane` has the circuits and the stored answers. `info` tells about the process in JSON values. `pages`, by path,
-    are header fields and octets for browsers that tell nothing about this process; the one at / is for who asks for
-    HTML. `hosts` are names that callers may use for this listener beyond loopback. `heartbeat` is the longest silence
-    on a stream, seconds.
+    `plane` has the circuits and the stored answers, `read_traffic` brings `traffic` up to date. `info` tells about the
+    process in JSON values. `pages`, by path, are header fields and octets for browsers that tell nothing about this
+    process; the one at / is for who asks for HTML. `hosts` are names that callers may use for this listener beyond
+    loopback. `heartbeat` is the longest silence on a stream, seconds.
     """
 
     config: Callable[[], Config]
     plane: DataPlanePort
     events: EventRing
     traffic: TrafficHistory
+    read_traffic: Callable[[], Awaitable[None]]
     moment: Callable[[], Moment]
     info: Callable[[], Mapping[str, object]]
     reloading: Reloading

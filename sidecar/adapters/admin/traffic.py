@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 async def show_traffic(request: web.Request) -> web.Response:
     """The last ten minutes: requests by source, latency and cache hits by bucket, and the buckets of each circuit."""
     context = request.app[CONTEXT]
+    await context.read_traffic()
     overview = context.traffic.overview(context.moment().date)
     return await json_long_answer(overview, {"circuits": context.traffic.circuits()})
 
