@@ -24,8 +24,8 @@ BUCKET = 10.0
 """Seconds."""
 KEPT = 60
 """Buckets."""
-LAST_MINUTE = 6
-"""Buckets that say what clients get at present: the newest, which still fills, and the five before it."""
+LATELY = 3
+"""Buckets that say what clients get at present: the newest, which still fills, and the two before it."""
 PERCENTILES = (50, 90, 99)
 NONE = -1
 
@@ -121,13 +121,13 @@ class TrafficHistory:
     # Telling
 
     def overview(self, date: Callable[[float], str]) -> Json:
-        """All circuits together: every bucket, oldest first, and the last minute; `date` writes a monotonic time."""
+        """All circuits together: every bucket, oldest first, and lately; `date` writes a monotonic time."""
         return {
             "at": date(self._now),
             "bucket_seconds": BUCKET,
             "sources": list(self._sources),
             "buckets": [self._bucket(number, date) for number in self._numbers()],
-            "last_minute": self._last_minute(),
+            "lately": self._of_late(),
         }
 
     def circuits(self) -> Iterator[Json]:
@@ -136,15 +136,15 @@ class TrafficHistory:
         return (self._of_circuit(name, window, numbers) for name, window in self._windows.items())
 
     def latest(self, date: Callable[[float], str]) -> Json:
-        """The newest bucket of all circuits together, and the last minute."""
+        """The newest bucket of all circuits together, and lately."""
         return {
             "at": date(self._now),
             "bucket": self._bucket(self._number, date),
-            "last_minute": self._last_minute(),
+            "lately": self._of_late(),
         }
 
     def busy_circuits(self) -> Iterator[Json]:
-        """What was counted in the newest bucket of each circuit that had requests lately."""
+        """What was counted in the newest bucket of each circuit with requests lately or in its window."""
         newest = self._numbers()[-1:]
         windows = self._windows.items()
         return (self._of_circuit(name, window, newest) for name, window in windows if self._busy(name, window))
@@ -153,8 +153,7 @@ class TrafficHistory:
         if window.requests or window.consecutive_failures:
             return True
         buckets = self._routes.get(name)
-        # One bucket more than is told: so it is told once that there is nothing any more.
-        return buckets is not None and any(any(buckets.row(number)) for number in self._numbers()[-LAST_MINUTE - 1 :])
+        return buckets is not None and any(buckets.sum(self._numbers()[-LATELY:]))
 
     def _numbers(self) -> range:
         return range(max(self._first, self._number - KEPT + 1), self._number + 1) if self.taken else range(0)
@@ -164,8 +163,8 @@ class TrafficHistory:
         seconds = round(end - self._start(number), 3)
         return {"at": date(number * BUCKET), "seconds": seconds, **self._counted(self._total.row(number))}
 
-    def _last_minute(self) -> Json:
-        numbers = self._numbers()[-LAST_MINUTE:]
+    def _of_late(self) -> Json:
+        numbers = self._numbers()[-LATELY:]
         seconds = round(self._now - self._start(numbers.start), 3) if numbers else 0.0
         return {"seconds": seconds, **self._counted(self._total.sum(numbers))}
 
@@ -191,7 +190,7 @@ class TrafficHistory:
             "requests": [sum(row[2:]) for row in rows],
             "judged": [row[0] for row in rows],
             "failures": [row[1] for row in rows],
-            "last_minute": self._by_source(buckets.sum(self._numbers()[-LAST_MINUTE:])),
+            "lately": self._by_source(buckets.sum(self._numbers()[-LATELY:])),
             "window": window_report(window),
         }
 

@@ -45,7 +45,7 @@ async def totals(sidecar: InProcess, wanted: dict[str, int]) -> Any:
     async with asyncio.timeout(10):
         while True:
             told = await sidecar.api("GET", "/v1/traffic")
-            if told["last_minute"]["sources"] == wanted:
+            if told["lately"]["sources"] == wanted:
                 return told
             await asyncio.sleep(0.01)
 
@@ -59,8 +59,8 @@ async def test_what_went_through_is_told_by_source_and_circuit(
         await sidecar.exchange(f"{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode())
     told = await totals(sidecar, {"upstream": 3, "cache": 1, "circuit": 1})
     assert sum(sum(bucket["sources"].values()) for bucket in told["buckets"]) == 5
-    assert told["last_minute"]["cache"] == {"requests": 4, "hits": 1}
-    assert 0 < told["last_minute"]["latency"]["p50"] <= told["last_minute"]["latency"]["p99"]
+    assert told["lately"]["cache"] == {"requests": 4, "hits": 1}
+    assert 0 < told["lately"]["latency"]["p50"] <= told["lately"]["latency"]["p99"]
     (circuit,) = told["circuits"]
     assert (circuit["name"], sum(circuit["requests"]), sum(circuit["judged"]), sum(circuit["failures"])) == (
         "all",
@@ -68,7 +68,7 @@ async def test_what_went_through_is_told_by_source_and_circuit(
         3,
         2,
     )
-    assert circuit["last_minute"] == {"upstream": 3, "cache": 1, "circuit": 1}
+    assert circuit["lately"] == {"upstream": 3, "cache": 1, "circuit": 1}
     assert len(circuit["requests"]) == len(told["buckets"])
 
 
@@ -81,7 +81,7 @@ async def test_the_stream_has_each_reading_and_each_event_at_once(
     async with asyncio.timeout(10):
         async for event, data in blocks(sidecar, "/v1/traffic/stream"):
             if event == "traffic" and [it["name"] for it in data["circuits"]] == ["all"] and not seen:
-                assert data["bucket"]["sources"] == data["last_minute"]["sources"] == {"upstream": 1}
+                assert data["bucket"]["sources"] == data["lately"]["sources"] == {"upstream": 1}
                 seen.append("traffic")
                 await sidecar.api("PUT", "/v1/circuits/all/override", {"mode": "forced_open"})
             if event == "override":

@@ -1,0 +1,284 @@
+// The dashboard: asks for everything once, then follows one stream of traffic and events.
+
+import { askForTokenWith, call, follow } from "./api.js";
+import { CircuitList } from "./circuits.js";
+import { ask } from "./dialogs.js";
+import { byId, clock, setText, span } from "./format.js";
+import { Panels, showCacheSize, showEvents, showFaults } from "./panels.js";
+import { isBroken, stateWord, verdict } from "./words.js";
+
+const POINTS = 60;
+const EVENTS = 200;
+const TTLS = [["5m", "5 minutes"], ["15m", "15 minutes"], ["1h", "1 hour"], ["4h", "4 hours"], ["24h", "1 day"], ["never", "until somebody ends it"]];
+
+/** What is known. `circuits`: name → {report, traffic}; `offset`: how far the sidecar's clock is ahead of ours. */
+const known = { circuits: new Map(), buckets: [], lately: null, lastEvent: 0, offset: 0, lostAt: null, faults: false };
+const panels = new Panels();
+const list = new CircuitList({ force, release, reset });
+
+const now = () => Date.now() + known.offset;
+
+// Learning
+
+async function load() {
+  const [{ calls }, { circuits }, traffic, { events }, info] = await Promise.all([
+    call("GET", "v1"), call("GET", "v1/circuits"), call("GET", "v1/traffic"), call("GET", `v1/events?limit=${EVENTS}`),
+    call("GET", "v1/info")]);
+  setText(byId("version"), info.version ?? "");
+  const byName = new Map(traffic.circuits.map((each) => [each.name, each]));
+  known.circuits = new Map(circuits.map((report) => [report.name, { report, traffic: byName.get(report.name) }]));
+  known.buckets = traffic.buckets;
+  known.faults = calls.some(({ method, path }) => method === "PUT" && path.startsWith("/v1/faults/"));
+  known.lastEvent = events.at(-1)?.id ?? 0;
+  keepTime(traffic);
+  showEvents(events);
+  await lookAtTheRest();
+  found();
+  panels.update(known.buckets, known.lately);
+  draw();
+  return `v1/traffic/stream?since=${known.lastEvent}`;
+}
+
+function keepTime({ at, lately }) {
+  known.offset = Date.parse(at) - Date.now();
+  known.lately = lately;
+}
+
+function received(kind, data) {
+  if (kind === "traffic") takeTraffic(data);
+  else takeEvent(data);
+}
+
+function takeTraffic(data) {
+  keepTime(data);
+  const isNew = data.bucket.at !== known.buckets.at(-1)?.at;
+  known.buckets = put(known.buckets, data.bucket, isNew);
+  const fresh = new Map(data.circuits.map((each) => [each.name, each]));
+  for (const [name, circuit] of known.circuits) circuit.traffic = joined(circuit.traffic, fresh.get(name) ?? NOTHING, isNew);
+  panels.update(known.buckets, known.lately);
+  if (isNew) lookAtTheRest().catch(() => {});
+  draw();
+}
+
+/** `items` with the newest put at the end, or in place of the last while its bucket fills. */
+function put(items, newest, isNew) {
+  return [...(isNew ? items : items.slice(0, -1)), newest].slice(-POINTS);
+}
+
+/** Of a circuit that had no requests for a while nothing is told. */
+const NOTHING = {
+  requests: [0], judged: [0], failures: [0], lately: {}, window: { requests: 0, failures: 0, slow: 0, failure_rate: 0 },
+};
+
+function joined(before, fresh, isNew) {
+  const joint = { ...fresh };
+  for (const name of ["requests", "judged", "failures"]) joint[name] = put(before?.[name] ?? [], fresh[name][0], isNew);
+  return joint;
+}
+
+function takeEvent(event) {
+  known.lastEvent = event.id;
+  showEvents([event]);
+  if (event.circuit) refresh(event.circuit);
+  else if (event.kind.startsWith("reload")) load().catch(() => {});
+  else lookAtTheRest().catch(() => {});
+}
+
+const waiting = new Set();
+
+/** Ask anew about a circuit; about all of them when many changed at once. */
+function refresh(name) {
+  if (!waiting.size) setTimeout(refreshWaiting, 20);
+  waiting.add(name);
+}
+
+async function refreshWaiting() {
+  const names = [...waiting];
+  waiting.clear();
+  const reports = names.length > 5
+    ? (await call("GET", "v1/circuits")).circuits
+    : await Promise.all(names.map((name) => call("GET", `v1/circuits/${encodeURIComponent(name)}`)));
+  reports.forEach(take);
+  draw();
+}
+
+function take(report) {
+  known.circuits.set(report.name, { traffic: known.circuits.get(report.name)?.traffic, report });
+}
+
+async function lookAtTheRest() {
+  const [cache, faults] = await Promise.all([call("GET", "v1/cache"), known.faults ? call("GET", "v1/faults") : null]);
+  showCacheSize(cache);
+  byId("faults-section").hidden = !faults;
+  if (faults) showFaults(faults.faults, (route) => attempt(() => call("DELETE", `v1/faults/${encodeURIComponent(route)}`), `Ended the fault on ${route}`));
+}
+
+// Showing
+
+function draw() {
+  const circuits = [...known.circuits.values()];
+  list.show(circuits, now(), Math.max(1, known.lately.seconds));
+  const [headline, detail] = verdict(circuits, now());
+  setText(byId("verdict"), headline);
+  setText(byId("verdict-detail"), detail);
+  const broken = circuits.filter(isBroken).length;
+  document.title = `${broken ? `(${broken}) ` : ""}circuit-sidecar`;
+  byId("verdict").parentElement.classList.toggle("broken", broken > 0);
+}
+
+function found() {
+  known.lostAt = null;
+  tellConnection();
+}
+
+function lost(error) {
+  known.lostAt ??= Date.now();
+  known.lostBy = error.message;
+  tellConnection();
+}
+
+function tellConnection() {
+  const since = known.lostAt;
+  document.body.classList.toggle("stale", since != null);
+  byId("lost").hidden = since == null;
+  setText(byId("connection"), since == null ? "live" : "not connected");
+  if (since != null) {
+    setText(byId("lost"), `Connection lost at ${clock(since)}. What you see is from before; trying again …`);
+    byId("lost").title = known.lostBy;
+  }
+}
+
+setInterval(() => { if (known.lately && known.lostAt == null && !document.hidden) draw(); }, 1000);
+
+// Acting
+
+function say(text) {
+  setText(byId("toast"), text);
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => setText(byId("toast"), ""), 6000);
+}
+
+async function attempt(act, done) {
+  try {
+    await act();
+    say(done);
+    await lookAtTheRest();
+  } catch (error) {
+    say(`That did not work: ${error.message}`);
+  }
+}
+
+const WHO = { name: "actor", label: "Your name" };
+const REASON = { name: "reason", label: "Reason" };
+
+function who() {
+  return { ...WHO, value: localStorage.getItem("actor") ?? "" };
+}
+
+const circuitPath = (name, what) => `v1/circuits/${encodeURIComponent(name)}/${what}`;
+
+async function force(name, mode) {
+  const word = mode === "forced_open" ? "Force open" : "Force closed";
+  const consequence = mode === "forced_open"
+    ? "No request reaches the upstream; clients get stored answers, a fallback or 503."
+    : "Every request reaches the upstream, however it fails.";
+  await ask({
+    title: `${word}: ${name}`,
+    text: consequence,
+    fields: [REASON, { name: "ttl", label: "For", options: TTLS, value: "1h" }, who()],
+    confirm: word,
+    submit: async (values) => {
+      localStorage.setItem("actor", values.actor);
+      take(await call("PUT", circuitPath(name, "override"), { mode, ...values }));
+      draw();
+      say(`${name} is ${stateWord(mode)}`);
+    },
+  });
+}
+
+function release(name) {
+  return attempt(async () => {
+    take(await call("DELETE", circuitPath(name, "override")));
+    draw();
+  }, `${name} is automatic again`);
+}
+
+async function reset(name) {
+  await ask({
+    title: `Reset: ${name}`,
+    text: "It is closed at once, with an empty window. An override stays.",
+    fields: [REASON, who()],
+    confirm: "Reset",
+    submit: async (values) => {
+      localStorage.setItem("actor", values.actor);
+      take(await call("POST", circuitPath(name, "reset"), values));
+      draw();
+      say(`${name} was reset`);
+    },
+  });
+}
+
+async function purge() {
+  await ask({
+    title: "Purge stored answers",
+    fields: [
+      { name: "selector", label: "What", options: [["url", "one URL"], ["prefix", "every URL that begins with"], ["route", "a route"], ["tag", "a tag"]] },
+      { name: "value", label: "Which", hint: "a URL or path as clients or the upstream know it, a route's name, or a tag" }],
+    confirm: "Purge",
+    submit: async ({ selector, value }) => {
+      const { purged } = await call("DELETE", `v1/cache?${new URLSearchParams({ [selector]: value })}`);
+      say(`${purged} stored answers purged`);
+      await lookAtTheRest();
+    },
+  });
+}
+
+async function inject() {
+  const routes = [...known.circuits.keys()].sort();
+  await ask({
+    title: "Inject a fault",
+    text: "It ends by itself.",
+    fields: [
+      { name: "route", label: "Route", options: routes },
+      { name: "status", label: "Answer with status", hint: "empty: no aborts", type: "number" },
+      { name: "abortShare", label: "to … % of the requests", value: "50", type: "number" },
+      { name: "duration", label: "Delay by", hint: "such as 2s; empty: no delays" },
+      { name: "delayShare", label: "… % of the requests", value: "50", type: "number" },
+      { name: "ttl", label: "For", options: TTLS.slice(0, -1), value: "5m" },
+      { name: "force", label: "Also while its circuit is open", type: "checkbox" }],
+    confirm: "Inject",
+    submit: async (values) => {
+      await call("PUT", `v1/faults/${encodeURIComponent(values.route)}`, faultOf(values));
+      say(`Requests to ${values.route} meet a fault now`);
+      await lookAtTheRest();
+    },
+  });
+}
+
+function faultOf({ status, abortShare, duration, delayShare, ttl, force: forced }) {
+  return {
+    ...(status && { abort: { status: Number(status), share: Number(abortShare) / 100 } }),
+    ...(duration && { delay: { duration, share: Number(delayShare) / 100 } }),
+    ttl,
+    ...(forced && { force: true }),
+  };
+}
+
+askForTokenWith(async (why) => {
+  let token = "";
+  const fields = [{ name: "token", label: "Token", type: "password" }];
+  const submit = async (values) => { ({ token } = values); };
+  while (!(await ask({ title: "Token needed", text: why, fields, confirm: "Continue", submit })));
+  return token;
+});
+
+byId("purge").addEventListener("click", purge);
+byId("inject").addEventListener("click", inject);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "/" && !event.target.closest("input, select, dialog")) {
+    event.preventDefault();
+    byId("search").focus();
+  }
+});
+
+follow({ load, received, lost });
