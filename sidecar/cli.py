@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sidecar import __version__
 from sidecar.adapters.standard_streams import discard_output, open_missing
+from sidecar.ctl.arguments import add_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,11 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("method", metavar="METHOD")
     explain.add_argument("url", metavar="URL", help="a path, or the URL that the client asks for")
     explain.add_argument("-H", "--header", action="append", default=[], type=_field, metavar="'K: V'")
+    purpose = "look at a running sidecar and steer it, through its admin API"
+    add_commands(commands.add_parser("ctl", help=purpose, description=purpose))
     _command(commands, "schema", _schema, "print the JSON Schema of the configuration")
     _command(commands, "demo", _demo, "run a sidecar before an origin that fails on a schedule")
     health = _command(commands, "healthcheck", _healthcheck, "ask a running sidecar whether it is ready; exit 0 or 1")
     _takes_config(health)
     health.add_argument("--url", help="default: /readyz on the telemetry listener of the configuration")
+    parser.set_defaults(all_commands=list(commands.choices))
     return parser
 
 

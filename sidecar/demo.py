@@ -91,7 +91,12 @@ def introduction(ports: Ports, origin_port: int, schedule: Schedule) -> str:
     proxy, admin = f"http://{HOST}:{ports.proxy}", f"http://{HOST}:{ports.admin}"
     return f"""\
 A demo origin (port {origin_port}) answers for {schedule.healthy:g} s, then fails for {schedule.failing:g} s, and so on.
-Two routes lead to it: /catalog/ keeps answers to fall back on, /orders/ keeps none. In another terminal:
+Two routes lead to it: /catalog/ keeps answers to fall back on, /orders/ keeps none. In a browser:
+
+  {admin}/
+      the dashboard: which circuit is open, since when and why, what clients get, and the buttons
+
+In another terminal:
 
   curl -i {proxy}/catalog/items/1
       while the origin is healthy: its answer

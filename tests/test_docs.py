@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 
 from sidecar.adapters.config_file import load
 from sidecar.adapters.demo_origin import Schedule
+from sidecar.cli import main
 from sidecar.demo import Ports, introduction
 from tests.support.demo import BRIEFLY_HEALTHY, DEMO, Demo
 
@@ -122,6 +124,17 @@ def test_the_commands_of_the_configure_section_print_what_it_shows(tmp_path: Pat
 @pytest.mark.parametrize("target", sorted({name for text in DOCUMENTS for name in MAKE.findall(text.read_text())}))
 def test_make_knows_the_targets_that_the_documents_name(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
+
+
+CTL = [line for line in "\n".join(blocks("sh", README)).splitlines() if "sidecar ctl " in line]
+
+
+@pytest.mark.parametrize("line", CTL)
+def test_the_commands_of_ctl_that_are_shown_are_commands(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = re.sub(r"^source <\((.*)\)", r"\1", line.partition("#")[0].strip())
+    # Without a sidecar each of them fails, but none of them for how it was typed.
+    code = main([*shlex.split(command)[1:], "--admin", "127.0.0.1:1"])
+    assert code == (0 if "completion" in command else 1), capsys.readouterr().err
 
 
 def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - translat
 READY_PATH = "/readyz"
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """HTTP over the Unix socket at `path`."""
 
     def __init__(self, path: str, timeout: float) -> None:
@@ -24,6 +24,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
+        """Connect to the path."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -32,7 +33,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def not_ready_at(address: Address, timeout: float = 2.0) -> str | None:
     """Why the telemetry listener bound to `address` does not say ready, and what was asked; None when it does."""
     if address.unix_path:
-        connection = _UnixConnection(address.unix_path, timeout)
+        connection = UnixConnection(address.unix_path, timeout)
         return _ask(connection, READY_PATH, f"{address} for {READY_PATH}")
     host = EVERY_INTERFACE.get(address.host, address.host)
     return _ask_tcp(host, address.port, READY_PATH, timeout)

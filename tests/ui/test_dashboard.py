@@ -222,7 +222,7 @@ def test_faults_show_only_where_the_api_has_them(look: Look, serve: Serve) -> No
     dashboard = serve("catalog")
     page = look(dashboard)
     has_them = any(call["path"] == "/v1/faults" for call in dashboard.api("/v1")["calls"])
-    expect(page.get_by_role("heading", name="All 1 circuit")).to_be_visible()
+    expect(page.get_by_role("heading", name="The one circuit lets requests through")).to_be_visible()
     expect(page.get_by_role("button", name="Inject a fault …")).to_be_visible(visible=has_them)
     faults: list[dict[str, Any]] = []
     sent: list[tuple[str, str, Any]] = []

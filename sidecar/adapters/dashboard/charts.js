@@ -22,7 +22,7 @@ function line(shares) {
   return shares.map((share, at) => {
     const command = share == null ? "" : `${drawn ? "L" : "M"}${place(at, shares.length, share)}`;
     // A point without neighbours would be invisible: it gets a short line of its own.
-    const alone = share != null && !drawn && shares[at + 1] == null ? "h6" : "";
+    const alone = share != null && !drawn && shares[at + 1] == null ? "h-6" : "";
     drawn = share != null;
     return command + alone;
   }).join("");
@@ -32,6 +32,7 @@ function line(shares) {
 function band(below, above) {
   const length = above.length;
   if (!length) return "";
+  if (length === 1) return band([below[0], below[0]], [above[0], above[0]]);
   const top = above.map((share, at) => place(at, length, share));
   const bottom = below.map((share, at) => place(at, length, share)).reverse();
   return `M${[...top, ...bottom].join("L")}Z`;

@@ -5,7 +5,7 @@ import { Sparkline } from "./charts.js";
 import { byId, clock, count, h, percent, rate, setText, total } from "./format.js";
 import { clientsGet, duration, isBroken, next, severity, stateWord, why, windowWords } from "./words.js";
 
-const FEW = 50;
+const FEW = matchMedia("(width < 600px)").matches ? 15 : 50;
 const EVENTS_SHOWN = 5;
 /** Buckets, as in the sidecar. */
 const LATELY = 3;

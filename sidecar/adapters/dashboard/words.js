@@ -110,7 +110,8 @@ export function verdict(circuits, now) {
   if (!circuits.length) return ["There are no circuits", ""];
   if (!broken.length) {
     const rest = circuits.filter(({ report }) => report.override).length;
-    return [`All ${count(circuits.length, "circuit")} let requests through`, rest ? `${rest} under an override` : ""];
+    const all = circuits.length === 1 ? "The one circuit lets" : `All ${circuits.length} circuits let`;
+    return [`${all} requests through`, rest ? `${rest} under an override` : ""];
   }
   const worst = broken.slice(0, 3).map((each) =>
     `${each.report.name}: ${stateWord(each.report.effective_state)} for ${duration(each, now)}`);
