@@ -66,7 +66,8 @@ class TrafficHistory:
         self._windows: dict[str, WindowView] = {}
         self._coming: dict[str, WindowView] = {}
         self._number = self._first = NONE
-        self._began = self._now = 0.0
+        self._now = 0.0
+        self._lengths = [0.0] * KEPT
         self._listeners: list[Callable[[], None]] = []
         self.taken = 0
         """How many readings were finished."""
@@ -82,15 +83,19 @@ class TrafficHistory:
         return bool(self._listeners)
 
     def begin(self, now: float) -> None:
-        """A reading begins, made of what was counted since the one before."""
-        number = int(now // BUCKET)
+        """A reading begins, made of what was counted since the one before. That belongs to one bucket, as does the time
+        it took: the one with the middle of that time, or, should nobody have read for long, of its last ten seconds.
+        """
+        passed = 0.0 if self._number == NONE else now - self._now
+        number = int((now - min(passed, BUCKET) / 2) // BUCKET)
         if self._number == NONE:
             self._number = self._first = number
-            self._began = now
         for skipped in range(max(self._number + 1, number - KEPT + 1), number + 1):
+            self._lengths[skipped % KEPT] = 0.0
             for buckets in (self._total, *self._routes.values()):
                 buckets.clear(skipped)
         self._now, self._number = now, number
+        self._lengths[number % KEPT] += passed
         self._seeing, self._coming = {}, {}
 
     def note(self, route: RouteCounts) -> None:
@@ -159,17 +164,19 @@ class TrafficHistory:
         return range(max(self._first, self._number - KEPT + 1), self._number + 1) if self.taken else range(0)
 
     def _bucket(self, number: int, date: Callable[[float], str]) -> Json:
-        end = self._now if number == self._number else (number + 1) * BUCKET
-        seconds = round(end - self._start(number), 3)
-        return {"at": date(number * BUCKET), "seconds": seconds, **self._counted(self._total.row(number))}
+        return {
+            "at": date(number * BUCKET),
+            "seconds": self._seconds(range(number, number + 1)),
+            **self._counted(self._total.row(number)),
+        }
 
     def _of_late(self) -> Json:
         numbers = self._numbers()[-LATELY:]
-        seconds = round(self._now - self._start(numbers.start), 3) if numbers else 0.0
-        return {"seconds": seconds, **self._counted(self._total.sum(numbers))}
+        return {"seconds": self._seconds(numbers), **self._counted(self._total.sum(numbers))}
 
-    def _start(self, number: int) -> float:
-        return max(number * BUCKET, self._began)
+    def _seconds(self, numbers: range) -> float:
+        """For how long what these buckets hold was counted."""
+        return round(sum(self._lengths[number % KEPT] for number in numbers), 3)
 
     def _counted(self, row: Sequence[int]) -> Json:
         requests, hits, *durations = row[self._of_route :]

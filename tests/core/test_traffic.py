@@ -66,27 +66,34 @@ def test_before_the_first_reading_there_is_nothing_to_tell() -> None:
     assert (list(world.history.circuits()), world.busy()) == ([], [])
 
 
-def test_a_bucket_holds_what_was_counted_since_the_reading_before() -> None:
+def test_a_bucket_holds_what_was_counted_since_the_reading_before_and_how_long_that_was() -> None:
     world = World()
     world.read(100.0, counts(sources={"upstream": 3}))
     world.read(102.0, counts(sources={"upstream": 5, "cache": 1}))
-    world.read(111.0, counts(sources={"upstream": 5, "cache": 4}))
-    assert world.by_source() == [{"upstream": 5, "cache": 1}, {"cache": 3}]
-    assert [(it["at"], it["seconds"]) for it in world.overview()["buckets"]] == [("100.0", 10.0), ("110.0", 1.0)]
+    world.read(110.0, counts(sources={"upstream": 5, "cache": 4}))
+    world.read(112.0, counts(sources={"upstream": 6, "cache": 4}))
+    assert world.by_source() == [{"upstream": 5, "cache": 4}, {"upstream": 1}]
+    assert [(it["at"], it["seconds"]) for it in world.overview()["buckets"]] == [("100.0", 10.0), ("110.0", 2.0)]
 
 
-def test_the_bucket_in_which_it_began_is_shorter() -> None:
+@pytest.mark.parametrize(
+    ("last", "now", "bucket"),
+    [(99.0, 100.9, "90.0"), (99.0, 101.1, "100.0"), (90.1, 100.1, "90.0"), (99.9, 101.9, "100.0")],
+)
+def test_what_was_counted_over_the_end_of_a_bucket_belongs_to_where_most_of_the_time_was(
+    last: float, now: float, bucket: str
+) -> None:
     world = World()
-    world.read(107.0)
-    world.read(112.0)
-    assert [it["seconds"] for it in world.overview()["buckets"]] == [3.0, 2.0]
-    assert world.overview()["lately"]["seconds"] == 5.0
+    world.read(last)
+    world.read(now, counts(sources={"upstream": 1}))
+    told = world.overview()["buckets"][-1]
+    assert (told["at"], told["seconds"], told["sources"]) == (bucket, round(now - last, 3), {"upstream": 1})
 
 
 def test_ten_minutes_are_kept() -> None:
     world = World()
     for number in range(KEPT + 5):
-        world.read(number * BUCKET, counts(sources={"upstream": number}))
+        world.read(number * BUCKET + 9, counts(sources={"upstream": number}))
     assert world.by_source() == [{"upstream": 1}] * KEPT
     assert world.overview()["buckets"][0]["at"] == str(5 * BUCKET)
     assert world.circuit()["requests"] == [1] * KEPT
@@ -96,7 +103,7 @@ def test_ten_minutes_are_kept() -> None:
 def test_buckets_in_which_nobody_read_are_empty(pause: int) -> None:
     world = World()
     world.read(0.0, counts(sources={"upstream": 7}))
-    world.read(pause * BUCKET, counts(sources={"upstream": 9}))
+    world.read(pause * BUCKET + 5, counts(sources={"upstream": 9}))
     told = world.by_source()
     assert len(told) == min(pause + 1, KEPT)
     assert told[-1] == {"upstream": 2}
@@ -107,7 +114,7 @@ def test_buckets_in_which_nobody_read_are_empty(pause: int) -> None:
 def test_a_route_that_began_anew_counts_from_nothing() -> None:
     world = World()
     world.read(0.0, counts(sources={"upstream": 9}, judged=9))
-    world.read(10.0, counts(sources={"upstream": 2}, judged=2))
+    world.read(19.0, counts(sources={"upstream": 2}, judged=2))
     assert world.by_source()[-1] == {"upstream": 2}
 
 
@@ -123,7 +130,7 @@ def test_a_circuit_tells_its_buckets_its_window_and_what_its_clients_got_lately(
     world = World()
     world.read(0.0, counts(sources={"upstream": 4}, judged=4, failures=1))
     window = WindowView(6, 3, 0, 2)
-    world.read(60.0, counts(sources={"upstream": 6, "circuit": 8}, judged=6, failures=3, window=window))
+    world.read(65.0, counts(sources={"upstream": 6, "circuit": 8}, judged=6, failures=3, window=window))
     assert world.circuit() == {
         "name": "catalog",
         "requests": [4, 0, 0, 0, 0, 0, 10],
@@ -145,10 +152,12 @@ def test_lately_has_all_circuits_together() -> None:
     world = World()
     world.read(0.0, counts(sources={"cache": 100}, cache_requests=100, cache_hits=100))
     first = counts(sources={"cache": 101}, cache_requests=102, cache_hits=101, durations=(3, 0, 0, 0))
+    for now in (10.0, 20.0, 30.0, 40.0, 50.0):
+        world.read(now, counts(sources={"cache": 100}, cache_requests=100, cache_hits=100))
     world.read(55.0, first, counts("orders", sources={"circuit": 4}, durations=(0, 1, 0, 0)))
     world.read(62.0, first, counts("orders", sources={"circuit": 5}, durations=(0, 1, 0, 0)))
     told = world.overview()["lately"]
-    assert told["seconds"] == 22.0
+    assert told["seconds"] == 32.0
     assert told["sources"] == {"cache": 1, "circuit": 5}
     assert told["cache"] == {"requests": 2, "hits": 1}
     assert told["latency"]["p50"] == pytest.approx(0.01 * 2 / 3)
