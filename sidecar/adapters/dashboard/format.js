@@ -30,13 +30,13 @@ export const byId = (id) => document.getElementById(id);
 
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
-/** Seconds in their two largest units: `2 min 13 s`. */
-export function span(seconds) {
+/** Seconds in their two largest units, or so many: `2 min 13 s`. */
+export function span(seconds, units = 2) {
   let left = Math.max(0, Math.round(seconds));
   const first = UNITS.findIndex(([, size]) => left >= size);
   if (first < 0) return "0 s";
   const parts = [];
-  for (const [unit, size] of UNITS.slice(first, first + 2)) {
+  for (const [unit, size] of UNITS.slice(first, first + units)) {
     const count = Math.floor(left / size);
     left -= count * size;
     if (count) parts.push(`${count} ${unit}`);

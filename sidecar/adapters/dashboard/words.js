@@ -31,7 +31,6 @@ export const STACKED = Object.keys(SOURCES);
 const sourceWords = (source) => SOURCES[source] ?? [source, source];
 export const legendOf = (source) => sourceWords(source)[0];
 
-const since = (time, now) => span((now - Date.parse(time)) / 1000);
 const until = (time, now) => span((Date.parse(time) - now) / 1000);
 
 export const stateWord = (state) => STATES[state] ?? state;
@@ -48,8 +47,10 @@ export function severity({ report, traffic }) {
 export const isBroken = ({ report }) => ["open", "forced_open", "half_open"].includes(report.effective_state);
 
 /** Since when it is as it is: an outage began with the trip, whatever probes have met since. */
-export function duration({ report }, now) {
-  return since(report.override?.set_at ?? report.trip?.at ?? report.since, now);
+export function duration(circuit, now) {
+  const { override, trip, since: time } = circuit.report;
+  // To the second only where it matters: hundreds of texts that change each second would keep the browser busy.
+  return span((now - Date.parse(override?.set_at ?? trip?.at ?? time)) / 1000, isBroken(circuit) ? 2 : 1);
 }
 
 /** Why it is not closed; "" when nothing is to be said. */
@@ -90,7 +91,7 @@ export function next({ report }, now) {
 export function clientsGet({ traffic }, seconds) {
   const counts = Object.entries(traffic?.lately ?? {}).sort(([, a], [, b]) => b - a);
   const all = total(counts.map(([, number]) => number));
-  if (!all) return `no requests in the last ${span(seconds)}`;
+  if (!all) return "no requests lately";
   const shares = counts.map(([source, number]) =>
     `${sourceWords(source)[1]}${counts.length > 1 ? ` ${percent(number / all)}` : ""}`);
   return `clients get ${shares.join(", ")} (${rate(all / seconds)})`;
