@@ -6,7 +6,8 @@ effective  what is in force             stored     the cache's numbers, and purg
 explain    what becomes of a request    configuration   checking and reloading the file
 bodies     reading what is sent         queries    reading the parameters of a call
 traffic    the last ten minutes         streams    server-sent events
-pages      the dashboard's files
+pages      the dashboard's files        openapi    the API's description of itself
+entry      a row of the table of calls
 """
 
 from sidecar.adapters.admin.application import build_admin

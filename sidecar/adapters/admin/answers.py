@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,20 @@ def json_body(content: Mapping[str, object]) -> bytes:
 async def json_long_answer(content: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> web.Response:
     """200 with `content` and `lists`; the loop runs while thousands of items are made and written."""
     return _ok(await json_long_text(content, lists))
+
+
+def tagged(request: web.Request, answer: web.Response) -> web.Response:
+    """`answer` with an entity tag (RFC 9110 §8.8.3), or 304 to who has just that already."""
+    assert isinstance(answer.body, bytes)
+    tag = sha256(answer.body).hexdigest()[:32]
+    fields = answer.headers
+    # To be asked about each time: `no-store`, which other answers have, would keep it from being there to compare.
+    fields[hdrs.CACHE_CONTROL] = "no-cache"
+    if any(known.value in {tag, "*"} for known in request.if_none_match or ()):
+        kept = {name: value for name, value in fields.items() if not name.startswith("Content-T")}
+        answer = web.Response(status=304, headers=kept)
+    answer.etag = tag
+    return answer
 
 
 async def json_long_text(content: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> str:

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import hdrs, web
 
 from sidecar.adapters.admin import circuits, configuration, effective, stored
-from sidecar.adapters.admin.answers import json_answer
+from sidecar.adapters.admin.answers import json_answer, tagged
 from sidecar.adapters.admin.bodies import LARGEST_BODY
 from sidecar.adapters.admin.context import CONTEXT
+from sidecar.adapters.admin.entry import EVENT_STREAM, Entry
 from sidecar.adapters.admin.events import PARAMETERS as EVENTS
 from sidecar.adapters.admin.events import STREAM_PARAMETERS as STREAM
 from sidecar.adapters.admin.events import list_events, stream_events
 from sidecar.adapters.admin.explain import PARAMETERS as EXPLAIN
 from sidecar.adapters.admin.explain import explain
 from sidecar.adapters.admin.guard import Guard, TokenFile
+from sidecar.adapters.admin.openapi import document
 from sidecar.adapters.admin.pages import asks_for_html, page_answer
-from sidecar.adapters.admin.problems import Call, problems_as_json
+from sidecar.adapters.admin.problems import problems_as_json
 from sidecar.adapters.admin.queries import with_known_query
 from sidecar.adapters.admin.stored import SELECTORS
 from sidecar.adapters.admin.streams import Streams
 from sidecar.adapters.admin.traffic import TrafficStreams, show_traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sidecar.adapters.admin.context import AdminContext
     from sidecar.adapters.admin.pages import Page
 
+Json: TypeAlias = "Mapping[str, object]"
+
 HOME = "/"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One call: its method, path and meaning, and the parameters that its query may have."""
-
-    method: str
-    path: str
-    call: Call
-    meaning: str
-    query: tuple[str, ...] = ()
 
 
 def build_admin(context: AdminContext) -> web.Application:
@@ -50,7 +42,8 @@ def build_admin(context: AdminContext) -> web.Application:
     token = TokenFile(context.token_file) if context.token_file is not None else None
     guard = Guard(context.hosts, token, context.pages)
     streams = Streams()
-    entries = _entries(streams)
+    entries = (*_entries(streams), *_indexes(lambda: calls, lambda: described))
+    described = document(entries)
     calls = {"calls": [{"method": entry.method, "path": entry.path, "meaning": entry.meaning} for entry in entries]}
     # The guard stands inside, so that what it refuses is told like everything else.
     middlewares = [problems_as_json(calls), guard.middleware()]
@@ -58,7 +51,7 @@ def build_admin(context: AdminContext) -> web.Application:
     app[CONTEXT] = context
     app.on_shutdown.append(streams.close)
     app.on_response_prepare.append(_guard_answer)
-    for entry in (*entries, *_indexes(calls, context.pages)):
+    for entry in (*entries, *_unlisted(calls, context.pages)):
         call = with_known_query(entry.call, entry.query)
         if entry.method == "GET":
             app.router.add_get(entry.path, call)  # and HEAD
@@ -72,49 +65,118 @@ async def _guard_answer(_request: web.Request, response: web.StreamResponse) -> 
 
 
 def _entries(streams: Streams) -> tuple[Entry, ...]:
-    return (
-        Entry("GET", "/v1/circuits", circuits.list_circuits, "every circuit"),
-        Entry("GET", "/v1/circuits/{name}", circuits.show_circuit, "one circuit, and why it opened last"),
-        Entry("PUT", "/v1/circuits/{name}/override", circuits.override_circuit, "force it: {mode, ttl, reason, actor}"),
-        Entry("DELETE", "/v1/circuits/{name}/override", circuits.release_circuit, "back to the automatic state"),
-        Entry(
-            "POST", "/v1/circuits/{name}/reset", circuits.reset_circuit, "closed, with an empty window: {reason, actor}"
-        ),
-        Entry(
-            "GET",
-            "/v1/events",
-            list_events,
-            "the last 1000 events, or ?limit= of them, those ?since= an id, or of a ?circuit=",
-            EVENTS,
-        ),
-        Entry(
-            "GET",
-            "/v1/events/stream",
-            partial(stream_events, streams=streams),
-            "the same as server-sent events, and what follows",
-            STREAM,
-        ),
-        Entry("GET", "/v1/traffic", show_traffic, "what went through in the last ten minutes"),
-        Entry(
-            "GET",
-            "/v1/traffic/stream",
-            TrafficStreams(streams).stream,
-            "the newest of it every two seconds, and events, as server-sent events",
-            STREAM,
-        ),
-        Entry("GET", "/v1/routes", effective.list_routes, "every route with its settings in force"),
-        Entry("GET", "/v1/upstreams", effective.list_upstreams, "every upstream with its settings in force"),
-        Entry("GET", "/v1/config", effective.show_config, "the whole configuration in force"),
-        Entry("POST", "/v1/config/check", configuration.check_config, "what {config}, or the file now, would change"),
-        Entry("POST", "/v1/config/reload", configuration.reload_config, "use the file as it is now"),
-        Entry("GET", "/v1/info", effective.show_info, "the process"),
-        Entry("GET", "/v1/explain", explain, "what becomes of ?method= and ?url= (and ?header=), and why", EXPLAIN),
-        Entry("GET", "/v1/cache", stored.show_cache, "what the cache holds and what it answered, by route"),
-        Entry("DELETE", "/v1/cache", stored.purge_cache, "forget ?route=, ?url=, ?prefix= or ?tag=", SELECTORS),
+    return (*_of_circuits(), *_of_events(streams), *_of_configuration(), *_of_cache())
+
+
+def _of_circuits() -> Iterator[Entry]:
+    one, override = "/v1/circuits/{name}", "/v1/circuits/{name}/override"
+    yield Entry("GET", "/v1/circuits", circuits.list_circuits, "every circuit", gives=("circuits",))
+    yield Entry("GET", one, circuits.show_circuit, "one circuit, and why it opened last", gives=circuits.SHOWN)
+    yield Entry(
+        "PUT",
+        override,
+        circuits.override_circuit,
+        "force it: {mode, ttl, reason, actor}",
+        body=circuits.OVERRIDE_BODY,
+        needs_body=True,
+        gives=circuits.SHOWN,
+    )
+    yield Entry("DELETE", override, circuits.release_circuit, "back to the automatic state", gives=circuits.SHOWN)
+    yield Entry(
+        "POST",
+        f"{one}/reset",
+        circuits.reset_circuit,
+        "closed, with an empty window: {reason, actor}",
+        body=circuits.RESET_BODY,
+        gives=circuits.SHOWN,
     )
 
 
-def _indexes(calls: Mapping[str, object], pages: Mapping[str, Page]) -> Iterator[Entry]:
+def _of_events(streams: Streams) -> Iterator[Entry]:
+    yield Entry(
+        "GET",
+        "/v1/events",
+        list_events,
+        "the last 1000 events, or ?limit= of them, those ?since= an id, or of a ?circuit=",
+        EVENTS,
+        gives=("events",),
+    )
+    yield Entry(
+        "GET",
+        "/v1/events/stream",
+        partial(stream_events, streams=streams),
+        "the same as server-sent events, and what follows",
+        STREAM,
+        media_type=EVENT_STREAM,
+    )
+    yield Entry(
+        "GET",
+        "/v1/traffic",
+        show_traffic,
+        "what went through in the last ten minutes",
+        gives=("at", "bucket_seconds", "sources", "buckets", "lately", "circuits"),
+    )
+    yield Entry(
+        "GET",
+        "/v1/traffic/stream",
+        TrafficStreams(streams).stream,
+        "the newest of it every two seconds, and events, as server-sent events",
+        STREAM,
+        media_type=EVENT_STREAM,
+    )
+
+
+def _of_configuration() -> Iterator[Entry]:
+    changes = ("changed", "unchanged", "needs_restart", "warnings")
+    routes, upstreams = "every route with its settings in force", "every upstream with its settings in force"
+    yield Entry("GET", "/v1/routes", effective.list_routes, routes, gives=("routes",))
+    yield Entry("GET", "/v1/upstreams", effective.list_upstreams, upstreams, gives=("upstreams",))
+    yield Entry("GET", "/v1/config", effective.show_config, "the whole configuration in force", tagged=True)
+    yield Entry(
+        "POST",
+        "/v1/config/check",
+        configuration.check_config,
+        "what {config}, or the file now, would change",
+        body=configuration.CHECK_BODY,
+        gives=changes,
+    )
+    yield Entry("POST", "/v1/config/reload", configuration.reload_config, "use the file as it is now", gives=changes)
+    yield Entry("GET", "/v1/info", effective.show_info, "the process")
+    yield Entry("GET", "/v1/explain", explain, "what becomes of ?method= and ?url= (and ?header=), and why", EXPLAIN)
+
+
+def _of_cache() -> Iterator[Entry]:
+    yield Entry(
+        "GET",
+        "/v1/cache",
+        stored.show_cache,
+        "what the cache holds and what it answered, by route",
+        gives=("entries", "bytes", "max_size", "routes"),
+    )
+    yield Entry(
+        "DELETE",
+        "/v1/cache",
+        stored.purge_cache,
+        "forget ?route=, ?url=, ?prefix= or ?tag=",
+        SELECTORS,
+        gives=("purged", "urls"),
+    )
+
+
+def _indexes(calls: Callable[[], Json], described: Callable[[], Json]) -> Iterator[Entry]:
+    async def listed(_request: web.Request) -> web.Response:
+        return json_answer(calls())
+
+    async def openapi(request: web.Request) -> web.Response:
+        return tagged(request, json_answer(described()))
+
+    yield Entry("GET", "/v1", listed, "this list", gives=("calls",))
+    yield Entry("GET", "/v1/openapi.json", openapi, "the same as an OpenAPI document", gives=("openapi",), tagged=True)
+
+
+def _unlisted(calls: Json, pages: Mapping[str, Page]) -> Iterator[Entry]:
+    """What stands beside the API."""
+
     async def listed(_request: web.Request) -> web.Response:
         return json_answer(calls)
 
@@ -127,8 +189,7 @@ def _indexes(calls: Mapping[str, object], pages: Mapping[str, Page]) -> Iterator
     async def shown(request: web.Request) -> web.Response:
         return page_answer(request, pages[request.path])
 
-    yield Entry("GET", HOME, home, "this list, or the dashboard for browsers")
-    for path in ("/v1", "/v1/"):
-        yield Entry("GET", path, listed, "this list")
+    yield Entry("GET", HOME, home, "the list of calls, or the dashboard for browsers")
+    yield Entry("GET", "/v1/", listed, "the list of calls")
     for path in pages.keys() - {HOME}:
         yield Entry("GET", path, shown, "a part of the dashboard")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from sidecar.adapters.admin.problems import BodyError, Problem, bad_values
 from sidecar.config.suggest import did_you_mean
-from sidecar.config.units import BadValue, duration, show_duration
+from sidecar.config.units import DURATION, BadValue, duration, show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -24,6 +24,7 @@ LONGEST_WAIT = 10.0
 LONGEST_TEXT = 500
 LONGEST_TTL = 365 * 86_400.0
 NEVER = "never"
+TTL_PATTERN = rf"^({NEVER}|{DURATION.pattern})$"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
-from sidecar.adapters.admin.bodies import Fields, json_object, refuse_other_types
+from sidecar.adapters.admin.bodies import LONGEST_TEXT, TTL_PATTERN, Fields, json_object, refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
+from sidecar.adapters.admin.entry import members, text
 from sidecar.adapters.admin.problems import unknown
 from sidecar.core.circuit.explanation import OverrideMode
 from sidecar.core.report import circuit_report
@@ -18,15 +19,20 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from sidecar.adapters.admin.entry import Schema
     from sidecar.pipeline.data_plane import CircuitControl
 
 Order: TypeAlias = "Callable[[CircuitControl, str], Awaitable[None]]"
 """What is to be done with a circuit, given by its name."""
 
 DEFAULT_TTL = 3600.0
-KEYS = ("mode", "ttl", "reason", "actor")
-RESET_KEYS = ("reason", "actor")
 MODES = tuple(mode.value for mode in OverrideMode)
+RESET_KEYS = {"reason": text(LONGEST_TEXT), "actor": text(LONGEST_TEXT)}
+KEYS: dict[str, Schema] = {"mode": {"enum": list(MODES)}, "ttl": {**text(), "pattern": TTL_PATTERN}, **RESET_KEYS}
+OVERRIDE_BODY = members(KEYS, "mode")
+RESET_BODY = members(RESET_KEYS)
+SHOWN = ("name", "route", "upstream", "state", "effective_state", "override", "since", "window", "trip", "last_trip")
+"""Some of what each answer about a circuit has."""
 
 
 async def list_circuits(request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import Fields, json_object, refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
+from sidecar.adapters.admin.entry import members, text
 from sidecar.adapters.admin.problems import Problem
 from sidecar.config.document_text import LARGEST
 from sidecar.core.wording import counted
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sidecar.config.change import Reviewed
     from sidecar.config.problem import Problem as Finding
 
+CHECK_BODY = members({"config": text()}, "config")
 LARGEST_BODY = 2 * LARGEST
 """The largest configuration there is, with what JSON adds to its line ends and quotes."""
 

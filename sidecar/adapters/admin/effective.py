@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from sidecar.adapters.admin.answers import json_answer, json_long_answer
+from sidecar.adapters.admin.answers import json_answer, json_long_answer, tagged
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.core.config import Address, Endpoint, Match, RouteConfig
 
@@ -34,7 +34,7 @@ async def show_config(request: web.Request) -> web.Response:
     config = request.app[CONTEXT].config()
     lists = {"upstreams": map(plain, config.upstreams), "routes": map(plain, config.routes)}
     rest = {name: plain(getattr(config, name)) for name in _names(config) if name not in lists}
-    return await json_long_answer(rest, lists)
+    return tagged(request, await json_long_answer(rest, lists))
 
 
 async def list_routes(request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.admin.answers import dumps, json_long_answer
 from sidecar.adapters.admin.context import CONTEXT
+from sidecar.adapters.admin.entry import text, whole
 from sidecar.adapters.admin.problems import unknown
 from sidecar.adapters.admin.queries import LONGEST_NUMBER, number_in, single, whole_number
 from sidecar.core.events import RING_SIZE
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from sidecar.adapters.admin.streams import Streams
     from sidecar.core.events import Event, EventRing
 
-PARAMETERS = ("since", "limit", "circuit")
-STREAM_PARAMETERS = ("since",)
 LARGEST_ID = 10**LONGEST_NUMBER - 1
+STREAM_PARAMETERS = {"since": whole(0, LARGEST_ID)}
+PARAMETERS = {**STREAM_PARAMETERS, "limit": whole(1, RING_SIZE), "circuit": text()}
 
 
 async def list_events(request: web.Request) -> web.Response:

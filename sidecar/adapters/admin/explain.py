@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.context import CONTEXT
+from sidecar.adapters.admin.entry import text
 from sidecar.adapters.admin.problems import BodyError, bad_values
 from sidecar.adapters.admin.queries import single
 from sidecar.adapters.admin.stored import explain_storing
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sidecar.core.http.heads import Field
 
 
-PARAMETERS = ("method", "url", "header")
+PARAMETERS = {"method": text(), "url": {**text(), "required": True}, "header": {"type": "array", "items": text()}}
 
 
 async def explain(request: web.Request) -> web.Response:

@@ -1,13 +1,14 @@
-"""What browsers are given: the dashboard's files, with the validators of RFC 9110 §8.8."""
+"""What browsers are given: the dashboard's files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import TypeAlias
 
-from aiohttp import hdrs, web
+from aiohttp import web
+
+from sidecar.adapters.admin.answers import tagged
 
 Page: TypeAlias = tuple[Mapping[str, str], bytes]
 """Header fields and octets."""
@@ -25,11 +26,4 @@ def asks_for_html(accept: str) -> bool:
 def page_answer(request: web.Request, page: Page) -> web.Response:
     """200 with `page`, or 304 to who has it already."""
     fields, octets = page
-    tag = sha256(octets).hexdigest()[:32]
-    if any(known.value in {tag, "*"} for known in request.if_none_match or ()):
-        kept = {name: value for name, value in fields.items() if name != hdrs.CONTENT_TYPE}
-        answer = web.Response(status=304, headers=kept)
-    else:
-        answer = web.Response(body=octets, headers=fields)
-    answer.etag = tag
-    return answer
+    return tagged(request, web.Response(body=octets, headers=fields))

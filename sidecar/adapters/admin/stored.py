@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
+from sidecar.adapters.admin.entry import text
 from sidecar.adapters.admin.problems import BodyError, bad_values, unknown
 from sidecar.adapters.admin.queries import single
 from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES, request_directives
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline.ports import RouteEntries
     from sidecar.pipeline.store_decisions import StoreDecision
 
-SELECTORS = ("route", "url", "prefix", "tag")
+SELECTORS = {name: {**text(), "minLength": 1} for name in ("route", "url", "prefix", "tag")}
 
 
 async def show_cache(request: web.Request) -> web.Response:
