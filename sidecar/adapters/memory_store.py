@@ -15,7 +15,7 @@ from sidecar.core.storage.live_copies import Copy, LiveCopies
 from sidecar.core.storage.packing import pack, packed_size
 from sidecar.core.storage.purging import PurgeLog, PurgeRule
 from sidecar.core.storage.usage import tag_size
-from sidecar.pipeline.ports import URLS_TOLD, Purged, RouteEntries
+from sidecar.pipeline.ports import URLS_TOLD, AnswerList, ListedAnswer, Purged, RouteEntries
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ TIDY_PER_PURGE = 256
 URLS_PER_PURGE = 256
 URL_SCAN = 1024
 """Slots looked at for the URLs that a purge tells."""
+LIST_SCAN = 512
+"""Slots looked at for one part of a list."""
 BUCKET_BYTES = 16 * 1024
 """Store bytes per bucket of URLs: some ten to thirty small answers."""
 LIVE_SHARE = 16
@@ -295,6 +297,22 @@ class MemoryStore:
         if end == self._queues.end:
             self._log.carried_out(self._sweep_generation)
             self._sweep_at = FIRST_SLOT
+
+    def list_answers(self, rules: Sequence[PurgeRule], start: int, limit: int) -> AnswerList:
+        """Answers that one of `rules` covers, by slot from `start` on."""
+        found: list[ListedAnswer] = []
+        slot = max(start, FIRST_SLOT)
+        end = min(slot + LIST_SCAN, self._queues.end)
+        while slot < end and len(found) < limit:
+            if self._is_good(slot) and any(self._covers(rule, slot) for rule in rules):
+                found.append(self._listed(slot))
+            slot += 1
+        return AnswerList(found, slot if slot < self._queues.end else None)
+
+    def _listed(self, slot: int) -> ListedAnswer:
+        stored = self._catalog.response(slot)
+        size = self._queues.sizes[slot]
+        return ListedAnswer(stored.url, stored.route, stored.tags, stored.born, stored.expires_at, size)
 
     def summarize(self) -> Sequence[RouteEntries]:
         """What each route with entries holds, by route name. The largest is given up to 1/64 too large."""

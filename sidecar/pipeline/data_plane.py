@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from sidecar.core.circuit.counters import Counters
     from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, Sample, SavedCircuit
     from sidecar.core.config import Config, UpstreamConfig
-    from sidecar.pipeline.ports import Purged, RouteEntries
+    from sidecar.core.storage.purging import PurgeRule
+    from sidecar.pipeline.ports import AnswerList, Purged, RouteEntries
     from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
 
 
@@ -111,6 +112,9 @@ class CacheControl(Protocol):
 
     async def summarize(self) -> Sequence[RouteEntries]:
         """What each route with entries holds, by route name."""
+
+    async def list_answers(self, rules: Sequence[PurgeRule], start: int, limit: int) -> AnswerList:
+        """Some of what one of `rules` covers, from the place `start` on; 0 is the first."""
 
     async def purge(
         self,

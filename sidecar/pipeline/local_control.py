@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, SavedCircuit
+    from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.data_plane import ProbeResult
-    from sidecar.pipeline.ports import CacheStore, Purged, RouteEntries
+    from sidecar.pipeline.ports import AnswerList, CacheStore, Purged, RouteEntries
 
 
 class LocalCircuits:
@@ -116,6 +117,10 @@ class LocalCache:
     async def summarize(self) -> Sequence[RouteEntries]:
         """What each route with entries holds, by route name."""
         return self._store.summarize()
+
+    async def list_answers(self, rules: Sequence[PurgeRule], start: int, limit: int) -> AnswerList:
+        """Some of what one of `rules` covers, from the place `start` on."""
+        return self._store.list_answers(rules, start, limit)
 
     async def purge(
         self,

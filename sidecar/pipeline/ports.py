@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine, Sequence
 
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
+    from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.message import Request, Response
     from sidecar.pipeline.stats import StoreStats
 
@@ -67,6 +68,24 @@ class Purged(NamedTuple):
     urls: tuple[bytes, ...] = ()
 
 
+class ListedAnswer(NamedTuple):
+    """What is told of a stored answer without reading it; times monotonic, `size` in bytes with all overhead."""
+
+    url: bytes
+    route: str
+    tags: tuple[bytes, ...]
+    born: float
+    expires_at: float
+    size: int
+
+
+class AnswerList(NamedTuple):
+    """Some stored answers, and where the list goes on; None when it is over."""
+
+    answers: Sequence[ListedAnswer]
+    next: int | None
+
+
 class CacheStore(Protocol):
     """Where stored answers are kept: in memory, bounded in bytes. Synchronous, and called on the event loop only.
 
@@ -120,6 +139,13 @@ class CacheStore(Protocol):
         """Forget what has this `route`, this exact `url`, a `url` that starts with `prefix`, or this tag.
 
         At least one is given; several narrow each other. Fetches already begun that would be covered are refused.
+        """
+
+    def list_answers(self, rules: Sequence[PurgeRule], start: int, limit: int) -> AnswerList:
+        """At most `limit` answers that one of `rules` covers, from the place `start` on, found in a bounded time: there
+        may be fewer than that, and more behind them.
+
+        While the list is read page by page answers come and go; one that stays all the time is told once.
         """
 
     def summarize(self) -> Sequence[RouteEntries]:

@@ -519,6 +519,7 @@ CALLS = [
     ("GET", "/v1/info"),
     ("GET", "/v1/explain"),
     ("GET", "/v1/cache"),
+    ("GET", "/v1/cache/entries"),
     ("DELETE", "/v1/cache"),
 ]
 
@@ -550,6 +551,30 @@ async def test_an_unknown_query_parameter_comes_with_the_known_ones(client: "Cli
 
 
 # The cache
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("limit=0", "?limit"),
+        ("limit=1001", "?limit"),
+        ("cursor=x", "?cursor"),
+        ("prefix=", "?prefix"),
+        ("route=", "?route"),
+        ("prefix=/a%23b", "?prefix"),
+        ("prefix=/a&prefix=/b", "?prefix"),
+    ],
+)
+async def test_a_list_of_the_cache_that_cannot_be_is_an_error(client: "Client", query: str, pointer: str) -> None:
+    problem = await call(client, "GET", f"/v1/cache/entries?{query}", status=422)
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+
+
+async def test_a_list_of_the_cache_of_a_route_that_there_is_not_is_no_empty_list(client: "Client") -> None:
+    assert (
+        "did you mean 'catalog'?"
+        in (await call(client, "GET", "/v1/cache/entries?route=catalogue", status=404))["detail"]
+    )
 
 
 async def test_the_cache_is_shown_whole_and_by_route(client: "Client", process: Administered) -> None:

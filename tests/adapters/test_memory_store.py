@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidecar.adapters.memory_store import MemoryStore
+from sidecar.adapters.memory_store import LIST_SCAN, MemoryStore
 from sidecar.core.config import CacheStoreSettings
+from sidecar.core.storage.purging import PurgeRule
 from tests.support.stored_answers import StillClock, answer, language
 
 if TYPE_CHECKING:
@@ -45,6 +46,33 @@ def test_what_was_put_is_given_back_as_it_was() -> None:
         stored.rules,
     )
     assert again.body is stored.body
+
+
+def test_a_list_looks_at_so_many_slots_at_a_time() -> None:
+    store = make_store(max_size=64 * MIB)
+    for number in range(3 * LIST_SCAN):
+        assert put(store, answer(number))
+    every = [PurgeRule(prefix=b"")]
+    first, place = store.list_answers(every, 0, 10 * LIST_SCAN)
+    assert (len(first), place) != (3 * LIST_SCAN, None)
+    seen = [one.url for one in first]
+    while place is not None:
+        more, place = store.list_answers(every, place, 100)
+        assert len(more) <= 100
+        seen += [one.url for one in more]
+    assert len(seen) == len(set(seen)) == 3 * LIST_SCAN
+    nothing, place = store.list_answers([PurgeRule(route="nowhere")], 0, 5)
+    assert (list(nothing), place is None) == ([], False)
+    assert store.list_answers([], place or 0, 5).answers == []
+
+
+def test_a_list_tells_what_is_known_of_an_answer() -> None:
+    store = make_store()
+    stored = answer(1, tags=(b"a",))
+    put(store, stored)
+    ((listed,), place) = store.list_answers([PurgeRule(tag=b"a")], 0, 5)
+    assert listed[:5] == (stored.url, stored.route, (b"a",), stored.born, stored.expires_at)
+    assert (listed.size > len(stored.body), place) == (True, None)
 
 
 def test_a_key_that_was_never_put_has_no_variants() -> None:

@@ -200,6 +200,85 @@ async def test_a_purge_names_at_most_twenty_urls() -> None:
     assert (told["purged"], len(set(told["urls"])), "meant" in told) == (25, 20, False)
 
 
+async def test_what_is_stored_is_listed_as_clients_and_the_upstream_know_it() -> None:
+    async with caching_origin(tagged) as origin:
+        top = {
+            "upstreams": {"shop": {"url": origin.url, "breaker": NO_TRIPS}},
+            "routes": [
+                {
+                    "name": "catalog",
+                    "match": {"prefix": "/catalog/"},
+                    "upstream": "shop",
+                    "rewrite": {"strip_prefix": "/catalog", "add_prefix": "/v2"},
+                },
+                {"name": "named", "match": {"prefix": "/", "host": "shop.example"}, "upstream": "shop"},
+            ],
+        }
+        async with still_sidecar(None, top=top) as sidecar:
+            await sidecar.get("/catalog/items/1?q=1")
+            sidecar.clock.advance(10)
+            await sidecar.exchange(b"GET /x HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+            sidecar.clock.advance(55)
+            listed = await sidecar.api("GET", "/v1/cache/entries")
+    assert listed["next"] is None
+    first, second = sorted(listed["entries"], key=lambda entry: entry["route"])
+    assert first.pop("bytes") > second.pop("bytes") - 100 > len(BODY) - 100
+    assert first == {
+        "url": f"{origin.url}/v2/items/1?q=1",
+        "client_url": "/catalog/items/1?q=1",
+        "route": "catalog",
+        "age": 65,
+        "ttl": -5,
+        "tags": ["v2", "items", "1?q=1"],
+    }
+    assert second == {
+        "url": f"{origin.url}/x",
+        "client_url": "http://shop.example/x",
+        "route": "named",
+        "age": 55,
+        "ttl": 5,
+        "tags": ["x"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "listed"),
+    [
+        ({}, {"/a/1", "/a/2", "/a/21", "/b/2"}),
+        ({"route": "a"}, {"/a/1", "/a/2", "/a/21"}),
+        ({"prefix": "/a/2"}, {"/a/2", "/a/21"}),
+        ({"prefix": "{origin}/a/2"}, {"/a/2", "/a/21"}),
+        ({"prefix": "/"}, {"/a/1", "/a/2", "/a/21", "/b/2"}),
+        ({"route": "b", "prefix": "/a/"}, set()),
+        ({"prefix": "/off/"}, set()),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("limit", [1, 2, 100])
+async def test_a_list_goes_on_page_by_page(query: dict[str, str], listed: set[str], limit: int) -> None:
+    async with shop() as (origin, sidecar):
+        for target in ("/a/1", "/a/2", "/a/21", "/b/2", "/off/1"):
+            await sidecar.get(target)
+        asked = "&".join(f"{name}={quote(value.format(origin=origin.url))}" for name, value in query.items())
+        seen: list[str] = []
+        cursor: str | None = "0"
+        while cursor is not None:
+            page = await sidecar.api("GET", f"/v1/cache/entries?limit={limit}&cursor={cursor}&{asked}".rstrip("&"))
+            assert len(page["entries"]) <= limit
+            seen += [entry["client_url"] for entry in page["entries"]]
+            cursor = page["next"]
+        assert sorted(seen) == sorted(listed)
+
+
+async def test_what_was_purged_is_listed_no_more() -> None:
+    async with shop() as (_, sidecar):
+        for target in ("/a/1", "/a/2", "/b/2"):
+            await sidecar.get(target)
+        await sidecar.api("DELETE", "/v1/cache?route=a")
+        await sidecar.api("DELETE", "/v1/cache?tag=2")
+        assert (await sidecar.api("GET", "/v1/cache/entries"))["entries"] == []
+
+
 async def test_mode_fallback_counts_as_stale_only_what_is_served_stale() -> None:
     cache = {"mode": "fallback", "ttl": "10s"}
     async with (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline.ports import URLS_TOLD, Purged, RouteEntries
+from sidecar.pipeline.ports import URLS_TOLD, AnswerList, ListedAnswer, Purged, RouteEntries
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
+    from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.ports import WriteToken
 
 
@@ -63,6 +64,14 @@ class FakeStore:
 
         urls = dict.fromkeys(stored.url for stored in self.all() if covers(stored))
         return Purged(self._forget(covers), tuple(urls)[:URLS_TOLD])
+
+    def list_answers(self, rules: Sequence[PurgeRule], start: int, limit: int) -> AnswerList:
+        matching = [one for one in self.all() if any(rule.covers(one.route, one.url, one.tags) for rule in rules)]
+        listed = [
+            ListedAnswer(one.url, one.route, one.tags, one.born, one.expires_at, len(one.body)) for one in matching
+        ]
+        end = start + limit
+        return AnswerList(listed[start:end], end if end < len(listed) else None)
 
     def summarize(self) -> Sequence[RouteEntries]:
         return [RouteEntries(stored.route, 1, len(stored.body), stored.born, len(stored.body)) for stored in self.all()]

@@ -154,6 +154,14 @@ def _of_cache() -> Iterator[Entry]:
         gives=("entries", "bytes", "max_size", "routes"),
     )
     yield Entry(
+        "GET",
+        "/v1/cache/entries",
+        stored.list_entries,
+        "what is stored, of a ?route= or under a ?prefix=, ?limit= at a time from a ?cursor= on",
+        stored.ENTRY_FILTERS,
+        gives=("entries", "next"),
+    )
+    yield Entry(
         "DELETE",
         "/v1/cache",
         stored.purge_cache,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from sidecar.adapters.admin.answers import json_answer
+from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.bodies import refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
-from sidecar.adapters.admin.entry import text
+from sidecar.adapters.admin.entry import text, whole
 from sidecar.adapters.admin.problems import BodyError, bad_values, unknown
-from sidecar.adapters.admin.queries import single
+from sidecar.adapters.admin.queries import LONGEST_NUMBER, single, whole_number
 from sidecar.core.cache.directives import NO_REQUEST_DIRECTIVES, request_directives
-from sidecar.core.cache.purge_target import UnclearUrl, purge_prefixes, purge_urls
+from sidecar.core.cache.purge_target import UnclearUrl, client_url, purge_prefixes, purge_urls
 from sidecar.core.cache.request_policy import bypass
 from sidecar.core.config import CacheMode
 from sidecar.core.report import rfc3339
+from sidecar.core.storage.purging import PurgeRule
 from sidecar.pipeline.cache.route import cached_route
 from sidecar.pipeline.ports import URLS_TOLD
 
@@ -27,13 +29,26 @@ if TYPE_CHECKING:
     from sidecar.adapters.admin.context import AdminContext
     from sidecar.config.request_explanation import RequestExplanation
     from sidecar.core.cache.purge_target import PurgeTarget
-    from sidecar.core.config import Config
+    from sidecar.core.config import Config, RouteConfig
     from sidecar.core.report import Moment
     from sidecar.pipeline.data_plane import PlaneStats
-    from sidecar.pipeline.ports import RouteEntries
+    from sidecar.pipeline.ports import ListedAnswer, RouteEntries
     from sidecar.pipeline.store_decisions import StoreDecision
 
 SELECTORS = {name: {**text(), "minLength": 1} for name in ("route", "url", "prefix", "tag")}
+
+
+DEFAULT_PAGE = 100
+LONGEST_PAGE = 1000
+MOST_LOOKS = 128
+"""Parts of the store that are looked at for one page."""
+LARGEST_PLACE = 10**LONGEST_NUMBER - 1
+ENTRY_FILTERS = {
+    "route": SELECTORS["route"],
+    "prefix": SELECTORS["prefix"],
+    "limit": whole(1, LONGEST_PAGE),
+    "cursor": whole(0, LARGEST_PLACE),
+}
 
 
 async def show_cache(request: web.Request) -> web.Response:
@@ -138,6 +153,47 @@ async def purge_cache(request: web.Request) -> web.Response:
     told = {"purged": purged, **({"meant": meant} if meant else {})}
     context.events.append(context.moment().wall, "purge", message, details={**chosen, **told})
     return json_answer({**told, "urls": list(urls)[:URLS_TOLD]})
+
+
+async def list_entries(request: web.Request) -> web.Response:
+    """What is stored, page by page; `next` is the `cursor` of the next page. A page may have fewer entries than `limit`
+    although more follow: the time for each is bounded.
+    """
+    context = request.app[CONTEXT]
+    config = context.config()
+    chosen = {name: value for name in ("route", "prefix") if (value := single(request, name)) is not None}
+    if errors := [BodyError(f"?{name}", "is empty") for name, value in chosen.items() if not value]:
+        raise bad_values(errors)
+    _check_route(chosen.get("route"), context)
+    rules = [PurgeRule(**selectors) for selectors in _rules(chosen, _targets(config, chosen))]
+    limit = whole_number(request, "limit", 1, LONGEST_PAGE) or DEFAULT_PAGE
+    place: int | None = whole_number(request, "cursor", 0, LARGEST_PLACE) or 0
+    found: list[ListedAnswer] = []
+    for _ in range(MOST_LOOKS):
+        if place is None or len(found) == limit:
+            break
+        answers, place = await context.plane.cache.list_answers(rules, place, limit - len(found))
+        found += answers
+        await asyncio.sleep(0)
+    now, routes = context.moment().monotonic, {route.name: route for route in config.routes}
+    entries = (_entry_view(config, routes, answer, now) for answer in found)
+    return await json_long_answer({"next": None if place is None else str(place)}, {"entries": entries})
+
+
+def _entry_view(
+    config: Config, routes: Mapping[str, RouteConfig], answer: ListedAnswer, now: float
+) -> dict[str, object]:
+    route = routes.get(answer.route)
+    asked_for = client_url(config, route, answer.url) if route is not None else None
+    return {
+        "url": answer.url.decode("latin-1"),
+        "client_url": None if asked_for is None else asked_for.decode("latin-1"),
+        "route": answer.route,
+        "age": max(0, int(now - answer.born)),
+        "ttl": int(answer.expires_at - now),
+        "bytes": answer.size,
+        "tags": [tag.decode("latin-1") for tag in answer.tags],
+    }
 
 
 def _targets(config: Config, chosen: dict[str, str]) -> dict[str, list[PurgeTarget]]:

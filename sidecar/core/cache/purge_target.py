@@ -81,6 +81,23 @@ def purge_prefixes(config: Config, text: str) -> list[PurgeTarget]:
     return list(dict.fromkeys(found))
 
 
+def client_url(config: Config, route: RouteConfig, url: bytes) -> bytes | None:
+    """What a client asks `route` for to get the upstream's `url`: a path, after the host where there is one to be
+    named; None where the route's rewriting cannot be turned round.
+    """
+    space = _space(config, route)
+    scheme, _, rest = url.partition(b"://")
+    authority = rest.partition(b"/")[0] if space.authority_varies else (route.match.host or "").encode()
+    base = space.base_for(rest.partition(b"/")[0])
+    added = route.rewrite.add_prefix.rstrip("/").encode()
+    if not url.startswith(base + added):
+        return None
+    target = route.rewrite.strip_prefix.rstrip("/").encode() + url[len(base + added) :]
+    if rewrite_target(target, route.rewrite) != url[len(base) :]:
+        return None
+    return (scheme if space.authority_varies else b"http") + b"://" + authority + target if authority else target
+
+
 def _parts(text: str) -> tuple[bytes, bytes, bytes]:
     """Scheme, authority and target, each b"" where it is not said; a scheme's own port is left out."""
     found = URL.fullmatch(text)
