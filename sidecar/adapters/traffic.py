@@ -9,13 +9,12 @@ from sidecar.core.cache.status import HIT, HIT_STALE
 from sidecar.core.traffic import BUCKET, RouteCounts, TrafficHistory
 from sidecar.pipeline.slices import in_slices
 from sidecar.pipeline.source import Source
-from sidecar.pipeline.stats import BOUNDS
+from sidecar.pipeline.stats import BOUNDS, RouteStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from sidecar.pipeline.data_plane import CircuitReading, DataPlanePort
-    from sidecar.pipeline.stats import RouteStats
 
 INTERVAL = 2.0
 """Seconds between two readings while somebody watches; else there is one for each bucket."""
@@ -50,10 +49,11 @@ class TrafficSampler:
             self.history.finish()
 
     def _note(self, routes: Iterable[RouteStats], readings: Mapping[str, CircuitReading]) -> Iterator[None]:
-        for route in routes:
-            if route.name in readings:
-                self.history.note(_counts(route, readings[route.name]))
-                yield
+        by_name = {route.name: route for route in routes}
+        for name, reading in readings.items():
+            # A circuit may stand before something else than a route: then clients get nothing by its name.
+            self.history.note(_counts(by_name.get(name) or RouteStats(name), reading))
+            yield
 
 
 def _counts(route: RouteStats, reading: CircuitReading) -> RouteCounts:

@@ -115,19 +115,13 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("route", nargs="?", metavar="ROUTE")
     parser.add_argument("--abort", type=int, metavar="STATUS", help="answer with it")
     parser.add_argument("--delay", metavar="DURATION", help="let requests wait so long")
-    parser.add_argument(
-        "--share", type=_share, default=1.0, metavar="SHARE", help="of the requests, such as 50%%; default all"
-    )
+    parser.add_argument("--reset", action="store_true", help="reset the client's connection")
+    parser.add_argument("--slow-body", metavar="RATE", help="let answers trickle, such as 1KiB per second")
+    parser.add_argument("--share", default="100%", metavar="SHARE", help="of the requests, such as 50%%; default all")
     parser.add_argument("--ttl", metavar="DURATION", default="5m", help="it ends by itself; default 5m")
     parser.add_argument("--force", action="store_true", help="also while the circuit is open")
     parser.add_argument("--off", action="store_true", help="end it")
-
-
-def _share(text: str) -> float:
-    number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: wanted is 1% to 100%")
-    return number
+    _add_words(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from sidecar.ctl.words import (
     next_probe,
     percent,
     size,
+    span,
     state,
     why,
     window,
@@ -56,7 +57,7 @@ def circuit(admin: Admin, arguments: Namespace) -> Iterator[str]:
 
 def force(admin: Admin, arguments: Namespace) -> Iterator[str]:
     """Force it, for a while."""
-    body = {name: value for name in ("ttl", "reason", "actor") if (value := getattr(arguments, name)) is not None}
+    body = _words(arguments, "ttl", "reason", "actor")
     mode = MODES[arguments.command_name]
     return _shown(admin.call("PUT", _circuit_path(arguments.name, "/override"), body={"mode": mode, **body}), arguments)
 
@@ -68,8 +69,13 @@ def automatic(admin: Admin, arguments: Namespace) -> Iterator[str]:
 
 def reset(admin: Admin, arguments: Namespace) -> Iterator[str]:
     """Close it, with an empty window."""
-    body = {name: value for name in ("reason", "actor") if (value := getattr(arguments, name)) is not None}
+    body = _words(arguments, "reason", "actor")
     return _shown(admin.call("POST", _circuit_path(arguments.name, "/reset"), body=body), arguments)
+
+
+def _words(arguments: Namespace, *names: str) -> dict[str, object]:
+    """What was typed of these."""
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 
 def events(admin: Admin, arguments: Namespace) -> Iterator[str]:
@@ -127,43 +133,45 @@ def fault(admin: Admin, arguments: Namespace) -> Iterator[str]:
     if arguments.route is None:
         told = admin.call("GET", path)
     elif arguments.off:
-        told = admin.call("DELETE", path)
+        told = admin.call("DELETE", path, body=_words(arguments, "reason", "actor"))
     else:
         told = admin.call("PUT", path, body=_fault_body(arguments))
     if arguments.output == "json":
         return _json(told)
     if arguments.route is not None:
         return iter([f"{arguments.route}: {'no fault any more' if arguments.off else 'requests meet a fault now'}"])
-    rows = [(it["route"], _left(it), _fault_words(it)) for it in told["faults"]]
-    return iter(table(("ROUTE", "LEFT", "FAULT"), rows) if rows else ["no faults are injected"])
+    rows = [
+        (it["route"], span(it["seconds_left"]), _fault_words(it), it["actor"] or "-", it["reason"] or "-")
+        for it in told["faults"]
+    ]
+    return iter(table(("ROUTE", "LEFT", "FAULT", "BY", "WHY"), rows) if rows else ["no faults are injected"])
 
 
 def _fault_body(arguments: Namespace) -> dict[str, object]:
-    body: dict[str, object] = {"ttl": arguments.ttl}
-    if arguments.abort is not None:
-        body["abort"] = {"status": arguments.abort, "share": arguments.share}
-    if arguments.delay is not None:
-        body["delay"] = {"duration": arguments.delay, "share": arguments.share}
-    if len(body) == 1:
-        raise Failed("say what the fault is: --abort STATUS, --delay DURATION, or --off to end it", misused=True)
-    return {**body, **({"force": True} if arguments.force else {})}
-
-
-def _left(told: dict[str, Any]) -> str:
-    left = told.get("seconds_left")
-    return "-" if left is None else f"{left:.0f}s"
+    kinds = {
+        "abort": ("status", arguments.abort),
+        "delay": ("duration", arguments.delay),
+        "slow_body": ("rate", arguments.slow_body),
+    }
+    blocks = {
+        kind: {name: value, "share": arguments.share} for kind, (name, value) in kinds.items() if value is not None
+    }
+    if arguments.reset:
+        blocks["reset"] = {"share": arguments.share}
+    if not blocks:
+        meant = "--abort STATUS, --delay DURATION, --reset or --slow-body RATE, or --off to end it"
+        raise Failed(f"say what the fault is: {meant}", misused=True)
+    return {**blocks, **_words(arguments, "ttl", "reason", "actor"), **({"force": True} if arguments.force else {})}
 
 
 def _fault_words(told: dict[str, Any]) -> str:
-    parts = []
-    for kind in ("abort", "delay", "reset", "slow_body"):
-        if block := told.get(kind):
-            words = [
-                f"{value:g}" if isinstance(value, float) else str(value)
-                for key, value in block.items()
-                if key != "share"
-            ]
-            parts.append(" ".join([kind, *words, percent(block.get("share", 1))]))
+    """What it does, in the units of the configuration."""
+    values = {"abort": "{status}", "delay": "{duration:g}s", "reset": "", "slow_body": "{rate} B/s"}
+    parts = [
+        " ".join(filter(None, [kind, form.format(**told[kind]), percent(told[kind]["share"])]))
+        for kind, form in values.items()
+        if told.get(kind)
+    ]
     return ", ".join(parts)
 
 

@@ -28,7 +28,10 @@ class World:
         self.now = 100.0
         self.routes = [RouteStats(f"route-{number}") for number in range(names)]
         hooks = Hooks(random=lambda: 0.5, listener=lambda _: None, listener_failed=lambda _: None)
-        circuits = {route.name: Circuit(route.name, BreakerSettings(), hooks, 0.0) for route in self.routes}
+        circuits = {
+            name: Circuit(name, BreakerSettings(), hooks, 0.0)
+            for name in (*(route.name for route in self.routes), "no-route")
+        }
         plane = FakePlane(
             LocalCircuits(lambda: circuits, lambda: self.now),
             lambda: PlaneStats(ListenerStats(), StoreStats(), self.routes, (), 0.0, 0),
@@ -61,6 +64,12 @@ async def test_it_reads_once_for_each_bucket_and_oftener_while_somebody_watches(
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+
+
+async def test_a_circuit_without_a_route_is_told_too() -> None:
+    world = World()
+    await world.sampler.read()
+    assert [circuit["name"] for circuit in world.sampler.history.circuits()] == ["route-0", "no-route"]
 
 
 async def test_two_readings_at_once_count_nothing_twice() -> None:

@@ -223,7 +223,7 @@ async def test_when_nobody_listens_that_is_said(ctl: Ctl, where: str) -> None:
         ["purge", "/a", "--route", "all"],
         ["events", "--limit", "many"],
         ["events", "--limit", "0"],
-        ["fault", "all", "--share", "200%"],
+        ["fault", "all", "--share", "50%"],
         ["completion", "fish"],
         ["circuits", "--token-file", "/nowhere/token"],
     ],

@@ -234,7 +234,8 @@ def test_faults_show_only_where_the_api_has_them(look: Look, serve: Serve) -> No
             return
         path = request.url.rpartition("/v1/")[2]
         sent.append((request.method, path, json.loads(request.post_data or "null")))
-        faults[:] = [{"route": "catalog", **sent[-1][2], "seconds_left": 299}] if request.method == "PUT" else []
+        shown = {"route": "catalog", "delay": {"duration": 2.0, "share": 0.25}, "seconds_left": 299, "reason": "drill"}
+        faults[:] = [shown] if request.method == "PUT" else []
         route.fulfill(json={})
 
     calls = [{"method": "PUT", "path": "/v1/faults/{route}", "meaning": ""}]
@@ -242,13 +243,17 @@ def test_faults_show_only_where_the_api_has_them(look: Look, serve: Serve) -> No
     page.route(re.compile("/v1/faults"), answer)
     page.reload()
     page.get_by_role("button", name="Inject a fault …").click()
-    page.get_by_label("Answer with status").fill("503")
-    page.get_by_label("Delay by").fill("2s")
+    page.get_by_label("Fault").select_option("delay")
+    page.get_by_label("How").fill("2s")
+    page.get_by_label("Share").fill("25%")
+    page.get_by_label("Reason").fill("drill")
     page.get_by_role("button", name="Inject", exact=True).click()
-    expect(page.locator("#faults")).to_contain_text("catalog abort 503 50 %, delay 2s 50 %, 4 min 59 s left")
+    expect(page.locator("#faults")).to_contain_text(
+        "catalog delay by 2 s for 25 % of the requests, 4 min 59 s left: drill"
+    )
     page.get_by_role("button", name="End the fault on catalog").click()
     expect(page.locator("#faults")).to_have_text("none")
-    fault = {"abort": {"status": 503, "share": 0.5}, "delay": {"duration": "2s", "share": 0.5}, "ttl": "5m"}
+    fault = {"delay": {"duration": "2s", "share": "25%"}, "ttl": "5m", "reason": "drill", "actor": ""}
     assert sent == [("PUT", "faults/catalog", fault), ("DELETE", "faults/catalog", None)]
 
 

@@ -233,35 +233,36 @@ async function purge() {
   });
 }
 
+/** What can be injected: the word in the dialog, and the block of the fault, from what was typed. */
+const FAULTS = {
+  abort: ["answer with a status", (value) => ({ status: Number(value) })],
+  delay: ["delay", (value) => ({ duration: value })],
+  reset: ["reset the connection", () => ({})],
+  slow_body: ["slow the answer's body down", (value) => ({ rate: value })],
+};
+
 async function inject() {
-  const routes = [...known.circuits.keys()].sort();
+  const kinds = Object.entries(FAULTS).map(([kind, [words]]) => [kind, words]);
   await ask({
     title: "Inject a fault",
-    text: "It ends by itself.",
+    text: "It takes the place of the route's other fault, and ends by itself.",
     fields: [
-      { name: "route", label: "Route", options: routes },
-      { name: "status", label: "Answer with status", hint: "empty: no aborts", type: "number" },
-      { name: "abortShare", label: "to … % of the requests", value: "50", type: "number" },
-      { name: "duration", label: "Delay by", hint: "such as 2s; empty: no delays" },
-      { name: "delayShare", label: "… % of the requests", value: "50", type: "number" },
+      { name: "route", label: "Route", options: [...known.circuits.keys()].sort() },
+      { name: "kind", label: "Fault", options: kinds },
+      { name: "value", label: "How", hint: "a status such as 503, a duration such as 2s, or a rate such as 1KiB; nothing for a reset" },
+      { name: "share", label: "Share of the requests", value: "50%" },
       { name: "ttl", label: "For", options: TTLS.slice(0, -1), value: "5m" },
+      REASON, who(),
       { name: "force", label: "Also while its circuit is open", type: "checkbox" }],
     confirm: "Inject",
-    submit: async (values) => {
-      await call("PUT", `v1/faults/${encodeURIComponent(values.route)}`, faultOf(values));
-      say(`Requests to ${values.route} meet a fault now`);
+    submit: async ({ route, kind, value, share, force: forced, ...rest }) => {
+      localStorage.setItem("actor", rest.actor);
+      const fault = { [kind]: { ...FAULTS[kind][1](value), share }, ...rest, ...(forced && { force: true }) };
+      await call("PUT", `v1/faults/${encodeURIComponent(route)}`, fault);
+      say(`Requests to ${route} meet a fault now`);
       await lookAtTheRest();
     },
   });
-}
-
-function faultOf({ status, abortShare, duration, delayShare, ttl, force: forced }) {
-  return {
-    ...(status && { abort: { status: Number(status), share: Number(abortShare) / 100 } }),
-    ...(duration && { delay: { duration, share: Number(delayShare) / 100 } }),
-    ttl,
-    ...(forced && { force: true }),
-  };
 }
 
 askForTokenWith(async (why) => {

@@ -83,13 +83,17 @@ export function showFaults(faults, end) {
   byId("faults").replaceChildren(...(rows.length ? rows : [h("li", {}, "none")]));
 }
 
-function faultWords(fault) {
-  const parts = ["abort", "delay", "reset", "slow_body"].filter((kind) => fault[kind]).map((kind) => {
-    const { share, ...rest } = fault[kind];
-    const what = Object.values(rest).join(" ");
-    return `${kind.replace("_", " ")} ${what} ${share == null ? "" : percent(share)}`.replace(/ +/g, " ").trim();
-  });
-  const left = fault.seconds_left == null ? "" : `, ${span(fault.seconds_left)} left`;
-  return `${parts.join(", ")}${left}`;
-}
+const FAULTS = {
+  abort: ({ status }) => `abort with ${status}`,
+  delay: ({ duration }) => `delay by ${milliseconds(duration)}`,
+  reset: () => "reset",
+  slow_body: ({ rate: speed }) => `body at ${bytes(speed)}/s`,
+};
 
+function faultWords(fault) {
+  const parts = Object.keys(FAULTS).filter((kind) => fault[kind]).map((kind) =>
+    `${FAULTS[kind](fault[kind])} for ${percent(fault[kind].share)} of the requests`);
+  const why = fault.reason ? `: ${fault.reason}` : "";
+  const who = fault.actor ? ` by ${fault.actor}` : "";
+  return `${parts.join(", ")}, ${span(fault.seconds_left)} left${who}${why}`;
+}
