@@ -243,11 +243,12 @@ def test_faults_show_only_where_the_api_has_them(look: Look, serve: Serve) -> No
     page.route(re.compile("/v1/faults"), answer)
     page.reload()
     page.get_by_role("button", name="Inject a fault …").click()
-    page.get_by_label("Fault").select_option("delay")
-    page.get_by_label("How").fill("2s")
-    page.get_by_label("Share").fill("25%")
-    page.get_by_label("Reason").fill("drill")
-    page.get_by_role("button", name="Inject", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Fault").select_option("delay")
+    dialog.get_by_label("How").fill("2s")
+    dialog.get_by_label("Share").fill("25%")
+    dialog.get_by_label("Reason").fill("drill")
+    dialog.get_by_role("button", name="Inject", exact=True).click()
     expect(page.locator("#faults")).to_contain_text(
         "catalog delay by 2 s for 25 % of the requests, 4 min 59 s left: drill"
     )
