@@ -6,9 +6,9 @@ order, with their case and their repeats; look-ups are case-insensitive and see 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def reason_phrase(status: int) -> str:
     return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
+_FIELD = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")
+_field_line = b": ".join
 PHRASES = {status.value: reason_phrase(status).encode() for status in HTTPStatus}
 
 
@@ -45,13 +47,9 @@ class Headers:
     def __init__(self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None) -> None:
         self.fields = fields if type(fields) is list else list(fields)
         if index is None:
-            index = {}
-            for name, value in self.fields:
-                key = name.lower()
-                if key in index:
-                    index[key] += b", " + value
-                else:
-                    index[key] = value
+            index = {name.lower(): value for name, value in self.fields}
+            if len(index) != len(self.fields):
+                index = _combined(self.fields)
         self.index = index
 
     def get(self, name: bytes) -> bytes | None:
@@ -78,18 +76,25 @@ class Headers:
 
     def without(self, names: AbstractSet[bytes]) -> Headers:
         """The section without the fields whose lower-case name is in `names`; itself when there are none."""
-        index = self.index
-        dropped = names & index.keys()
+        dropped = names & self.index.keys()
         if not dropped:
             return self
-        kept = []
-        for field in self.fields:
-            if field[0].lower() not in dropped:
-                kept.append(field)  # noqa: PERF401 - a comprehension is a call more, and this runs for every answer
-        index = index.copy()
+        index = self.index.copy()
         for name in dropped:
             del index[name]
-        return Headers(kept, index)
+        return Headers(self.lines_without(dropped), index)
+
+    def lines_without(self, names: AbstractSet[bytes]) -> list[Field]:
+        """The field lines without those whose lower-case name is in `names`, all of which are there."""
+        fields = self.fields
+        if len(fields) != len(self.index):
+            return [field for field in fields if field[0].lower() not in names]
+        # No name is repeated, so that lines and index are in the same order.
+        kept, order = fields.copy(), list(self.index)
+        for name in names:
+            place = order.index(name)
+            del kept[place], order[place]
+        return kept
 
     def plus(self, *fields: Field) -> Headers:
         """A copy with `fields` appended."""
@@ -98,6 +103,27 @@ class Headers:
     def replacing(self, name: bytes, value: bytes) -> Headers:
         """A copy in which `value` is the only field line called `name`, appended last."""
         return self.without({name.lower()}).plus((name, value))
+
+
+def read_fields(head: bytes, start: int) -> Headers:
+    """The field section that begins at `start` of a whole head, whose grammar is known to be right (RFC 9112 §5)."""
+    fields: list[Field] = _FIELD.findall(head, start)
+    if b" \r\n" in head or b"\t\r\n" in head:
+        fields = [(name, value.rstrip(b" \t")) for name, value in fields]
+    return Headers(fields)
+
+
+def field_lines(fields: Iterable[Field]) -> bytes:
+    """`fields` as they stand in a head, each line ended by CRLF (RFC 9112 §5)."""
+    return b"\r\n".join((*map(_field_line, fields), b""))
+
+
+def _combined(fields: Iterable[Field]) -> dict[bytes, bytes]:
+    index: dict[bytes, bytes] = {}
+    for name, value in fields:
+        key = name.lower()
+        index[key] = index[key] + b", " + value if key in index else value
+    return index
 
 
 @dataclass(slots=True)
@@ -132,10 +158,9 @@ class ResponseHead:
         """The status line and the field lines, each ended by CRLF, without the empty line that ends a head (RFC 9112
         §4, §5). An empty reason phrase becomes the usual one of its status.
         """
-        fields = self.headers.fields
         phrase = self.reason or PHRASES.get(self.status, b"")
-        lines = b"HTTP/1.1 %d %b\r\n" + b"%b: %b\r\n" * len(fields)
-        return lines % (self.status, phrase, *chain.from_iterable(fields))
+        line = b"HTTP/1.1 %d %b" % (self.status, phrase)
+        return b"\r\n".join((line, *map(_field_line, self.headers.fields), b""))
 
 
 def list_members(value: bytes) -> list[bytes]:
