@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS
 from sidecar.core.http.framing import is_chunked, is_length
-from sidecar.core.http.heads import STANDARD_METHODS, RequestHead, list_members, read_fields
+from sidecar.core.http.heads import STANDARD_METHODS, RequestHead, list_members
 from sidecar.core.http.methods import NEVER_FORWARDED
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -28,6 +28,7 @@ from sidecar.pipeline.errors import (
 
 if TYPE_CHECKING:
     from sidecar.core.config import ClientLimits
+    from sidecar.core.http.heads import Headers
 
 METHODS = {name.encode(): name for name in STANDARD_METHODS}
 """Those that llhttp is shown as they are; for others see `with_method_of_parser`."""
@@ -35,7 +36,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]{2,45}\])(?:
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
 
-def make_head(name: bytes, raw: bytes, limits: ClientLimits) -> RequestHead:
+def make_head(name: bytes, raw: bytes, headers: Headers, limits: ClientLimits) -> RequestHead:
     """The head whose octets are `raw`, with the method `name`. llhttp has found nothing wrong with it.
 
     But llhttp forgives spaces around the target, a bare LF before the line and other protocols' names: not so here.
@@ -45,7 +46,6 @@ def make_head(name: bytes, raw: bytes, limits: ClientLimits) -> RequestHead:
     target, minor = read_line(name, raw[begin:end])
     if len(target) > limits.target_size:
         raise TargetTooLong(TARGET_TOO_LONG)
-    headers = read_fields(raw, end + 2)
     if len(headers.fields) > limits.header_count:
         raise HeadTooLarge(TOO_MANY_FIELDS)
     method = METHODS.get(name) or name.decode("ascii")

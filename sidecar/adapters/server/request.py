@@ -23,6 +23,7 @@ from sidecar.adapters.server.limits import exceeded_limit
 from sidecar.core.http.chunked import ChunkedDecoder, sole_chunk
 from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS
 from sidecar.core.http.framing import END_OF_HEAD, FRAMING_FIELDS, MAX_TRAILERS, persists
+from sidecar.core.http.heads import FieldLines
 from sidecar.core.http.methods import MethodFlaw, find_method, with_method_of_parser
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -51,14 +52,15 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body_size", "_chunked", "_current", "_limits", "_method", "_parser", "_raw", "_remaining",
+        "_body_size", "_chunked", "_current", "_fields", "_limits", "_method", "_parser", "_raw", "_remaining",
         "arrived", "early", "ended", "partial", "switching",
     )  # fmt: skip
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
         self._current: ArrivingRequest | None = None
-        self._parser = httptools.HttpRequestParser(None)
+        self._fields = FieldLines()
+        self._parser = httptools.HttpRequestParser(self._fields)
         self._remaining = -1
         self._raw = b""
         """The octets of this head so far."""
@@ -99,7 +101,7 @@ class RequestReader:
         """The switch of protocols was refused: what followed is ordinary HTTP after all."""
         data, self.early = self.early, b""
         self.switching = self.ended = False
-        self._parser = httptools.HttpRequestParser(None)
+        self._parser = httptools.HttpRequestParser(self._fields)
         self.feed(data)
 
     def eof(self, error: ProxyError) -> None:
@@ -138,7 +140,7 @@ class RequestReader:
             self._parser.feed_data(part)
         except httptools.HttpParserUpgrade:
             # llhttp takes any Upgrade for the end of HTTP; it is only when we will ask the upstream to switch.
-            self._parser = httptools.HttpRequestParser(None)
+            self._parser = httptools.HttpRequestParser(self._fields)
         except httptools.HttpParserError as error:
             self._refuse(exceeded_limit(self._shown_head(), self._limits) or BadRequest(f"{MALFORMED}: {error}"))
             return b""
@@ -175,7 +177,7 @@ class RequestReader:
         method, self._raw, self._method = self._method, b"", b""
         self.partial = False
         try:
-            head = make_head(method, raw, self._limits)
+            head = make_head(method, raw, self._fields.take(), self._limits)
             index = head.headers.index
             if UNUSUAL_FIELDS.isdisjoint(index):
                 # There is nothing to it but its head: it is whole.
@@ -203,7 +205,7 @@ class RequestReader:
 
     def _begin_content(self, current: ArrivingRequest, rest: bytes) -> bytes:
         """Content is not shown to llhttp, which therefore begins anew behind it."""
-        self._parser = httptools.HttpRequestParser(None)
+        self._parser = httptools.HttpRequestParser(self._fields)
         length = current.length
         if length is None:
             return rest

@@ -26,7 +26,7 @@ from sidecar.core.http.framing import (
     is_length,
     persists,
 )
-from sidecar.core.http.heads import ResponseHead, list_members, read_fields
+from sidecar.core.http.heads import FieldLines, ResponseHead, list_members
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class ResponseReader:
 
     __slots__ = (
         "_chunked",
+        "_fields",
         "_interim_count",
         "_method",
         "_parser",
@@ -89,6 +90,7 @@ class ResponseReader:
         self._parser: httptools.HttpResponseParser | None = None
         self._raw = self.switched = b""
         self._remaining = -1
+        self._fields = FieldLines()
         self._chunked: ChunkedDecoder | None = None
         self.framing = Framing.NONE
         self.length: int | None = None
@@ -147,7 +149,7 @@ class ResponseReader:
         self._raw = head = raw[:size]
         parser = self._parser
         if parser is None:
-            parser = self._parser = httptools.HttpResponseParser(None)
+            parser = self._parser = httptools.HttpResponseParser(self._fields)
         try:
             parser.feed_data(raw[before:size])
         except httptools.HttpParserUpgrade:
@@ -225,7 +227,7 @@ class ResponseReader:
             raise _wrong_line(raw)
         version, code, phrase = line.groups(b"")
         status, minor = int(code), (0 if version == b"0" else 1)
-        headers = read_fields(raw, line.end())
+        headers = self._fields.take()
         if len(headers.fields) > MAX_FIELDS:
             raise ProtocolError("the upstream's response has too many header fields")
         if status < 200 and status != SWITCHING_PROTOCOLS:

@@ -6,7 +6,6 @@ order, with their case and their repeats; look-ups are case-insensitive and see 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,7 +31,6 @@ def reason_phrase(status: int) -> str:
     return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
-_FIELD = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")
 _field_line = b": ".join
 PHRASES = {status.value: reason_phrase(status).encode() for status in HTTPStatus}
 
@@ -47,9 +45,10 @@ class Headers:
     def __init__(self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None) -> None:
         self.fields = fields if type(fields) is list else list(fields)
         if index is None:
-            index = {name.lower(): value for name, value in self.fields}
-            if len(index) != len(self.fields):
-                index = _combined(self.fields)
+            index = {}
+            for name, value in self.fields:
+                key = name.lower()
+                index[key] = index[key] + b", " + value if key in index else value
         self.index = index
 
     def get(self, name: bytes) -> bytes | None:
@@ -105,25 +104,31 @@ class Headers:
         return self.without({name.lower()}).plus((name, value))
 
 
-def read_fields(head: bytes, start: int) -> Headers:
-    """The field section that begins at `start` of a whole head, whose grammar is known to be right (RFC 9112 §5)."""
-    fields: list[Field] = _FIELD.findall(head, start)
-    if b" \r\n" in head or b"\t\r\n" in head:
-        fields = [(name, value.rstrip(b" \t")) for name, value in fields]
-    return Headers(fields)
+class FieldLines:
+    """Takes what llhttp tells of a head's field lines, one after another, and makes a field section of them."""
+
+    __slots__ = ("_fields", "_index")
+
+    def __init__(self) -> None:
+        self._fields: list[Field] = []
+        self._index: dict[bytes, bytes] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field line. llhttp leaves the white space behind a value where it is."""
+        value = value.rstrip()
+        self._fields.append((name, value))
+        self._index[name.lower()] = value
+
+    def take(self) -> Headers:
+        """The section that is complete now."""
+        fields, index = self._fields, self._index
+        self._fields, self._index = [], {}
+        return Headers(fields, index if len(index) == len(fields) else None)
 
 
 def field_lines(fields: Iterable[Field]) -> bytes:
     """`fields` as they stand in a head, each line ended by CRLF (RFC 9112 §5)."""
     return b"\r\n".join((*map(_field_line, fields), b""))
-
-
-def _combined(fields: Iterable[Field]) -> dict[bytes, bytes]:
-    index: dict[bytes, bytes] = {}
-    for name, value in fields:
-        key = name.lower()
-        index[key] = index[key] + b", " + value if key in index else value
-    return index
 
 
 @dataclass(slots=True)
