@@ -43,7 +43,11 @@ def make_head(name: bytes, raw: bytes, headers: Headers, limits: ClientLimits) -
     """
     begin = 0 if raw.startswith(name) else len(raw) - len(raw.lstrip(b"\r\n"))
     end = raw.find(b"\r\n", begin)
-    target, minor = read_line(name, raw[begin:end])
+    words = raw[begin:end].split(b" ")
+    if len(words) != 3 or words[0] != name:
+        raise BadRequest("the request line is malformed")
+    _, target, version = words
+    minor = 1 if version == b"HTTP/1.1" else minor_version(version)
     if len(target) > limits.target_size:
         raise TargetTooLong(TARGET_TOO_LONG)
     if len(headers.fields) > limits.header_count:
@@ -67,19 +71,15 @@ def make_head(name: bytes, raw: bytes, headers: Headers, limits: ClientLimits) -
     return RequestHead(method, unusual.path, headers, unusual.authority, minor, unusual.absolute)
 
 
-def read_line(name: bytes, line: bytes) -> tuple[bytes, int]:
-    """The target of a request line with the method `name`, and the 1 of HTTP/1.1 or the 0 of HTTP/1.0 (RFC 9112 §3)."""
-    words = line.split(b" ")
-    if len(words) != 3 or words[0] != name or not words[2].startswith(b"HTTP/"):
+def minor_version(version: bytes) -> int:
+    """The 1 of HTTP/1.1 or the 0 of HTTP/1.0 (RFC 9112 §2.3)."""
+    if not version.startswith(b"HTTP/"):
         raise BadRequest("the request line is malformed")
-    version = words[2]
-    if version == b"HTTP/1.1":
-        return words[1], 1
     if version == b"HTTP/0.9":
         raise BadRequest("HTTP/0.9 is not spoken here")
     if version != b"HTTP/1.0":
         raise VersionUnsupported(f"{version.decode('latin-1')} is not spoken here; use HTTP/1.1")
-    return words[1], 0
+    return 0
 
 
 def content_length(head: RequestHead, limit: int | None) -> int | None:

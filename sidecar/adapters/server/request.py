@@ -23,7 +23,7 @@ from sidecar.adapters.server.limits import exceeded_limit
 from sidecar.core.http.chunked import ChunkedDecoder, sole_chunk
 from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS
 from sidecar.core.http.framing import END_OF_HEAD, FRAMING_FIELDS, MAX_TRAILERS, persists
-from sidecar.core.http.heads import FieldLines
+from sidecar.core.http.heads import FieldLines, Headers
 from sidecar.core.http.methods import MethodFlaw, find_method, with_method_of_parser
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -52,15 +52,15 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body_size", "_chunked", "_current", "_fields", "_limits", "_method", "_parser", "_raw", "_remaining",
+        "_body_size", "_chunked", "_current", "_limits", "_lines", "_method", "_parser", "_raw", "_remaining",
         "arrived", "early", "ended", "partial", "switching",
     )  # fmt: skip
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
         self._current: ArrivingRequest | None = None
-        self._fields = FieldLines()
-        self._parser = httptools.HttpRequestParser(self._fields)
+        self._lines = FieldLines()
+        self._parser = httptools.HttpRequestParser(self._lines)
         self._remaining = -1
         self._raw = b""
         """The octets of this head so far."""
@@ -101,7 +101,6 @@ class RequestReader:
         """The switch of protocols was refused: what followed is ordinary HTTP after all."""
         data, self.early = self.early, b""
         self.switching = self.ended = False
-        self._parser = httptools.HttpRequestParser(self._fields)
         self.feed(data)
 
     def eof(self, error: ProxyError) -> None:
@@ -110,11 +109,6 @@ class RequestReader:
         if self._current is not None:
             current, self._current = self._current, None
             current.finish(error)
-
-    def close(self, error: ProxyError) -> None:
-        """`eof`, for good: parser and reader hold each other, and only reference counts free at once."""
-        self.eof(error)
-        del self._parser
 
     # Reading
 
@@ -140,7 +134,7 @@ class RequestReader:
             self._parser.feed_data(part)
         except httptools.HttpParserUpgrade:
             # llhttp takes any Upgrade for the end of HTTP; it is only when we will ask the upstream to switch.
-            self._parser = httptools.HttpRequestParser(self._fields)
+            self._parser = httptools.HttpRequestParser(self._lines)
         except httptools.HttpParserError as error:
             self._refuse(exceeded_limit(self._shown_head(), self._limits) or BadRequest(f"{MALFORMED}: {error}"))
             return b""
@@ -176,8 +170,11 @@ class RequestReader:
         """The head `raw` is there; `rest` is what follows it."""
         method, self._raw, self._method = self._method, b"", b""
         self.partial = False
+        lines = self._lines
+        headers = Headers(lines.fields, lines.index)
+        lines.fields, lines.index = [], {}
         try:
-            head = make_head(method, raw, self._fields.take(), self._limits)
+            head = make_head(method, raw, headers, self._limits)
             index = head.headers.index
             if UNUSUAL_FIELDS.isdisjoint(index):
                 # There is nothing to it but its head: it is whole.
@@ -204,15 +201,15 @@ class RequestReader:
         return self._begin_content(current, rest) if length != 0 else self._end_message(current, rest)
 
     def _begin_content(self, current: ArrivingRequest, rest: bytes) -> bytes:
-        """Content is not shown to llhttp, which therefore begins anew behind it."""
-        self._parser = httptools.HttpRequestParser(self._fields)
+        """Content that is all here is shown to llhttp, which is then ready for the next head; more is counted."""
         length = current.length
-        if length is None:
+        if length is None or len(rest) < length:
+            self._parser = httptools.HttpRequestParser(self._lines)
+            self._remaining = -1 if length is None else length
             return rest
-        if len(rest) < length:
-            self._remaining = length
-            return rest
-        current.pieces.append(rest[:length])
+        content = rest[:length]
+        self._parser.feed_data(content)
+        current.pieces.append(content)
         return self._end_message(current, rest[length:])
 
     def _count_down(self, data: bytes) -> bytes:

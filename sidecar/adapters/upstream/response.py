@@ -16,7 +16,7 @@ import httptools
 
 from sidecar.core.http.chunked import ChunkedDecoder, plain_chunks
 from sidecar.core.http.connection_auth import CHALLENGES, challenges_connection
-from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS, end_to_end
+from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS, HOP_BY_HOP, end_to_end
 from sidecar.core.http.framing import (
     END_OF_HEAD,
     MAX_TRAILERS,
@@ -26,13 +26,13 @@ from sidecar.core.http.framing import (
     is_length,
     persists,
 )
-from sidecar.core.http.heads import FieldLines, ResponseHead, list_members
+from sidecar.core.http.heads import FieldLines, Headers, ResponseHead, list_members
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.core.http.heads import Field, Headers
+    from sidecar.core.http.heads import Field
 
 MAX_HEAD = 128 * 1024
 MAX_FIELDS = 500
@@ -53,6 +53,7 @@ class Framing(Enum):
 
 
 NEVER_PERSISTS = frozenset({Framing.CLOSE, Framing.SWITCHED})
+_NONE, _LENGTH, _CLOSE, _SWITCHED = Framing.NONE, Framing.LENGTH, Framing.CLOSE, Framing.SWITCHED
 
 
 class ResponseReader:
@@ -65,8 +66,8 @@ class ResponseReader:
 
     __slots__ = (
         "_chunked",
-        "_fields",
         "_interim_count",
+        "_lines",
         "_method",
         "_parser",
         "_raw",
@@ -90,9 +91,9 @@ class ResponseReader:
         self._parser: httptools.HttpResponseParser | None = None
         self._raw = self.switched = b""
         self._remaining = -1
-        self._fields = FieldLines()
+        self._lines = FieldLines()
         self._chunked: ChunkedDecoder | None = None
-        self.framing = Framing.NONE
+        self.framing = _NONE
         self.length: int | None = None
         self.keep_alive = self.excess = False
         self.keep_alive_hint: bytes | None = None
@@ -132,7 +133,7 @@ class ResponseReader:
         """The connection closed in good order. Raises ConnectionLost unless that ends a close-delimited body."""
         if self.complete:
             return
-        if self.head is None or self.framing is not Framing.CLOSE:
+        if self.head is None or self.framing is not _CLOSE:
             raise ConnectionLost("the upstream closed the connection before its response was complete")
         self.complete = True
 
@@ -149,7 +150,7 @@ class ResponseReader:
         self._raw = head = raw[:size]
         parser = self._parser
         if parser is None:
-            parser = self._parser = httptools.HttpResponseParser(self._fields)
+            parser = self._parser = httptools.HttpResponseParser(self._lines)
         try:
             parser.feed_data(raw[before:size])
         except httptools.HttpParserUpgrade:
@@ -172,7 +173,7 @@ class ResponseReader:
         return self._begin_content(rest)
 
     def _begin_content(self, rest: bytes) -> bytes:
-        if self.framing is Framing.SWITCHED:
+        if self.framing is _SWITCHED:
             self.switched = rest
             return b""
         if self.length:
@@ -194,7 +195,7 @@ class ResponseReader:
         self._remaining = remaining
 
     def _read_content(self, data: bytes) -> None:
-        if self.framing is Framing.CLOSE:
+        if self.framing is _CLOSE:
             self.pieces.append(data)
             return
         if self._chunked is None:
@@ -227,7 +228,9 @@ class ResponseReader:
             raise _wrong_line(raw)
         version, code, phrase = line.groups(b"")
         status, minor = int(code), (0 if version == b"0" else 1)
-        headers = self._fields.take()
+        lines = self._lines
+        headers = Headers(lines.fields, lines.index)
+        lines.fields, lines.index = [], {}
         if len(headers.fields) > MAX_FIELDS:
             raise ProtocolError("the upstream's response has too many header fields")
         if status < 200 and status != SWITCHING_PROTOCOLS:
@@ -235,13 +238,19 @@ class ResponseReader:
             return
         index = headers.index
         framing = self.framing = self._frame(status, index, minor)
-        self.keep_alive = framing not in NEVER_PERSISTS and persists(index, minor)
         self.keep_alive_hint = index.get(b"keep-alive")
         bound = not CHALLENGES.isdisjoint(index) and challenges_connection(headers)
-        forwardable = end_to_end(headers)
-        if framing is Framing.SWITCHED:
+        plain = index.get(b"connection", b"keep-alive") == b"keep-alive" and b"proxy-connection" not in index
+        if plain and minor == 1:
+            # What nearly every upstream says of this hop.
+            self.keep_alive = framing not in NEVER_PERSISTS
+            forwardable = headers.without(HOP_BY_HOP)
+        else:
+            self.keep_alive = framing not in NEVER_PERSISTS and persists(index, minor)
+            forwardable = end_to_end(headers)
+        if framing is _SWITCHED:
             forwardable = forwardable.plus((b"Connection", b"Upgrade"), (b"Upgrade", index[b"upgrade"]))
-        elif framing is Framing.NONE:
+        elif framing is _NONE:
             self.complete = True
             if status == HTTPStatus.NO_CONTENT:
                 # Content-Length is forbidden there (RFC 9110 §8.6); on HEAD and 304 it tells what a GET would have had.
@@ -261,9 +270,9 @@ class ResponseReader:
         if status == SWITCHING_PROTOCOLS:
             if index.get(b"upgrade", b"").lower() not in self._upgrade:
                 raise ProtocolError("the upstream switched protocols unasked")
-            return Framing.SWITCHED
+            return _SWITCHED
         if self._method == "HEAD" or status in NO_CONTENT:
-            return Framing.NONE
+            return _NONE
         coding = index.get(b"transfer-encoding")
         if coding is not None:
             if minor == 0 or not is_chunked(coding):
@@ -271,11 +280,11 @@ class ResponseReader:
             return Framing.CHUNKED
         value = index.get(b"content-length")
         if value is None:
-            return Framing.CLOSE
+            return _CLOSE
         if not is_length(value):
             raise ProtocolError("the upstream's Content-Length is invalid")
         self.length = int(value)
-        return Framing.LENGTH
+        return _LENGTH
 
     def _take_trailers(self, trailers: list[Field]) -> None:
         if len(trailers) > MAX_TRAILERS:

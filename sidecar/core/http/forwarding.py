@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.core.config import ForwardedMode
-from sidecar.core.http.heads import Headers, field_lines, list_members
+from sidecar.core.http.heads import Headers, field_line, list_members
 
 if TYPE_CHECKING:
     from sidecar.core.config import Rewrite
@@ -160,7 +160,7 @@ class RequestForwarder:
         fields = headers.lines_without(drops & index.keys())
         if head.method == "OPTIONS":
             fields = counted_down(head, fields)
-        lines = field_lines(fields)
+        lines = b"\r\n".join((*map(field_line, fields), b""))
         via = self._via[head.minor_version]
         return b"%b %b HTTP/1.1\r\n%b%b%b%b\r\n" % (head.method.encode(), target, host_line, lines, via, more)
 

@@ -31,20 +31,21 @@ def reason_phrase(status: int) -> str:
     return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
-_field_line = b": ".join
+field_line = b": ".join
+"""Makes a line of a field, without its end."""
 PHRASES = {status.value: reason_phrase(status).encode() for status in HTTPStatus}
 
 
 class Headers:
-    """An immutable field section: ordered field lines, and a case-insensitive index of them, made where it is not
-    given. `index`: lower-case name → combined value (RFC 9110 §5.3).
+    """An immutable field section: ordered field lines, and a case-insensitive index of them: lower-case name →
+    combined value (RFC 9110 §5.3). An `index` that is given is taken where no name is repeated.
     """
 
     __slots__ = ("fields", "index")
 
     def __init__(self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None) -> None:
         self.fields = fields if type(fields) is list else list(fields)
-        if index is None:
+        if index is None or len(index) != len(self.fields):
             index = {}
             for name, value in self.fields:
                 key = name.lower()
@@ -105,30 +106,22 @@ class Headers:
 
 
 class FieldLines:
-    """Takes what llhttp tells of a head's field lines, one after another, and makes a field section of them."""
+    """Takes the field lines of one head after another from llhttp: what an `httptools` parser calls."""
 
-    __slots__ = ("_fields", "_index")
+    __slots__ = ("fields", "index")
+    on_message_begin = on_url = on_status = on_headers_complete = on_body = on_message_complete = None
+    on_chunk_header = on_chunk_complete = None
+    # A parser asks for each of these when it is made: to find None takes less time than to find nothing.
 
     def __init__(self) -> None:
-        self._fields: list[Field] = []
-        self._index: dict[bytes, bytes] = {}
+        self.fields: list[Field] = []
+        self.index: dict[bytes, bytes] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One field line. llhttp leaves the white space behind a value where it is."""
         value = value.rstrip()
-        self._fields.append((name, value))
-        self._index[name.lower()] = value
-
-    def take(self) -> Headers:
-        """The section that is complete now."""
-        fields, index = self._fields, self._index
-        self._fields, self._index = [], {}
-        return Headers(fields, index if len(index) == len(fields) else None)
-
-
-def field_lines(fields: Iterable[Field]) -> bytes:
-    """`fields` as they stand in a head, each line ended by CRLF (RFC 9112 §5)."""
-    return b"\r\n".join((*map(_field_line, fields), b""))
+        self.fields.append((name, value))
+        self.index[name.lower()] = value
 
 
 @dataclass(slots=True)
@@ -165,7 +158,7 @@ class ResponseHead:
         """
         phrase = self.reason or PHRASES.get(self.status, b"")
         line = b"HTTP/1.1 %d %b" % (self.status, phrase)
-        return b"\r\n".join((line, *map(_field_line, self.headers.fields), b""))
+        return b"\r\n".join((line, *map(field_line, self.headers.fields), b""))
 
 
 def list_members(value: bytes) -> list[bytes]:
