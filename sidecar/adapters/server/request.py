@@ -201,15 +201,15 @@ class RequestReader:
         return self._begin_content(current, rest) if length != 0 else self._end_message(current, rest)
 
     def _begin_content(self, current: ArrivingRequest, rest: bytes) -> bytes:
-        """Content that is all here is shown to llhttp, which is then ready for the next head; more is counted."""
+        """Content is counted, and not shown to llhttp, which therefore begins anew behind it."""
+        self._parser = httptools.HttpRequestParser(self._lines)
         length = current.length
-        if length is None or len(rest) < length:
-            self._parser = httptools.HttpRequestParser(self._lines)
-            self._remaining = -1 if length is None else length
+        if length is None:
             return rest
-        content = rest[:length]
-        self._parser.feed_data(content)
-        current.pieces.append(content)
+        if len(rest) < length:
+            self._remaining = length
+            return rest
+        current.pieces.append(rest[:length])
         return self._end_message(current, rest[length:])
 
     def _count_down(self, data: bytes) -> bytes:
