@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.core.cache.conditional import validators
@@ -43,6 +44,7 @@ class BackgroundRefresh:
         copy = conditional(fetch.request, preconditions)
         copy.on_interim = copy.pins = None
         copy.started = self._clock.monotonic()
+        copy.deadline = inf
         self._under_way.add(key)
         keyed = replace(fetch.keyed, head=copy.head)
         refresh = replace(fetch, request=copy, keyed=keyed, preconditions=preconditions, shareable=False)
