@@ -98,8 +98,9 @@ class BulkheadStage:
         waiting = Waiting(priority, until, partial(_tell, decided))
         if not self._bulkhead.wait(waiting, now):
             raise self._refusal(priority, f"{self._bulkhead.in_use} requests are under way, and no more may wait")
+        timer = asyncio.timeout(until - now)
         try:
-            async with asyncio.timeout(until - now):
+            async with timer:
                 admitted = await decided
         except TimeoutError:
             # It may have been admitted in the same turn of the loop.
@@ -112,11 +113,11 @@ class BulkheadStage:
             self._bulkhead.give_up(waiting)
         if admitted:
             return
+        if not timer.expired() and self._monotonic() < until:
+            raise self._refusal(priority, "another request took its place in the queue")
         if until == request.deadline:
             raise DeadlineExceeded("the deadline passed while the request waited for a slot of the bulkhead")
-        late = not decided.done() or self._monotonic() >= until
-        why = "no slot came free in time (bulkhead.queue_timeout)" if late else "another request took its place"
-        raise self._refusal(priority, why)
+        raise self._refusal(priority, "no slot came free in time (bulkhead.queue_timeout)")
 
     def _refusal(self, priority: str, why: str) -> BulkheadFull:
         self._stats.bulkhead_rejected[priority] += 1
