@@ -2,8 +2,9 @@
 
 Twice a second the median time to an answer is compared with what it is without load: the least median of late. While
 it is about that, the limit grows, by its square root, up to `most`. When the median is several times that, the upstream
-has more to do than it can, and the limit falls in proportion, by half at most. What was measured without load is
-forgotten by and by, so that an upstream that has become slower for good is not held down for ever.
+has more to do than it can, and the limit falls in proportion, by a quarter to a half. A fall that changed nothing is
+not repeated, unless it becomes slower still: then it is not the load that makes it slow. What was measured without load
+is forgotten by and by, so that an upstream that has become slower for good is not held down for ever.
 
 Failures teach nothing, since failing can be quick. What ran into a timeout, or whose client has left, took at least the
 time that it had; and what is under way without an answer for longer than the others takes at least that long: an
@@ -13,14 +14,9 @@ upstream that answers nothing any more is seen, too.
 from __future__ import annotations
 
 from math import inf, sqrt
-from statistics import median
-from typing import TYPE_CHECKING, Protocol
+from statistics import median_low
+from typing import ClassVar, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-INTERVAL = 0.5
-"""Seconds from one judgement to the next, where there is enough to judge by."""
 ENOUGH = 5
 """Times that are enough to judge by."""
 PATIENCE = 2.0
@@ -33,8 +29,10 @@ TOLERANCE = 2.0
 """A median is ordinary up to so many times that without load …"""
 SLACK = 0.002
 """… and so many seconds, since the times of a very quick upstream vary with what else the machine does."""
-STEEPEST = 0.5
-"""What a judgement leaves of the limit at least."""
+STEEPEST, FLATTEST = 0.5, 0.75
+"""What a fall leaves of the limit, at least and at most."""
+HELPED, WORSE = 0.9, 1.25
+"""A fall is followed by another when the median is so many times, or less, or more, what it was then."""
 FORGETTING = 0.01
 """Share by which the time without load grows per second."""
 
@@ -50,7 +48,10 @@ class AdaptiveLimit:
     None while nothing was measured. Times are monotonic seconds.
     """
 
-    __slots__ = ("_exact", "_in_flight", "_most", "_since", "_times", "latency", "no_load")
+    INTERVAL: ClassVar[float] = 0.5
+    """Seconds from one judgement to the next, where there is enough to judge by."""
+
+    __slots__ = ("_exact", "_fell_at", "_in_flight", "_most", "_since", "_times", "latency", "no_load")
 
     def __init__(self, most: int, now: float) -> None:
         self._most = most
@@ -58,6 +59,8 @@ class AdaptiveLimit:
         self._since = now
         self._times: list[float] = []
         self._in_flight: set[Sent] = set()
+        self._fell_at: float | None = None
+        """The median at the last fall, while it has not become ordinary since."""
         self.latency: float | None = None
         self.no_load: float | None = None
 
@@ -65,6 +68,11 @@ class AdaptiveLimit:
     def limit(self) -> int:
         """How many may be under way now."""
         return int(self._exact)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that will have taken a time, or takes too long."""
+        return bool(self._in_flight)
 
     @property
     def why(self) -> str:
@@ -102,7 +110,7 @@ class AdaptiveLimit:
     def judge(self, now: float) -> bool:
         """Set the limit anew if it is time; whether it may have changed."""
         age = now - self._since
-        if age < INTERVAL or (len(self._times) < ENOUGH and age < PATIENCE):
+        if age < self.INTERVAL or (len(self._times) < ENOUGH and age < PATIENCE):
             return False
         latency = self._median(now)
         if latency is not None:
@@ -120,19 +128,19 @@ class AdaptiveLimit:
             self._times.append(took)
 
     def _median(self, now: float) -> float | None:
-        usual = median(self._times) if self._times else 0.0
-        times = [*self._times, *self._ages_above(usual, now)]
-        return median(times) if times else None
-
-    def _ages_above(self, usual: float, now: float) -> Iterator[float]:
-        """Of requests under way, how long they have taken so far, where that is more than usual."""
-        return (age for one in self._in_flight if (age := now - one.sent_at) > usual)
+        """Also of how long requests under way have taken so far, where that is more than usual."""
+        usual = median_low(self._times) if self._times else 0.0
+        ages = [age for one in self._in_flight if (age := now - one.sent_at) > usual]
+        # A few that take long tell nothing where there are no others.
+        return median_low([*self._times, *ages]) if self._times or len(ages) >= ENOUGH else None
 
     def _adapt(self, latency: float, age: float) -> None:
         before = latency if self.no_load is None else self.no_load * (1 + FORGETTING * age)
         self.latency, self.no_load = latency, min(latency, before)
-        ordinary = TOLERANCE * self.no_load + SLACK
-        if latency > ordinary:
-            self._exact = max(1.0, self._exact * max(STEEPEST, ordinary / latency))
-        else:
+        ordinary, fell_at = TOLERANCE * self.no_load + SLACK, self._fell_at
+        if latency <= ordinary:
+            self._fell_at = None
             self._exact = min(self._most, self._exact + max(1.0, sqrt(self._exact)))
+        elif fell_at is None or not HELPED * fell_at < latency < WORSE * fell_at:
+            self._fell_at = latency
+            self._exact = max(1.0, self._exact * min(FLATTEST, max(STEEPEST, ordinary / latency)))

@@ -43,12 +43,15 @@ class BulkheadStage:
         "_priority",
         "_settings",
         "_stats",
+        "_timer",
     )
 
     def __init__(self, inner: Handler, bulkhead: Bulkhead, settings: BulkheadSettings, parts: RouteParts) -> None:
         self._inner = inner
         self._bulkhead = bulkhead
         self._settings = settings
+        self._timer: asyncio.TimerHandle | None = None
+        """Set while the limit adapts."""
         self._observe = settings.observe
         self._stats: RouteStats = parts.stats
         clock: Clock = parts.shared.clock
@@ -62,7 +65,7 @@ class BulkheadStage:
         """What the stage within answers. Raises BulkheadFull and DeadlineExceeded, and what that raises."""
         bulkhead = self._bulkhead
         adaptive = bulkhead.adaptive
-        if adaptive is not None:
+        if adaptive is not None and self._timer is None:
             self._adapt(adaptive)
         give_back: GiveBack = self._free
         if not bulkhead.take():
@@ -154,9 +157,17 @@ class BulkheadStage:
     # Adapting
 
     def _adapt(self, adaptive: AdaptiveLimit) -> None:
+        """Judge now, and again and again while something is under way: it may be that nothing comes or ends."""
         now = self._monotonic()
         if adaptive.judge(now):
             self._bulkhead.resize(adaptive.limit, now)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(adaptive.INTERVAL, self._adapt_on, adaptive)
+
+    def _adapt_on(self, adaptive: AdaptiveLimit) -> None:
+        self._timer = None
+        if adaptive.busy and self._bulkhead.adaptive is adaptive:
+            self._adapt(adaptive)
 
     async def _measured(self, request: Request, adaptive: AdaptiveLimit) -> Response:
         """The answer, which the limit learns from: from when the request was sent to the answer's head."""
@@ -174,7 +185,6 @@ class BulkheadStage:
             adaptive.failed(request)
         else:
             adaptive.answered(request, began, self._monotonic())
-        self._adapt(adaptive)
         return response
 
 

@@ -114,6 +114,11 @@ def milliseconds(value: bytes | None) -> int | None:
     return int(digits or b"0") if len(digits) <= LONGEST else None
 
 
+def to_pass_on(deadline: float, now: float) -> int:
+    """The whole milliseconds until `deadline` for the next hop: at least one, and always less than the client gave."""
+    return max(1, int((deadline - now) * 1000 - 0.001))
+
+
 def clients_deadline(request: Request, total: float | None) -> bool:
     """Whether the client has set the deadline, and not the route, which allows `total` seconds."""
     return request.deadline < request.started + (inf if total is None else total)

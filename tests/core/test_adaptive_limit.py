@@ -71,8 +71,9 @@ def test_it_falls_at_any_rate_of_requests(per_second: float) -> None:
 def test_it_stays_within_its_bounds_and_recovers() -> None:
     bench = Bench()
     bench.serve(5, latency=0.02)
-    fallen = bench.serve(20, latency=2.0)
-    assert min(fallen) == 1
+    for latency in (0.1, 0.5, 2.0, 9.0, 30.0, 99.0, 300.0, 1000.0):
+        bench.serve(5, latency=latency)
+    assert bench.limit == 1
     grown = bench.serve(20, latency=0.02)
     assert grown == sorted(grown)
     assert grown[-1] == MOST
@@ -90,8 +91,37 @@ def test_it_may_be_bounded_more_narrowly_and_wider() -> None:
 def test_an_upstream_that_is_slower_for_good_is_not_held_down_for_ever() -> None:
     bench = Bench()
     bench.serve(5, latency=0.02)
-    assert bench.serve(10, latency=0.1)[-1] < MOST / 2
+    assert bench.serve(10, latency=0.1)[-1] <= MOST / 2
     assert bench.serve(300, latency=0.1)[-1] == MOST
+
+
+def test_a_fall_that_changes_nothing_is_not_repeated_until_it_becomes_worse() -> None:
+    bench = Bench()
+    bench.serve(5, latency=0.02)
+    assert set(bench.serve(20, latency=0.2)[100:]) == {MOST // 2}
+    assert bench.serve(5, latency=0.3)[-1] == MOST // 4
+
+
+def test_it_falls_for_as_long_as_that_helps() -> None:
+    """An upstream that serves 50 requests/s, and works on any number at a time, so that they wait for each other."""
+    bench = Bench()
+    bench.serve(5, latency=0.02, per_second=50)
+    limits = [bench.limit]
+    for _ in range(10):
+        limits += bench.serve(1, latency=bench.limit / 50, per_second=50)
+    assert bench.limit <= 4
+    assert all(later >= 1 for later in limits)
+
+
+def test_a_few_that_take_long_tell_nothing_where_there_are_no_others() -> None:
+    bench = Bench()
+    bench.serve(5, latency=0.02)
+    bench.begin_interval()
+    for _ in range(4):
+        bench.adaptive.begun(OneRequest(bench.now))
+    assert bench.adaptive.busy
+    bench.now += 9.0
+    assert not bench.adaptive.judge(bench.now)
 
 
 def test_one_slow_answer_among_many_is_no_slowness() -> None:

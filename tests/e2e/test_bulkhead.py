@@ -366,7 +366,7 @@ async def test_who_would_have_had_a_slot_in_time_is_not_counted(
 async def test_the_limit_follows_the_latency_and_upstreams_explain_it(
     start_origin: StartOrigin, start_sidecar: StartSidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.core.adaptive_limit.INTERVAL", 0.05)
+    monkeypatch.setattr("sidecar.core.adaptive_limit.AdaptiveLimit.INTERVAL", 0.05)
     quick: Script = (READ, Slowly(OK, 0.0001), AGAIN)
     slow: Script = (READ, Slowly(OK, 0.004), AGAIN)
     all_ = await crowd(start_origin, start_sidecar, quick, bulkhead={"max_concurrent": 16, "adaptive": True})
@@ -385,7 +385,7 @@ async def test_the_limit_follows_the_latency_and_upstreams_explain_it(
     assert bulkhead.limit == 16
     all_.origin.then(slow)
     all_.origin.connections[0].close()
-    await ask_until(lambda: bulkhead.limit <= 4)
+    await ask_until(lambda: bulkhead.limit <= 12)
     assert await all_.gauge("limit") == bulkhead.limit
     (upstream,) = (await all_.sidecar.api("GET", "/v1/upstreams"))["upstreams"]
     (shown,) = upstream["bulkheads"]
@@ -395,6 +395,25 @@ async def test_the_limit_follows_the_latency_and_upstreams_explain_it(
     all_.origin.then(quick)
     all_.origin.connections[-1].close()
     await ask_until(lambda: bulkhead.limit == 16)
+
+
+async def test_the_limit_falls_although_nothing_comes_and_nothing_ends(
+    start_origin: StartOrigin, start_sidecar: StartSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.core.adaptive_limit.AdaptiveLimit.INTERVAL", 0.02)
+    monkeypatch.setattr("sidecar.core.adaptive_limit.PATIENCE", 0.1)
+    scripts: tuple[Script, ...] = ((READ, OK, READ, STALL), (READ, STALL))
+    all_ = await crowd(start_origin, start_sidecar, *scripts, bulkhead={"max_concurrent": 8, "adaptive": True})
+    await all_.sidecar.get("/quick")
+    assert await all_.sidecar.is_quiet()
+    clients = [await all_.ask(f"/{number}") for number in range(8)]
+    async with asyncio.timeout(PATIENCE):
+        while await all_.gauge("limit") > 4:  # noqa: ASYNC110 - nobody tells when a limit changes
+            await asyncio.sleep(0.005)
+    assert await all_.gauge("in_use") == 8
+    for client in clients:
+        client.reset()
+    assert await all_.is_empty()
 
 
 async def test_upstreams_show_a_bulkhead_that_does_not_adapt(

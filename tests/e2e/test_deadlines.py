@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.origin import AGAIN, CLOSE, GATE, READ, RESET, STALL, WELL_BEHAVED, Script
+from tests.support.origin import AGAIN, CLOSE, GATE, READ, READ_HEAD, RESET, STALL, WELL_BEHAVED, Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,18 +62,15 @@ def exceeded(metrics: Metrics) -> float:
 # What is passed on
 
 
-@pytest.mark.parametrize("given", [2, 3, 100, 5000, 86_400_000, "0005000"])
+@pytest.mark.parametrize("given", [2000, 5000, 86_400_000, "0005000"])
 async def test_what_is_passed_on_is_less_than_what_was_given(
     start_origin: StartOrigin, start_sidecar: StartSidecar, given: object
 ) -> None:
     origin = await start_origin()
     sidecar = await start_sidecar(origin)
-    answer = await sidecar.exchange(asking(given))
-    if given != 2:
-        assert answer.status == 200
-    if origin.requests:
-        passed = int(origin.request.get(FIELD) or b"")
-        assert max(0, int(str(given)) - 1000) < passed < int(str(given))
+    assert (await sidecar.exchange(asking(given))).status == 200
+    passed = int(origin.request.get(FIELD) or b"")
+    assert int(str(given)) - 1000 < passed < int(str(given))
 
 
 @pytest.mark.parametrize(
@@ -161,13 +158,26 @@ async def test_a_clients_deadline_is_kept_and_never_counts_against_the_circuit(
     sidecar = await start_sidecar(origin, upstream={"breaker": BREAKER, "cache": {"mode": cache}})
     client = await sidecar.connect()
     async with asyncio.timeout(5):
-        answer = await client.exchange(asking(150))
+        answer = await client.exchange(asking(400))
     assert (answer.status, reason(answer)) == (504, "deadline_exceeded")
     await origin.ended()
     assert await sidecar.is_quiet()
     assert await outcomes(sidecar) == {"cancelled": 1}
     assert exceeded(await sidecar.metrics()) == 1
     assert await client.is_usable()
+
+
+async def test_a_deadline_within_an_upload_is_told_and_ends_the_connection(
+    start_origin: StartOrigin, start_sidecar: StartSidecar
+) -> None:
+    origin = await start_origin((READ_HEAD, STALL))
+    sidecar = await start_sidecar(origin, upstream={"breaker": BREAKER})
+    client = await sidecar.connect()
+    await client.send(asking(400, "Content-Length: 100").replace(b"GET", b"POST", 1) + b"half")
+    assert reason(await client.response("POST")) == "deadline_exceeded"
+    assert await client.has_closed()
+    await origin.ended()
+    assert await outcomes(sidecar) == {"cancelled": 1}
 
 
 async def test_the_routes_total_counts_against_the_circuit(
@@ -182,7 +192,7 @@ async def test_the_routes_total_counts_against_the_circuit(
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "total", "outcome"), [(200, None, {"cancelled": 1}), (60_000, "200ms", {"failure": 1})]
+    ("milliseconds", "total", "outcome"), [(400, None, {"cancelled": 1}), (60_000, "400ms", {"failure": 1})]
 )
 async def test_an_answer_is_cut_off_when_the_time_is_over(
     start_origin: StartOrigin,
@@ -220,7 +230,7 @@ async def test_a_tunnel_ends_with_its_clients_deadline(start_origin: StartOrigin
     origin = await start_origin((READ, SWITCHED, STALL))
     sidecar = await start_sidecar(origin)
     client = await sidecar.connect()
-    await client.send(asking(200, "Connection: Upgrade", "Upgrade: x"))
+    await client.send(asking(400, "Connection: Upgrade", "Upgrade: x"))
     await client.until(lambda: client.ended)
     await origin.ended()
     assert exceeded(await sidecar.metrics()) == 1
@@ -290,9 +300,9 @@ async def test_the_deadline_of_one_does_not_end_a_fetch_that_others_wait_for(
     origin = await start_origin((READ, GATE, fresh, AGAIN))
     sidecar = await start_sidecar(origin, upstream={"cache": {"mode": "standard"}, "breaker": BREAKER})
     leader, follower, patient = [await sidecar.connect() for _ in range(3)]
-    await leader.send(asking(300))
+    await leader.send(asking(500))
     await origin.until(lambda it: it.requests)
-    await follower.send(asking(200))
+    await follower.send(asking(400))
     await patient.send((GET + "\r\n").encode())
     assert (await follower.response()).status == (await leader.response()).status == 504
     origin.gate.set()

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from sidecar.core.config import Timeouts
-from sidecar.pipeline.deadline_stage import DeadlineStage, clients_deadline, milliseconds
+from sidecar.pipeline.deadline_stage import DeadlineStage, clients_deadline, milliseconds, to_pass_on
 from sidecar.pipeline.errors import DeadlineExceeded, PoolExhausted, TotalTimeout
 from sidecar.pipeline.message import BodyEnd
 from sidecar.pipeline.stats import RouteStats
@@ -36,6 +36,17 @@ FIELD = b"x-request-timeout-ms"
 )
 def test_only_plain_digits_are_a_number_of_milliseconds(value: bytes | None, number: int | None) -> None:
     assert milliseconds(value) == number
+
+
+@pytest.mark.parametrize("given", [2, 3, 1000, 86_400_000])
+@pytest.mark.parametrize("started", [0.0, 0.1, 1_234_567.891])
+@pytest.mark.parametrize("took", [0.0, 1e-6, 0.0004, 0.0015, 0.5, 1e6])
+def test_what_is_passed_on_is_less_than_what_was_given_and_never_nothing(
+    given: int, started: float, took: float
+) -> None:
+    passed = to_pass_on(started + given / 1000, started + took)
+    assert 1 <= passed < given
+    assert passed == 1 or given - took * 1000 - 1.01 <= passed
 
 
 class Scene:

@@ -14,6 +14,7 @@ from sidecar.adapters.upstream.failure import StaleConnection
 from sidecar.core.http.forwarding import rewrite_target, trailers_allowed
 from sidecar.core.http.framing import CHUNKED_LINE
 from sidecar.core.http.heads import IDEMPOTENT_METHODS, ResponseHead
+from sidecar.pipeline.deadline_stage import to_pass_on
 from sidecar.pipeline.deadlines import DeadlineWheel
 from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError, TotalTimeout
 from sidecar.pipeline.message import Body, Response
@@ -173,16 +174,12 @@ class UpstreamHandler:
         index = head.headers.index
         more = b"" if b"x-request-id" in index else b"X-Request-Id: %b\r\n" % request.request_id
         if self._deadline_field and request.deadline != inf:
-            more += self._deadline_line(request.deadline)
+            left = to_pass_on(request.deadline, self._upstream.clock.monotonic())
+            more += b"%b: %d\r\n" % (self._deadline_field, left)
             head = replace(head, headers=head.headers.without({self._deadline_field}))
         if self._forwarder.tells_client or not OF_THIS_HOP.isdisjoint(index):
             more += self._hop_lines(request)
         return self._forwarder.octets(head, target, host_line, more)
-
-    def _deadline_line(self, deadline: float) -> bytes:
-        """How many whole milliseconds are left: at least one, and always less than the client gave."""
-        left = (deadline - self._upstream.clock.monotonic()) * 1000
-        return b"%b: %d\r\n" % (self._deadline_field, max(1, int(left - 0.001)))
 
     def _hop_lines(self, request: Request) -> bytes:
         """What else this hop adds: who the client is, framing, upgrade, trailers."""
