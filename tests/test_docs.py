@@ -124,8 +124,9 @@ def test_make_knows_the_targets_that_the_documents_name(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
 
 
-def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path) -> None:
-    (config,) = blocks("yaml", section("Configure"))
+@pytest.mark.parametrize("heading", ["Configure", "Deadlines and limits"])
+def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path, heading: str) -> None:
+    (config,) = blocks("yaml", section(heading))
     file = tmp_path / "sidecar.yaml"
     file.write_text(config)
     assert list(load(file, {}).problems) == []
@@ -142,7 +143,7 @@ def test_every_metric_named_is_exposed(metric: str) -> None:
     assert any(f'"{metric.removesuffix("_total")}' in source for source in sources)
 
 
-@pytest.mark.parametrize("feature", ["retry", "bulkhead", "fallback", "hedge", "faults"])
+@pytest.mark.parametrize("feature", ["retry", "fallback", "hedge", "faults"])
 def test_what_is_said_not_to_be_there_is_refused_in_a_configuration(feature: str, tmp_path: Path) -> None:
     file = tmp_path / "sidecar.yaml"
     file.write_text(f"upstreams: {{a: {{url: 'http://a', {feature}: {{}}}}}}\n")

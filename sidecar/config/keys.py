@@ -105,7 +105,6 @@ def _type(name: str, kind: ValueType[Any]) -> Type:
 
 LATER = (
     Key("retry", Later("retries"), "attempts and retry budget"),
-    Key("bulkhead", Later("bulkheads"), "concurrency limit with a queue"),
     Key("fallback", Later("fallbacks"), "a fixed answer, or another upstream"),
     Key("hedge", Later("hedged requests"), "a second attempt when the first is slow"),
     Key("faults", Later("fault injection"), "delays and aborts for tests"),

@@ -24,7 +24,7 @@ class SettingView:
 
 
 def route_settings(route: RouteConfig) -> Iterator[SettingView]:
-    """The timeouts, breaker and cache settings in force on `route`."""
+    """The settings in force on `route` that it inherits from its upstream, or could."""
     for name, value in settings(PER_ROUTE, route):
         yield SettingView(name, value, route.refs.get(name))
 
@@ -35,7 +35,7 @@ def settings(keys: Iterable[Key], owner: object, prefix: str = "") -> Iterator[t
         name, value = f"{prefix}{key.name}", getattr(owner, key.name, None)
         if isinstance(key.type, Block) and value is not None:
             yield from settings(key.type.keys, value, f"{name}.")
-        elif isinstance(key.type, ScalarType | ListType):
+        elif isinstance(key.type, ScalarType | ListType | Block):
             yield name, shown(key, value)
 
 

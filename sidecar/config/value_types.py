@@ -11,7 +11,7 @@ from sidecar.config import addresses, units
 from sidecar.config.suggest import did_you_mean
 from sidecar.config.units import BadValue, quoted
 from sidecar.core import config_key as k
-from sidecar.core.config import ENDPOINT, LISTEN, WINDOW, CountWindow, TimeWindow, Window
+from sidecar.core.config import ENDPOINT, LISTEN, RATE, WINDOW, CountWindow, Rate, TimeWindow, Window
 from sidecar.core.http.methods import LONGEST_METHOD, MethodFlaw, flaw_of
 
 if TYPE_CHECKING:
@@ -238,6 +238,12 @@ UNBOUNDED: dict[k.ValueType[Any], ScalarType] = {
         window,
         {"anyOf": [{"type": "integer", "minimum": 1}, _text_schema(r"[0-9]+|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+")]},
         show_window,
+    ),
+    RATE: ScalarType(
+        "a rate such as 100/s, 5/m or 1/h",
+        lambda text: Rate(*units.rate(text)),
+        _text_schema(r"[0-9]+(\.[0-9]+)? ?/ ?[smh]"),
+        lambda rate: units.show_rate(rate.count, rate.seconds),
     ),
     LISTEN: ScalarType("an address such as 127.0.0.1:4100", addresses.listen_address, STRING),
     ENDPOINT: ScalarType("a URL such as http://host:port", addresses.endpoint, STRING),

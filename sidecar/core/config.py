@@ -116,6 +116,9 @@ class Timeouts:
     first_byte: float = key(15.0, duration(), "from the request to a complete response head; beyond: 504")
     idle: float = key(60.0, duration(), "longest silence within a body")
     total: float | None = key(None, duration(), "for the whole exchange, body included")
+    deadline_header: str | None = key(
+        "x-request-timeout-ms", FIELD_NAME, "field with the milliseconds left, in and out; the smaller wins; null: none"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +344,48 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Priority:
+    """Which requests are of the class `low`; all others are `normal`."""
+
+    header: str = field(metadata=no_default(FIELD_NAME, "field that says what kind of request it is"))
+    low: frozenset[str] = field(
+        metadata=no_default(set_of(FIELD_VALUE, may_be_empty=False), "its values that wait longest and go first")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BulkheadSettings:
+    """How many requests of a route may be under way, bodies included; without `max_concurrent` any number."""
+
+    max_concurrent: int | None = key(None, whole(1), "requests under way; null: no limit, and none of the rest")
+    max_queue: int = key(0, whole(), "requests that may wait for a slot; beyond: 503")
+    queue_timeout: float = key(0.1, duration(), "how long they may wait; beyond: 503")
+    adaptive: bool = key(False, bool, "the limit follows the measured latency, up to max_concurrent")
+    priority: Priority | None = key(None, Priority, "requests that wait behind all others; null: all are equal")
+    observe: bool = key(False, bool, "refuse nothing, report what would have been refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many per unit of time: `count` per `seconds`."""
+
+    count: float
+    seconds: float
+
+
+RATE: KeyType[Rate] = KeyType("rate")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket: `rate` tokens flow in, up to `burst`, and each request takes one."""
+
+    rate: Rate = field(metadata=no_default(RATE, "requests in the long run, such as 100/s; beyond: 429"))
+    burst: int | None = key(None, whole(1), "requests at once; null: what the rate gives in a second, at least 1")
+    observe: bool = key(False, bool, "refuse nothing, report what would have been refused")
+
+
+@dataclass(frozen=True, slots=True)
 class PerRoute:
     """What a route inherits from its upstream, and may override key by key."""
 
@@ -349,6 +394,8 @@ class PerRoute:
     timeouts: Timeouts = block(Timeouts, "how long the upstream may take")
     breaker: BreakerSettings = block(BreakerSettings, "when the circuit opens and closes")
     cache: CacheSettings = block(CacheSettings, "what is stored, and when it stands in")
+    bulkhead: BulkheadSettings | None = key(BulkheadSettings(), BulkheadSettings, "requests under way; null: no limit")
+    rate_limit: RateLimit | None = key(None, RateLimit, "requests per time; null: no limit")
     refs: Mapping[str, str] = field(default_factory=lambda: NO_REFS)
     """The `file:line` that decides each dotted setting (`breaker.failure_rate`, or `` for the whole); a setting that
     no file names is absent."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from sidecar.core.bulkhead import Bulkhead
     from sidecar.core.circuit.explanation import (
         CircuitSnapshot,
         LastProbe,
@@ -114,6 +115,23 @@ def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> 
             "sentence": snapshot.would_have.sentence,
         },
         "config_ref": snapshot.config_ref,
+    }
+
+
+def bulkhead_report(route: str, bulkhead: Bulkhead) -> Json:
+    """The bulkhead of a route as it is now. Where it adapts: the median time to an answer, also without load, in
+    seconds, None while nothing was measured.
+    """
+    adaptive = bulkhead.adaptive
+    return {
+        "route": route,
+        "adaptive": adaptive is not None,
+        "limit": bulkhead.limit,
+        "in_use": bulkhead.in_use,
+        "queued": bulkhead.queued,
+        "latency": None if adaptive is None else adaptive.latency,
+        "no_load_latency": None if adaptive is None else adaptive.no_load,
+        "detail": f"max_concurrent is {bulkhead.limit}" if adaptive is None else adaptive.why,
     }
 
 

@@ -26,6 +26,8 @@ class ProxyError(Exception):
     source: ClassVar[Source] = Source.ERROR
     closes: ClassVar[bool] = False
     """Whether the client's connection must close because the framing of what follows is in doubt."""
+    stale_instead: ClassVar[bool] = False
+    """Whether a stored answer may stand in its place (cache.md 17, 18)."""
 
     def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(detail)
@@ -204,6 +206,38 @@ class TooManyConnections(ProxyError):
         super().__init__(detail, retry_after=1.0)
 
 
+class BulkheadFull(ProxyError):
+    """The route has as many requests under way as it may, and no slot came free in time."""
+
+    status = 503
+    proxy_status = "connection_limit_reached"
+    reason = "bulkhead_full"
+    source = Source.BULKHEAD
+    stale_instead = True
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, retry_after=1.0)
+
+
+class RateLimited(ProxyError):
+    """The route has had as many requests as it may for now."""
+
+    status = 429
+    proxy_status = "http_request_denied"
+    reason = "rate_limited"
+    source = Source.RATE_LIMIT
+
+
+class DeadlineExceeded(ProxyError):
+    """The deadline of the request passed, and the upstream is not to blame: the client set it, or the time went into
+    waiting here.
+    """
+
+    status = 504
+    proxy_status = "http_response_timeout"
+    reason = "deadline_exceeded"
+
+
 # What the upstream did
 
 
@@ -211,6 +245,7 @@ class UpstreamError(ProxyError):
     """The upstream could not be reached, did not answer in time, or answered nonsense."""
 
     outcome = Outcome.FAILURE
+    stale_instead = True
 
 
 class ConnectionRefused(UpstreamError):

@@ -10,6 +10,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sidecar.core.bulkhead import CLASSES
 from sidecar.core.cache.status import COLLAPSED, HIT, HIT_STALE, Forward
 from sidecar.core.circuit.transitions import possible_transitions
 from sidecar.core.config import CacheMode
@@ -75,7 +76,11 @@ REJECTIONS = tuple(error.reason for error in OF_A_CLIENT)
 def begin_route(stats: RouteStats, route: RouteConfig) -> None:
     """What can be counted of requests for `route`."""
     cached = route.cache.mode is not CacheMode.OFF
-    _begin(stats.requests, _requests(route.match.methods or USUAL_METHODS, route.breaker.failures, cached))
+    methods = route.match.methods or USUAL_METHODS
+    _begin(stats.requests, _requests(methods, route.breaker.failures, cached, tuple(_limits(route))))
+    if route.bulkhead is not None and route.bulkhead.max_concurrent is not None:
+        _begin(stats.bulkhead_rejected, CLASSES)
+        _begin(stats.bulkhead_observed, CLASSES)
     if cached:
         _begin(stats.cache_results, CACHE_RESULTS)
 
@@ -118,10 +123,20 @@ def _requests(
     methods: frozenset[str],
     failures: frozenset[int],
     cached: bool,  # noqa: FBT001 - a key
+    limits: tuple[tuple[int, Source], ...],
 ) -> tuple[tuple[str, int, str], ...]:
-    answers = tuple(_answers(failures, cached=cached))
+    answers = (*_answers(failures, cached=cached), *limits)
     labels = sorted({method if method in STANDARD_METHODS else OTHER_METHOD for method in methods})
     return tuple((method, status, source.label) for method in labels for status, source in answers)
+
+
+def _limits(route: RouteConfig) -> Iterator[tuple[int, Source]]:
+    """What the limits of `route` refuse with."""
+    bulkhead, rate_limit = route.bulkhead, route.rate_limit
+    if bulkhead is not None and bulkhead.max_concurrent is not None and not bulkhead.observe:
+        yield 503, Source.BULKHEAD
+    if rate_limit is not None and not rate_limit.observe:
+        yield 429, Source.RATE_LIMIT
 
 
 def _answers(failures: frozenset[int], *, cached: bool) -> Iterator[tuple[int, Source]]:

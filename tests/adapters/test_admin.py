@@ -372,6 +372,7 @@ async def test_upstreams_and_the_whole_configuration_are_shown(client: "Client")
     (shop,) = (await get(client, "/v1/upstreams"))["upstreams"]
     assert (shop["name"], shop["endpoints"]) == ("shop", ["http://shop.svc:8080"])
     config = await get(client, "/v1/config")
+    assert shop.pop("bulkheads") == []
     assert config["upstreams"] == [shop]
     assert [route["name"] for route in config["routes"]] == ["catalog", "orders"]
     assert config["proxy"]["listen"] == ["127.0.0.1:4100"]

@@ -4,7 +4,16 @@ import pytest
 
 from sidecar.config.keys import PER_ROUTE, Block, block_of
 from sidecar.config.settings_view import SettingView, route_settings, shown
-from sidecar.core.config import BreakerSettings, CacheSettings, CountWindow, QueryKey, Timeouts
+from sidecar.core.config import (
+    BreakerSettings,
+    BulkheadSettings,
+    CacheSettings,
+    CountWindow,
+    QueryKey,
+    Rate,
+    RateLimit,
+    Timeouts,
+)
 from tests.support.routes import route
 
 ROUTE = route(
@@ -14,6 +23,8 @@ ROUTE = route(
         failure_threshold=None, failure_rate=0.25, window=CountWindow(100), failures=frozenset(range(500, 600))
     ),
     cache=CacheSettings(max_entry_size=2048, targeted=("cdn-cache-control",), query=QueryKey(sort=True)),
+    bulkhead=BulkheadSettings(max_concurrent=50),
+    rate_limit=RateLimit(Rate(5.0, 60.0)),
     refs={"": "sidecar.yaml:3", "breaker.failure_rate": "sidecar.yaml:7", "breaker": "sidecar.yaml:6"},
 )
 VIEWS = {view.name: view for view in route_settings(ROUTE)}
@@ -35,6 +46,12 @@ VIEWS = {view.name: view for view in route_settings(ROUTE)}
         ("cache.query.sort", True),
         ("cache.targeted", ["cdn-cache-control"]),
         ("cache.stale_ttl", "1h"),
+        ("timeouts.deadline_header", "x-request-timeout-ms"),
+        ("bulkhead.max_concurrent", 50),
+        ("bulkhead.queue_timeout", "100ms"),
+        ("bulkhead.priority", None),
+        ("rate_limit.rate", "5/m"),
+        ("rate_limit.burst", None),
     ],
 )
 def test_a_setting_is_shown_as_it_would_be_written(name: str, value: object) -> None:

@@ -1,10 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.core.config import BreakerSettings, CacheMode, CacheSettings, Endpoint, Match, RouteConfig, UpstreamConfig
+from sidecar.core.config import (
+    BreakerSettings,
+    BulkheadSettings,
+    CacheMode,
+    CacheSettings,
+    Endpoint,
+    Match,
+    Rate,
+    RateLimit,
+    RouteConfig,
+    UpstreamConfig,
+)
 from sidecar.pipeline import errors
 from sidecar.pipeline.possible_series import (
     ATTEMPT_RESULTS,
@@ -53,6 +65,26 @@ CASES = {
         OWN | {(200, "upstream"), (429, "upstream"), (599, "upstream")},
     ),
 }
+
+
+LIMITED = replace(
+    route(), bulkhead=BulkheadSettings(max_concurrent=5), rate_limit=RateLimit(Rate(1.0, 1.0), observe=False)
+)
+OBSERVED = replace(
+    route(),
+    bulkhead=BulkheadSettings(max_concurrent=5, observe=True),
+    rate_limit=RateLimit(Rate(1.0, 1.0), observe=True),
+)
+
+
+def test_limits_begin_with_what_they_refuse_and_those_that_observe_with_what_they_would() -> None:
+    classes = {"low": 0, "normal": 0}
+    for config, refusals in ((LIMITED, {(503, "bulkhead"), (429, "rate_limit")}), (OBSERVED, set[tuple[int, str]]())):
+        stats = begun(config)
+        expected = {(method, *answer) for method in ("GET", "POST") for answer in OWN | FROM_UPSTREAM | refusals}
+        assert stats.requests.keys() == expected
+        assert stats.bulkhead_rejected == stats.bulkhead_observed == classes
+    assert begun(route()).bulkhead_rejected == {}
 
 
 @pytest.mark.parametrize(("config", "methods", "answers"), CASES.values(), ids=CASES)

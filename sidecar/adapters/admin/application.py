@@ -76,7 +76,12 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
         ),
         Entry("GET", "/v1/events/stream", streams.stream, "the same as server-sent events, and what follows"),
         Entry("GET", "/v1/routes", effective.list_routes, "every route with its settings in force"),
-        Entry("GET", "/v1/upstreams", effective.list_upstreams, "every upstream with its settings in force"),
+        Entry(
+            "GET",
+            "/v1/upstreams",
+            effective.list_upstreams,
+            "every upstream with its settings in force, and its bulkheads",
+        ),
         Entry("GET", "/v1/config", effective.show_config, "the whole configuration in force"),
         Entry("POST", "/v1/config/check", configuration.check_config, "what {config}, or the file now, would change"),
         Entry("POST", "/v1/config/reload", configuration.reload_config, "use the file as it is now"),

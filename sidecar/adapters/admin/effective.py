@@ -6,6 +6,7 @@ Times are seconds, sizes bytes, shares 0–1; `refs` say where a setting stands 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.core.config import Address, Endpoint, Match, RouteConfig
+from sidecar.core.report import bulkhead_report
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from aiohttp import web
+
+    from sidecar.core.report import Json
 
 REDACTED = "(redacted)"
 SECRET_FIELD = re.compile(r"auth|cookie|token|secret|key|passw|credential|session")
@@ -43,8 +47,17 @@ async def list_routes(request: web.Request) -> web.Response:
 
 
 async def list_upstreams(request: web.Request) -> web.Response:
-    """Every upstream."""
-    return await json_long_answer({}, {"upstreams": map(plain, request.app[CONTEXT].config().upstreams)})
+    """Every upstream, with the bulkheads of its routes as they are now."""
+    context = request.app[CONTEXT]
+    config, counted = context.config(), await context.plane.stats()
+    limits = {route.name: route.bulkhead for route in counted.routes}
+    bulkheads: defaultdict[str, list[Json]] = defaultdict(list)
+    for route in config.routes:
+        bulkhead = limits.get(route.name)
+        if bulkhead is not None:
+            bulkheads[route.upstream.name].append(bulkhead_report(route.name, bulkhead))
+    upstreams = ({**_by_name(each), "bulkheads": bulkheads[each.name]} for each in config.upstreams)
+    return await json_long_answer({}, {"upstreams": upstreams})
 
 
 def plain(value: object) -> object:

@@ -287,6 +287,7 @@ def conditional(request: Request, preconditions: Sequence[Field]) -> Request:
     copy = Request(asking, b"", request_id=request.request_id, started=request.started, client=request.client)
     copy.route_name = request.route_name
     copy.rewrite = request.rewrite
+    copy.deadline = request.deadline
     copy.on_interim = request.on_interim
     copy.pins = request.pins
     copy.half_closed = request.half_closed
