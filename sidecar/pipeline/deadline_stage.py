@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.pipeline.errors import DeadlineExceeded, ProxyError, TotalTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from sidecar.core.config import Timeouts
     from sidecar.pipeline.message import Body, End, Request, Response
     from sidecar.pipeline.ports import Clock, Handler
@@ -40,13 +42,14 @@ class DeadlineStage:
         self._stats = stats
         self._monotonic = clock.monotonic
 
-    @property
-    def shortcut(self) -> tuple[bytes, Handler]:
-        """The field without which a request has no business here, and who takes it then."""
-        return self._field, (self._inner if self._total == inf else self)
-
-    async def handle(self, request: Request) -> Response:
+    def handle(self, request: Request) -> Coroutine[Any, Any, Response]:
         """What the stage within answers. Raises DeadlineExceeded, and what that raises."""
+        if self._total == inf and self._field not in request.head.headers.index:
+            # As nearly all requests do, it goes on without a frame of this stage around it.
+            return self._inner.handle(request)
+        return self._bounded(request)
+
+    async def _bounded(self, request: Request) -> Response:
         given = milliseconds(request.head.headers.index.get(self._field))
         seconds = self._total if given is None else given / 1000
         if given is not None and given < LEAST:

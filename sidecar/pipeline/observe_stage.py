@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.outcome import Outcome
-from sidecar.pipeline.deadline_stage import DeadlineStage
 from sidecar.pipeline.errors import ClientError, ClientGone, InternalError, ProxyError
 from sidecar.pipeline.message import BodyEnd, Request
 from sidecar.pipeline.problem import respond
@@ -41,22 +40,10 @@ class Observer:
 class ObserveStage:
     """A `Handler` that never raises ProxyError: its callers get a response whatever happens."""
 
-    __slots__ = (
-        "_deadline_field",
-        "_inner",
-        "_log",
-        "_monotonic",
-        "_name",
-        "_no_deadline",
-        "_stats",
-        "_via",
-        "_via_line",
-    )
+    __slots__ = ("_inner", "_log", "_monotonic", "_name", "_stats", "_via", "_via_line")
 
     def __init__(self, inner: Handler, observer: Observer) -> None:
         self._inner = inner
-        # Most requests bring no deadline. The call of a stage that would only pass them on is spared.
-        self._deadline_field, self._no_deadline = inner.shortcut if isinstance(inner, DeadlineStage) else (b"", inner)
         self._stats = observer.stats
         self._name = observer.stats.name
         self._log = observer.access_log
@@ -68,9 +55,8 @@ class ObserveStage:
         """The answer, whatever happens inside."""
         stats = self._stats
         stats.in_flight += 1
-        handler = self._inner if self._deadline_field in request.head.headers.index else self._no_deadline
         try:
-            response = await handler.handle(request)
+            response = await self._inner.handle(request)
         except ProxyError as error:
             response = respond(error, request, self._via)
         except asyncio.CancelledError:

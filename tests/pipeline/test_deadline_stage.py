@@ -79,12 +79,6 @@ async def test_the_smaller_one_is_the_deadline(
     assert scene.stats.deadline_exceeded == 0
 
 
-@pytest.mark.parametrize("total", [None, 2.0])
-def test_only_requests_with_the_field_need_the_stage_where_there_is_no_total(total: float | None) -> None:
-    scene = Scene(response(), total)
-    assert scene.stage.shortcut == (FIELD, scene.inner if total is None else scene.stage)
-
-
 @pytest.mark.parametrize(("error", "counted"), [(TotalTimeout(), 1), (DeadlineExceeded(), 1), (PoolExhausted(), 0)])
 async def test_an_error_counts_if_the_deadline_made_it(error: Exception, counted: int) -> None:
     scene = Scene(error, total=2.0)

@@ -126,7 +126,13 @@ class RequestReader:
             end, size = -1, self._limits.head_size
         self._raw = head = raw[:size]
         self.partial = True
-        part = raw[before:size] if self._method else self._begin_line(head)
+        space = head.find(b" ")
+        if self._method:
+            part = raw[before:size]
+        elif space > 0 and head[:space] in METHODS:
+            self._method, part = head[:space], head
+        else:
+            part = self._begin_line(head)
         if not part:
             self._check_partial(head, whole=size == len(raw))
             return b""
@@ -154,10 +160,6 @@ class RequestReader:
 
     def _begin_line(self, raw: bytes) -> bytes:
         """What to show llhttp of a head that begins with `raw`: nothing while its method is not there."""
-        space = raw.find(b" ")
-        if space > 0 and raw[:space] in METHODS:
-            self._method = raw[:space]
-            return raw
         found = find_method(raw)
         if isinstance(found, MethodFlaw):
             self._refuse(BadRequest(found.value) if found is MethodFlaw.MALFORMED else MethodUnknown(found.value))
