@@ -76,7 +76,9 @@ def _structure(kind: Block[Any] | Named | Listed | Later) -> dict[str, Any]:
             "minProperties": 1,
         }
     if isinstance(kind, Listed):
-        return {"type": ["array", "null"], "items": block_schema(kind.block, nullable=False)}
+        items = block_schema(kind.block, nullable=False)
+        listed = {"type": ["array", "null"], "items": items}
+        return {"anyOf": [items, listed]} if kind.one_will_do else listed
     if isinstance(kind, Later):
         return {"type": "null", "$comment": f"not supported yet: {kind.feature}"}
     return {"$ref": f"#/$defs/{kind.cls.__name__}"} if kind in SHARED else block_schema(kind)

@@ -5,8 +5,10 @@ Rates are 0–1, durations of requests milliseconds, other spans seconds, times 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from sidecar.core.fallback import upstream_of
 
 if TYPE_CHECKING:
     from sidecar.core.circuit.explanation import (
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
         Trip,
         WindowView,
     )
+    from sidecar.core.config import Fault
+    from sidecar.core.fault import ActiveFault, FaultChange
 
 Json: TypeAlias = "dict[str, object]"
 
@@ -88,10 +92,10 @@ def transition_report(transition: Transition, moment: Moment) -> Json:
 
 
 def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> Json:
-    """A circuit as the API shows it; its route has the circuit's name."""
+    """A circuit as the API shows it; its route has the circuit's name, and a fallback upstream's own has no route."""
     return {
         "name": snapshot.name,
-        "route": snapshot.name,
+        "route": None if upstream_of(snapshot.name) else snapshot.name,
         "upstream": upstream,
         "mode": snapshot.mode.value,
         "state": snapshot.state.value,
@@ -166,6 +170,32 @@ def window_report(window: WindowView) -> Json:
         "slow_rate": window.slow_rate,
         "consecutive_failures": window.consecutive_failures,
     }
+
+
+def fault_report(route: str, fault: ActiveFault, moment: Moment) -> Json:
+    """A fault in force, in the words of its block."""
+    return {
+        "route": route,
+        **_block(fault.settings),
+        "actor": fault.actor,
+        "reason": fault.reason,
+        "set_at": moment.date(fault.set_at),
+        "ends_at": moment.date(fault.ends_at),
+        "seconds_left": round(max(0.0, fault.ends_at - moment.monotonic), 3),
+    }
+
+
+def fault_change_report(change: FaultChange) -> Json:
+    """What happened to a fault: by whom, why, and which one it is."""
+    told = {"route": change.route, "action": change.action, "actor": change.actor, "reason": change.reason}
+    return {**told, "fault": _block(change.fault.settings)}
+
+
+def _block(fault: Fault) -> Json:
+    """What it does; times in seconds, shares 0–1."""
+    block = {name: value for name, value in asdict(fault).items() if value is not None}
+    block["match"] = {"methods": sorted(fault.match.methods), "headers": dict(fault.match.headers)}
+    return block
 
 
 def sample_report(sample: Sample) -> Json:

@@ -39,10 +39,11 @@ class RouteStats:
 
     `requests` counts those that are over, keyed (method, status, source); methods outside the standard ones are
     `_OTHER`. `durations` is how long they took, `served_age` how old the answers from the cache were, both in seconds.
-    `cache_results` is keyed by what the cache made of a request, in the words of Cache-Status.
+    `cache_results` is keyed by what the cache made of a request, in the words of Cache-Status; `fallbacks` and `faults`
+    by the kind that answered, and that was injected.
     """
 
-    __slots__ = ("cache_results", "durations", "in_flight", "name", "requests", "served_age")
+    __slots__ = ("cache_results", "durations", "fallbacks", "faults", "in_flight", "name", "requests", "served_age")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -50,6 +51,8 @@ class RouteStats:
         self.requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)
         self.durations = Histogram()
         self.cache_results: Counts = defaultdict(int)
+        self.fallbacks: Counts = defaultdict(int)
+        self.faults: Counts = defaultdict(int)
         self.served_age = Histogram((1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0))
 
     def count(self, method: str, status: int, source: str, duration: float) -> None:

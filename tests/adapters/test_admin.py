@@ -505,6 +505,9 @@ CALLS = [
     ("PUT", OVERRIDE),
     ("DELETE", OVERRIDE),
     ("POST", "/v1/circuits/catalog/reset"),
+    ("GET", "/v1/faults"),
+    ("PUT", "/v1/faults/catalog"),
+    ("DELETE", "/v1/faults/catalog"),
     ("GET", "/v1/events"),
     ("GET", "/v1/events/stream"),
     ("GET", "/v1/routes"),
@@ -520,7 +523,9 @@ CALLS = [
 
 
 async def test_every_call_is_in_the_table_of_calls(client: "Client") -> None:
-    listed = {(it["method"], it["path"].replace("{name}", "catalog")) for it in (await get(client, "/"))["calls"]}
+    listed = {
+        (it["method"], it["path"].format(name="catalog", route="catalog")) for it in (await get(client, "/"))["calls"]
+    }
     assert listed <= set(CALLS)
 
 

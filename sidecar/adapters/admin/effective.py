@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.context import CONTEXT
-from sidecar.core.config import Address, Endpoint, Match, RouteConfig
+from sidecar.core.config import Address, Endpoint, Fallback, FaultMatch, Match, RouteConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -54,7 +54,7 @@ def plain(value: object) -> object:
             return value.value
         case Address() | Endpoint():
             return str(value)
-        case Match():
+        case Match() | FaultMatch() | Fallback():
             return {**_by_name(value), "headers": {name: _wanted(name, wanted) for name, wanted in value.headers}}
         case RouteConfig():
             return {**_by_name(value), "upstream": value.upstream.name}

@@ -103,7 +103,7 @@ FAMILIES = (
         "sidecar_cache_requests_total",
         COUNTER,
         "Requests on a route with a cache, by result: hit, or why the upstream was asked (fwd of Cache-Status).",
-        samples.cache_results,
+        samples.route_keyed("result", lambda route: route.cache_results),
     ),
     Family("sidecar_cache_entries", GAUGE, "Stored answers.", samples.single(lambda it: it.stats.store.entries)),
     Family(
@@ -119,6 +119,18 @@ FAMILIES = (
         samples.keyed("reason", lambda it: it.stats.store.evictions),
     ),
     Family("sidecar_cache_served_age_seconds", HISTOGRAM, "Age of answers from the cache.", samples.served_age),
+    Family(
+        "sidecar_fallbacks_total",
+        COUNTER,
+        "Requests that a fallback answered.",
+        samples.route_keyed("kind", lambda route: route.fallbacks),
+    ),
+    Family(
+        "sidecar_faults_injected_total",
+        COUNTER,
+        "What was done to requests on purpose.",
+        samples.route_keyed("kind", lambda route: route.faults),
+    ),
     Family(
         "sidecar_client_connections",
         GAUGE,

@@ -74,9 +74,9 @@ def served_age(name: str, scrape: Scrape) -> Iterator[str]:
     return (buckets(name, f'route="{label}"', it.served_age) for label, it in scrape.routes if it.cache_results)
 
 
-def cache_results(name: str, scrape: Scrape) -> Iterator[str]:
-    """What the cache made of requests."""
-    return (by_key(name, f'route="{label}",', "result", route.cache_results) for label, route in scrape.routes)
+def route_keyed(key: str, counts: Callable[[RouteStats], Mapping[str, int]]) -> Lines:
+    """One sample for each route and key of a mapping."""
+    return lambda name, scrape: (by_key(name, f'route="{it}",', key, counts(of)) for it, of in scrape.routes)
 
 
 def per_upstream(value: Callable[[UpstreamStats], float]) -> Lines:
