@@ -140,8 +140,8 @@ class FaultControl(Protocol):
         `force`: nobody rehearses in the middle of an outage.
         """
 
-    async def end(self, route: str, actor: str, reason: str) -> None:
-        """Take the route's fault away, if it has one."""
+    async def end(self, route: str, actor: str, reason: str) -> bool:
+        """Take the route's fault away; False when it has none."""
 
 
 class ProbeControl(Protocol):

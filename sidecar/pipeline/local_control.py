@@ -108,9 +108,9 @@ class LocalFaults:
         begin_fault(target.stats, target.config, fault)
         return target.fault.begin(fault, actor, reason, self._monotonic())
 
-    async def end(self, route: str, actor: str, reason: str) -> None:
-        """Take it away, if there is one."""
-        self._named(route).fault.end(actor, reason, self._monotonic())
+    async def end(self, route: str, actor: str, reason: str) -> bool:
+        """Take it away; False when there is none."""
+        return self._named(route).fault.end(actor, reason, self._monotonic())
 
     def _named(self, name: str) -> FaultyRoute:
         routes = self._routes()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.configured import Configured, written
+from tests.support.configured import Configured, KeptLines, written
 from tests.support.origin import AGAIN, CLOSE, GATE, OK, READ, READ_HEAD, RESET, STALL, RawOrigin
 from tests.support.wire import eventually
 
@@ -18,32 +17,14 @@ if TYPE_CHECKING:
 
     from tests.support.origin import Script
 
-pytestmark = pytest.mark.filterwarnings("error")
-
 NOWHERE = "http://127.0.0.1:9"
 SICK = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nsick"
 FAILING: Script = (READ, SICK, AGAIN)
 STATIC = {"status": 200, "headers": {"content-type": "application/json", "x-from": "static"}, "body": '{"items": []}'}
 
 
-class Sink:
-    """Keeps the lines of the access log."""
-
-    dropped = 0
-
-    def __init__(self) -> None:
-        self.text = b""
-
-    def write(self, batch: bytes, lines: int) -> None:  # noqa: ARG002 - the port's signature
-        self.text += batch
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text.splitlines()]
-
-
 class Scene:
-    def __init__(self, sidecar: Configured, sink: Sink, shop: RawOrigin, backup: RawOrigin) -> None:
+    def __init__(self, sidecar: Configured, sink: KeptLines, shop: RawOrigin, backup: RawOrigin) -> None:
         self.sidecar = sidecar
         self.sink = sink
         self.shop = shop
@@ -81,7 +62,7 @@ async def scene(
         },
         "backup": {"url": second.url, "cache": {"mode": "off"}, "breaker": {"failure_threshold": 2}},
     }
-    sink = Sink()
+    sink = KeptLines()
     sidecar = await Configured.begin(folder / "sidecar.yaml", written(upstreams, routes=routes), sink)  # type: ignore[arg-type]
     try:
         yield Scene(sidecar, sink, first, second)

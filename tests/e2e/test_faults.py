@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.configured import Configured, written
+from tests.support.configured import Configured, KeptLines, written
 from tests.support.origin import AGAIN, OK, READ, RawOrigin
 from tests.support.running import parse_metrics
 from tests.support.wire import Ending, eventually
@@ -28,9 +28,15 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n" + b"x" 
 
 
 class Scene:
-    def __init__(self, sidecar: Configured, origin: RawOrigin) -> None:
+    def __init__(self, sidecar: Configured, origin: RawOrigin, log: KeptLines) -> None:
         self.sidecar = sidecar
         self.origin = origin
+        self._log = log
+
+    def logged(self) -> dict[str, Any]:
+        """The last line of the access log."""
+        self.sidecar.running.data.flush()
+        return self._log.lines[-1]
 
     async def inject(self, body: object, route: str = "shop") -> tuple[int, Any]:
         return await self.sidecar.call("PUT", f"/v1/faults/{route}", body)
@@ -57,9 +63,10 @@ async def scene(folder: Path, script: Script = (READ, OK, AGAIN), **settings: An
     origin = RawOrigin(script)
     await origin.start()
     upstream = {"url": origin.url, "cache": {"mode": "off"}, "breaker": {"failure_threshold": 3}, **settings}
-    sidecar = await Configured.begin(folder / "sidecar.yaml", written({"shop": upstream}))
+    log = KeptLines()
+    sidecar = await Configured.begin(folder / "sidecar.yaml", written({"shop": upstream}), log)  # type: ignore[arg-type]
     try:
-        yield Scene(sidecar, origin)
+        yield Scene(sidecar, origin, log)
     finally:
         sidecar.hang_up()
         assert await sidecar.is_quiet()
@@ -86,6 +93,8 @@ async def test_an_abort_answers_with_its_status_and_tells_every_signal(tmp_path:
         seen = await it.metrics()
         assert seen.total("sidecar_faults_injected_total", route="shop", kind="abort") == 1
         assert seen.total("sidecar_requests_total", route="shop", code="418", source="fault") == 1
+        line = it.logged()
+        assert (line["source"], line["status"], line["reason"]) == ("fault", 418, "fault_abort")
         (event,) = await it.events()
         assert (event["circuit"], event["details"]["action"], event["details"]["actor"]) == ("shop", "set", "ann")
         assert event["message"].endswith("abort 418 (100%); set for 300s by ann: drill")
@@ -178,6 +187,8 @@ async def test_a_delay_waits_and_the_answer_says_so(tmp_path: Path) -> None:
         assert (answer.status, answer.body) == (200, b"ok")
         assert answer.get("proxy-status") == b'sidecar; details="injected fault: delay 0.08 s"'
         assert await it.injected("delay") == 1
+        line = it.logged()
+        assert (line["source"], line["detail"]) == ("upstream", "injected fault: delay 0.08 s")
 
 
 async def test_a_delayed_request_ends_at_once_when_its_client_leaves(tmp_path: Path) -> None:
@@ -201,6 +212,8 @@ async def test_a_reset_ends_the_connection_without_an_octet(tmp_path: Path, fall
         await client.until(lambda: client.ended)
         assert (client.ended, bytes(client.received)) == (Ending.RESET, b"")
         assert await it.injected("reset") == 1
+        line = it.logged()
+        assert (line["source"], line["reason"], line["aborted"]) == ("fault", "fault_reset", True)
         seen = await it.metrics()
         assert seen.total("sidecar_requests_total", route="shop", source="fault") == 1
         assert seen.total("sidecar_requests_in_flight") == 0
@@ -267,17 +280,26 @@ async def test_put_replaces_the_whole_and_delete_ends_it(tmp_path: Path) -> None
         assert shown["delay"] == {"duration": 0.001, "share": 1.0}
         assert shown["in_windows"] is True
         assert (await it.sidecar.get("/shop/1")).status == 200
-        assert await it.sidecar.call("DELETE", "/v1/faults/shop", {"actor": "bob", "reason": "done"}) == (204, "")
+        assert await it.sidecar.call("DELETE", "/v1/faults/shop", {"actor": "bob", "reason": "done"}) == (
+            200,
+            {"route": "shop", "ended": True},
+        )
         assert await it.listed() == []
         assert (await it.events())[-1]["message"].endswith("ended by bob: done")
         # Nothing to end is no error: it does not hold, as was asked for.
-        assert await it.sidecar.call("DELETE", "/v1/faults/shop") == (204, "")
+        assert await it.sidecar.call("DELETE", "/v1/faults/shop") == (200, {"route": "shop", "ended": False})
 
 
 async def test_a_configured_fault_is_listed_and_stays_ended_until_the_file_says_another(tmp_path: Path) -> None:
     async with scene(tmp_path, fault=ABORT) as it:
         (shown,) = await it.listed()
         assert (shown["route"], shown["actor"]) == ("shop", "configuration")
+        _, effective = await it.sidecar.call("GET", "/v1/routes")
+        assert effective["routes"][0]["fault"]["abort"] == {"status": 503, "share": 1.0}
+        _, explained = await it.sidecar.call("GET", "/v1/explain?url=/shop/1")
+        assert {"name": "fault.abort.status", "value": 503}.items() <= next(
+            one for one in explained["settings"] if one["name"] == "fault.abort.status"
+        ).items()
         assert 299 < shown["seconds_left"] <= 300
         assert (await it.sidecar.get("/shop/1")).status == 503
         assert (await it.events())[0]["details"]["action"] == "set"

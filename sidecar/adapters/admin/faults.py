@@ -7,8 +7,7 @@ Beside it may stand `actor`, `reason` and `force`.
 from __future__ import annotations
 
 from http import HTTPStatus
-
-from aiohttp import web
+from typing import TYPE_CHECKING
 
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.bodies import LONGEST_TTL, Fields, json_object, refuse_other_types
@@ -21,6 +20,9 @@ from sidecar.config.units import show_duration
 from sidecar.core.config import Fault
 from sidecar.core.report import fault_report
 from sidecar.pipeline.data_plane import CircuitNotClosed, UnknownRoute
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 BLOCK = block_of(Fault, "fault")
 ORDER_KEYS = ("actor", "reason", "force")
@@ -65,7 +67,7 @@ async def end_fault(request: web.Request) -> web.Response:
     actor, reason = fields.text("actor"), fields.text("reason")
     fields.finish()
     try:
-        await context.plane.faults.end(route, actor, reason)
+        ended = await context.plane.faults.end(route, actor, reason)
     except UnknownRoute as error:
         raise unknown("route", route, error.known) from None
-    return web.Response(status=HTTPStatus.NO_CONTENT)
+    return json_answer({"route": route, "ended": ended})
