@@ -88,10 +88,9 @@ class ControlPlane:
 
     def note_fault(self, change: FaultChange) -> None:
         """Record and log that a fault began or ended."""
-        moment = self.moment()
         details = fault_change_report(change)
-        log.warning(change.sentence, extra=details)
-        self.events.append(moment.wall, "fault", change.sentence, circuit=change.route, details=details)
+        log.log(logging.WARNING if change.action == "set" else logging.INFO, change.sentence, extra=details)
+        self.events.append(self._runtime.clock.wall(), "fault", change.sentence, circuit=change.route, details=details)
 
     # Life
 

@@ -5,12 +5,15 @@ Rates are 0–1, durations of requests milliseconds, other spans seconds, times 
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.fallback import upstream_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sidecar.core.circuit.explanation import (
         CircuitSnapshot,
         LastProbe,
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = "dict[str, object]"
 
+REDACTED = "(redacted)"
+SECRET_FIELD = re.compile(r"auth|cookie|token|secret|key|passw|credential|session")
+"""Names of fields whose value is likely a secret."""
 DAYS_TO_EPOCH = 719_468
 """Days from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar."""
 DAYS_PER_ERA = 146_097
@@ -194,8 +200,13 @@ def fault_change_report(change: FaultChange) -> Json:
 def _block(fault: Fault) -> Json:
     """What it does; times in seconds, shares 0–1."""
     block = {name: value for name, value in asdict(fault).items() if value is not None}
-    block["match"] = {"methods": sorted(fault.match.methods), "headers": dict(fault.match.headers)}
+    block["match"] = {"methods": sorted(fault.match.methods), "headers": redacted(fault.match.headers)}
     return block
+
+
+def redacted(fields: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
+    """Fields of a configuration by name, without values that are likely secrets."""
+    return {name: REDACTED if value is not None and SECRET_FIELD.search(name) else value for name, value in fields}
 
 
 def sample_report(sample: Sample) -> Json:

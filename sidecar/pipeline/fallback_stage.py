@@ -21,6 +21,7 @@ from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from sidecar.core.config import Fallback
     from sidecar.pipeline.fallback_sources import StandInUpstream
@@ -65,34 +66,45 @@ class FallbackStage:
     async def handle(self, request: Request) -> Response:
         """The answer of the stages within, or a fallback's. Raises what they raise when no fallback answers."""
         replay = None
-        if self._asks_upstreams and request.body:
-            request.body, replay = _replayable(request.body)
+        if self._asks_upstreams and type(request.body) is not bytes:
+            replay = self._keep(request)
         try:
-            return await self._handle(request, replay)
+            try:
+                response = await self._inner.handle(request)
+            except ProxyError as error:
+                return await self._instead_of_error(request, replay, error)
+            if response.head.status in self._failures:
+                return await self._instead_of_answer(request, replay, response)
+            return response
         finally:
             if replay is not None:
                 replay.settle()
 
-    async def _handle(self, request: Request, replay: ReplayableBody | None) -> Response:
-        try:
-            response = await self._inner.handle(request)
-        except ProxyError as error:
-            if not replaces_error(error.outcome, error.source.label, error.reason, error.status, self._failures):
-                raise
+    def _keep(self, request: Request) -> ReplayableBody:
+        """Let the request's body be read through what keeps it."""
+        assert isinstance(request.body, Body)
+        replay = ReplayableBody(request.body, LONGEST_KEPT)
+        request.body = replay.read_anew() or request.body
+        return replay
+
+    async def _instead_of_error(self, request: Request, replay: ReplayableBody | None, error: ProxyError) -> Response:
+        """A fallback's answer; raises `error` where there is none."""
+        if _is_replaced(error, self._failures):
             detail = f"{error.reason}: {error.detail}" if error.detail else error.reason
-            failure = _Failure(error.reason, detail, error.proxy_status)
-            answer = await self._stand_in(request, replay, failure)
-            if answer is None:
-                raise
-            # The client has its answer; the traceback would hold all that the request passed.
-            forget_frames(error)
-            return answer
+            answer = await self._stand_in(request, replay, _Failure(error.reason, detail, error.proxy_status))
+            if answer is not None:
+                # The client has its answer; the traceback would hold all that the request passed.
+                forget_frames(error)
+                return answer
+        raise error
+
+    async def _instead_of_answer(self, request: Request, replay: ReplayableBody | None, response: Response) -> Response:
+        """A fallback's answer; `response` where there is none."""
         status = response.head.status
         if not replaces_answer(response.source.label, status, self._failures):
             return response
-        failure = _Failure(
-            f"status_{status}", f"the upstream answered {status}", "destination_unavailable", status, response
-        )
+        detail = f"the upstream answered {status}"
+        failure = _Failure(f"status_{status}", detail, "destination_unavailable", status, response)
         try:
             answer = await self._stand_in(request, replay, failure)
         except BaseException:
@@ -146,7 +158,7 @@ class FallbackStage:
         try:
             response = await upstream.handler.handle(request)
         except ProxyError as error:
-            if not replaces_error(error.outcome, error.source.label, error.reason, error.status, upstream.failures):
+            if not _is_replaced(error, upstream.failures):
                 raise
             return None
         if response.head.status in upstream.failures:
@@ -168,13 +180,8 @@ class FallbackStage:
         return answer
 
 
-def _replayable(body: bytes | Body) -> tuple[bytes | Body, ReplayableBody | None]:
-    if isinstance(body, bytes):
-        return body, None
-    replay = ReplayableBody(body, LONGEST_KEPT)
-    first = replay.read_anew()
-    assert first is not None
-    return first, replay
+def _is_replaced(error: ProxyError, failures: AbstractSet[int]) -> bool:
+    return replaces_error(error.outcome, error.source.label, error.reason, error.status, failures)
 
 
 def _prepared(fallback: Fallback) -> tuple[Fallback, ResponseHead]:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.adapters.admin.effective import REDACTED, plain
+from sidecar.adapters.admin.effective import plain
 from sidecar.core.circuit.explanation import State
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import CacheMode, CacheSettings, Match
+from sidecar.core.report import REDACTED
 from sidecar.pipeline.ports import RouteEntries
 from sidecar.pipeline.store_decisions import STORED
 from tests.support.admin import NOON, Administered

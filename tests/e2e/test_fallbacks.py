@@ -334,6 +334,47 @@ async def test_a_client_that_leaves_ends_the_fallback_too(tmp_path: Path) -> Non
         assert await it.sidecar.is_quiet()
 
 
+LARGE = b"HTTP/1.1 503 Oh\r\nContent-Length: 200000\r\n\r\n"
+
+
+async def test_a_large_answer_passes_whole_when_no_fallback_answers(tmp_path: Path) -> None:
+    shop = (READ, LARGE, GATE, b"x" * 200_000, AGAIN)
+    async with scene(tmp_path, {"upstream": "backup"}, shop=shop, backup=FAILING) as it:
+        client = await it.sidecar.connect()
+        await client.send(b"GET /shop/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        await it.backup.until(lambda origin: origin.requests)
+        it.shop.gate.set()
+        answer = await client.response()
+        assert (answer.status, len(answer.body), answer.get("x-sidecar-fallback")) == (503, 200_000, None)
+        await eventually_counted(it, "failure", 1)
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["the fallback answers", "the client leaves"])
+async def test_a_large_answer_that_is_replaced_is_let_go(tmp_path: Path, *, leaves: bool) -> None:
+    shop = (READ, LARGE + b"x" * 100_000, STALL)
+    async with scene(tmp_path, {"upstream": "backup"}, shop=shop, backup=(READ, GATE, OK, AGAIN)) as it:
+        client = await it.sidecar.connect()
+        await client.send(b"GET /shop/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        await it.backup.until(lambda origin: origin.requests)
+        if leaves:
+            client.reset()
+            await eventually_counted(it, "cancelled", 1)
+        else:
+            it.backup.gate.set()
+            assert (await client.response()).body == b"ok"
+            await eventually_counted(it, "failure", 1)
+        await it.shop.ended()
+        assert await it.sidecar.is_quiet()
+
+
+async def test_a_request_whose_upstream_answers_early_is_not_sent_to_another_while_it_is_read(tmp_path: Path) -> None:
+    async with scene(tmp_path, [{"upstream": "backup"}, STATIC], shop=(READ_HEAD, SICK, STALL)) as it:
+        client = await it.sidecar.connect()
+        await client.send(post(b"hello world")[:-6])
+        assert (await client.response("POST")).get("x-sidecar-fallback") == b"static"
+        assert it.backup.connections == []
+
+
 CACHED = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=0\r\nContent-Length: 6\r\n\r\nstored"
 
 

@@ -173,7 +173,11 @@ MATCHING = {
 @pytest.mark.parametrize(("method", "line", "hit"), MATCHING.values(), ids=MATCHING)
 async def test_only_what_matches_is_hit(tmp_path: Path, method: str, line: str, hit: object) -> None:
     async with scene(tmp_path) as it:
-        await it.inject({**ABORT, "match": {"methods": ["POST"], "headers": {"X-Drill": "on"}}})
+        _, shown = await it.inject(
+            {**ABORT, "match": {"methods": ["POST"], "headers": {"X-Drill": "on", "X-Token": None}}}
+        )
+        assert shown["match"] == {"methods": ["POST"], "headers": {"x-drill": "on", "x-token": None}}
+        _, shown = await it.inject({**ABORT, "match": {"methods": ["POST"], "headers": {"X-Drill": "on"}}})
         asked = f"{method} /shop/1 HTTP/1.1\r\nHost: a\r\n{line}\r\nContent-Length: 0\r\n\r\n"
         assert (await it.sidecar.exchange(asked.encode())).status == (503 if hit else 200)
 
