@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.configured import Configured, KeptLines, written
-from tests.support.origin import AGAIN, OK, READ, RawOrigin
+from tests.support.origin import AGAIN, OK, READ, STALL, RawOrigin
 from tests.support.running import parse_metrics
 from tests.support.wire import Ending, eventually
 
@@ -82,6 +82,11 @@ async def test_an_abort_answers_with_its_status_and_tells_every_signal(tmp_path:
             assert found[key] == 0
         status, shown = await it.inject({"abort": {"status": 418}, "ttl": "5m", "actor": "ann", "reason": "drill"})
         assert status == 200
+        counted = (
+            "sidecar_requests_total",
+            frozenset({("route", "shop"), ("method", "GET"), ("code", "418"), ("source", "fault")}),
+        )
+        assert (await it.metrics()).samples[counted] == 0
         assert (shown["route"], shown["abort"]) == ("shop", {"status": 418, "share": 1.0})
         assert 299 < shown["seconds_left"] <= 300
         answer = await it.sidecar.get("/shop/1")
@@ -139,6 +144,15 @@ async def test_a_fault_hits_a_hit(tmp_path: Path) -> None:
         await it.sidecar.call("DELETE", "/v1/faults/shop")
         assert b"hit" in ((await it.sidecar.get("/shop/1")).get("cache-status") or b"")
         assert len(it.origin.requests) == 1
+
+
+async def test_what_the_circuit_refuses_meanwhile_goes_on_to_what_is_stored(tmp_path: Path) -> None:
+    async with scene(tmp_path, (READ, FRESH, AGAIN), cache={"mode": "standard"}) as it:
+        await it.sidecar.get("/shop/1")
+        await it.inject({"abort": {"status": 503}, "ttl": "5m"})
+        assert [(await it.sidecar.get("/shop/1")).status for _ in range(4)] == [503, 503, 503, 200]
+        assert await it.sidecar.state_of("shop") == "open"
+        assert await it.injected("abort") == 3
 
 
 @pytest.mark.parametrize(("status", "shown"), [(503, b"static"), (418, None)])
@@ -244,12 +258,14 @@ async def test_a_slow_body_trickles_and_is_whole(tmp_path: Path, sent: tuple[byt
 
 
 async def test_a_client_that_leaves_a_slow_body_leaves_nothing_behind(tmp_path: Path) -> None:
-    async with scene(tmp_path, (READ, CHUNKED, AGAIN)) as it:
+    begun = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 20
+    async with scene(tmp_path, (READ, begun, STALL)) as it:
         await it.inject({"slow_body": {"rate": 1}, "ttl": "5m"})
         client = await it.sidecar.connect()
         await client.send(GET)
         await client.head()
         client.reset()
+        await it.origin.ended()
         assert await it.sidecar.is_quiet()
 
 
