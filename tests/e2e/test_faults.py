@@ -38,7 +38,13 @@ class Scene:
         self.sidecar.running.data.flush()
         return self._log.lines[-1]
 
-    async def inject(self, body: object, route: str = "shop") -> tuple[int, Any]:
+    async def inject(self, body: object) -> Any:
+        """What is told of the fault that is in force now."""
+        status, shown = await self.put(body)
+        assert status == 200, shown
+        return shown
+
+    async def put(self, body: object, route: str = "shop") -> tuple[int, Any]:
         return await self.sidecar.call("PUT", f"/v1/faults/{route}", body)
 
     async def listed(self) -> list[dict[str, Any]]:
@@ -80,8 +86,7 @@ async def test_an_abort_answers_with_its_status_and_tells_every_signal(tmp_path:
             found = (await it.metrics()).samples
             key = "sidecar_faults_injected_total", frozenset({("route", "shop"), ("kind", kind)})
             assert found[key] == 0
-        status, shown = await it.inject({"abort": {"status": 418}, "ttl": "5m", "actor": "ann", "reason": "drill"})
-        assert status == 200
+        shown = await it.inject({"abort": {"status": 418}, "ttl": "5m", "actor": "ann", "reason": "drill"})
         counted = (
             "sidecar_requests_total",
             frozenset({("route", "shop"), ("method", "GET"), ("code", "418"), ("source", "fault")}),
@@ -187,11 +192,11 @@ MATCHING = {
 @pytest.mark.parametrize(("method", "line", "hit"), MATCHING.values(), ids=MATCHING)
 async def test_only_what_matches_is_hit(tmp_path: Path, method: str, line: str, hit: object) -> None:
     async with scene(tmp_path) as it:
-        _, shown = await it.inject(
+        shown = await it.inject(
             {**ABORT, "match": {"methods": ["POST"], "headers": {"X-Drill": "on", "X-Token": None}}}
         )
         assert shown["match"] == {"methods": ["POST"], "headers": {"x-drill": "on", "x-token": None}}
-        _, shown = await it.inject({**ABORT, "match": {"methods": ["POST"], "headers": {"X-Drill": "on"}}})
+        shown = await it.inject({**ABORT, "match": {"methods": ["POST"], "headers": {"X-Drill": "on"}}})
         asked = f"{method} /shop/1 HTTP/1.1\r\nHost: a\r\n{line}\r\nContent-Length: 0\r\n\r\n"
         assert (await it.sidecar.exchange(asked.encode())).status == (503 if hit else 200)
 
@@ -355,25 +360,37 @@ async def test_nobody_injects_while_the_circuit_is_really_open_unless_forced(tmp
     async with scene(tmp_path, (READ, sick, AGAIN)) as it:
         for _ in range(3):
             await it.sidecar.get("/shop/1")
-        status, problem = await it.inject(ABORT)
+        status, problem = await it.put(ABORT)
         assert (status, problem["reason"]) == (409, "circuit_not_closed")
         assert await it.listed() == []
-        assert (await it.inject({**ABORT, "force": True}))[0] == 200
+        await it.inject({**ABORT, "force": True})
         assert len(await it.listed()) == 1
 
 
 async def test_an_operators_forced_open_is_no_outage(tmp_path: Path) -> None:
     async with scene(tmp_path) as it:
         await it.sidecar.call("PUT", "/v1/circuits/shop/override", {"mode": "forced_open"})
-        assert (await it.inject(ABORT))[0] == 200
+        await it.inject(ABORT)
 
 
 async def test_an_unknown_route_is_not_found_with_what_was_meant(tmp_path: Path) -> None:
     async with scene(tmp_path) as it:
-        status, problem = await it.inject(ABORT, "shpo")
+        status, problem = await it.put(ABORT, "shpo")
         assert (status, "did you mean 'shop'?" in problem["detail"]) == (404, True)
         assert (await it.sidecar.call("DELETE", "/v1/faults/shpo"))[0] == 404
         assert (await it.sidecar.call("GET", "/v1/faults/shop"))[0] == 405
+
+
+async def test_numbers_are_numbers(tmp_path: Path) -> None:
+    async with scene(tmp_path) as it:
+        shown = await it.inject(
+            {"abort": {"status": 503, "share": 1}, "delay": {"duration": "1ms", "share": 1e-3}, "ttl": "5m"}
+        )
+        assert (shown["abort"]["share"], shown["delay"]["share"]) == (1.0, 0.001)
+        shown = await it.inject(
+            {"slow_body": {"rate": 1, "share": "1%"}, "in_windows": False, "match": None, "ttl": "5m"}
+        )
+        assert (shown["slow_body"], shown["in_windows"]) == ({"rate": 1, "share": 0.01}, False)
 
 
 WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -412,7 +429,7 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
 @pytest.mark.parametrize(("body", "pointers"), WRONG.values(), ids=WRONG)
 async def test_every_wrong_value_is_pointed_at(tmp_path: Path, body: dict[str, Any], pointers: set[str]) -> None:
     async with scene(tmp_path) as it:
-        status, problem = await it.inject(body)
+        status, problem = await it.put(body)
         assert status == 422, problem
         assert {one["pointer"] for one in problem["errors"]} == pointers, problem
         assert await it.listed() == []

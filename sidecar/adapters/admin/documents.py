@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
@@ -71,4 +72,4 @@ def _text(value: object) -> str:
     """A JSON literal as a configuration would have it: numbers without an exponent."""
     if isinstance(value, float):
         return f"{value:.9f}".rstrip("0").rstrip(".")
-    return {None: "null", True: "true", False: "false"}.get(value) or str(value)  # type: ignore[call-overload]
+    return json.dumps(value)
