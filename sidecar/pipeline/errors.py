@@ -19,11 +19,13 @@ class ProxyError(Exception):
     `retry_after` is in seconds, None where waiting would not help. `detail` is safe to show to the client.
     """
 
-    status: ClassVar[int] = 502
+    status: int = 502
     proxy_status: ClassVar[str] = "proxy_internal_error"
     reason: ClassVar[str] = "internal_error"
     outcome: ClassVar[Outcome] = Outcome.NOT_SENT
     source: ClassVar[Source] = Source.ERROR
+    details: ClassVar[str] = ""
+    """What Proxy-Status says of it beyond its type (RFC 9209 §2.1.2)."""
     closes: ClassVar[bool] = False
     """Whether the client's connection must close because the framing of what follows is in doubt."""
     stale_instead: ClassVar[bool] = False
@@ -70,6 +72,31 @@ class Draining(ProxyError):
     proxy_status = "destination_unavailable"
     reason = "draining"
     closes = True
+
+
+class InjectedAbort(ProxyError):
+    """A fault on the route answers with `status`. For the circuit it is a failure, where the circuit hears of it."""
+
+    status = 503
+    proxy_status = "proxy_internal_response"
+    reason = "fault_abort"
+    outcome = Outcome.FAILURE
+    source = Source.FAULT
+    details = "injected fault: abort"
+
+    @classmethod
+    def answering(cls, status: int) -> InjectedAbort:
+        """The error that is answered with `status`."""
+        error = cls(f"a fault is injected on this route: it answers {status}")
+        error.status = status
+        return error
+
+
+class InjectedReset(ProxyError):
+    """A fault on the route ends the client's connection."""
+
+    reason = "fault_reset"
+    source = Source.FAULT
 
 
 # What the client did

@@ -27,8 +27,9 @@ NO_REWRITE = Rewrite()
 
 
 class StandIn(NamedTuple):
-    """Why a stored answer is given in the place of the upstream's, or past its freshness. `because` is one word,
-    Cache-Status's detail where there is one; `error` and `detail` say what the upstream did wrong, if it was asked.
+    """Why a stored answer is given in the place of the upstream's, or past its freshness, or a fallback's, or what was
+    done to an answer on purpose. `because` is one word, Cache-Status's detail where there is one, or which fallback it
+    is; `error` and `detail` say what the upstream did wrong, if it was asked.
     """
 
     because: str

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline import breaker_stage, bulkhead_stage, deadline_stage, observe_stage, rate_limit_stage
+from sidecar.pipeline import (
+    breaker_stage,
+    bulkhead_stage,
+    deadline_stage,
+    fallback_stage,
+    fault_stage,
+    observe_stage,
+    rate_limit_stage,
+)
 from sidecar.pipeline.cache import stage as cache_stage
 
 if TYPE_CHECKING:
@@ -25,6 +33,10 @@ STAGES: tuple[Wrap, ...] = (
     rate_limit_stage.around,
     # The cache comes before the circuit: what it can answer costs no permit, and it stands in when the circuit refuses.
     cache_stage.around,
+    # A fault hits a request as if the upstream and all that stands before it failed: also what the cache would answer.
+    fault_stage.around,
+    # A fallback is the last word: a stale stored answer comes before it, and an injected fault calls for it.
+    fallback_stage.around,
     # The deadline bounds all that is done for the request, and one that has expired gets no answer of any kind.
     deadline_stage.around,
     # Whatever happened inside, it is counted, logged and answered here.

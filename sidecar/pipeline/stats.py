@@ -45,7 +45,8 @@ class RouteStats:
     `_OTHER`. `durations` is how long they took, `served_age` how old the answers from the cache were, both in seconds.
     `cache_results` is keyed by what the cache made of a request, in the words of Cache-Status. `bulkhead_rejected` and
     `bulkhead_observed` (would have been) are keyed by class. `bulkhead` and `bucket` are the limits themselves where
-    there are any; they are kept here because they outlive a reload, like what is counted.
+    there are any; they are kept here because they outlive a reload, like what is counted. `fallbacks` and `faults` are
+    keyed by the kind that answered, and that was injected.
     """
 
     __slots__ = (
@@ -56,6 +57,8 @@ class RouteStats:
         "cache_results",
         "deadline_exceeded",
         "durations",
+        "fallbacks",
+        "faults",
         "in_flight",
         "name",
         "rate_limited",
@@ -70,6 +73,8 @@ class RouteStats:
         self.requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)
         self.durations = Histogram()
         self.cache_results: Counts = defaultdict(int)
+        self.fallbacks: Counts = defaultdict(int)
+        self.faults: Counts = defaultdict(int)
         self.served_age = Histogram((1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0))
         self.deadline_exceeded = 0
         self.rate_limited = self.rate_limited_observed = 0

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.adapters.admin.effective import REDACTED, plain
+from sidecar.adapters.admin.effective import plain
 from sidecar.core.circuit.explanation import State
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import CacheMode, CacheSettings, Match
+from sidecar.core.report import REDACTED
 from sidecar.pipeline.ports import RouteEntries
 from sidecar.pipeline.store_decisions import STORED
 from tests.support.admin import NOON, Administered
@@ -506,6 +507,9 @@ CALLS = [
     ("PUT", OVERRIDE),
     ("DELETE", OVERRIDE),
     ("POST", "/v1/circuits/catalog/reset"),
+    ("GET", "/v1/faults"),
+    ("PUT", "/v1/faults/catalog"),
+    ("DELETE", "/v1/faults/catalog"),
     ("GET", "/v1/events"),
     ("GET", "/v1/events/stream"),
     ("GET", "/v1/routes"),
@@ -521,7 +525,9 @@ CALLS = [
 
 
 async def test_every_call_is_in_the_table_of_calls(client: "Client") -> None:
-    listed = {(it["method"], it["path"].replace("{name}", "catalog")) for it in (await get(client, "/"))["calls"]}
+    listed = {
+        (it["method"], it["path"].format(name="catalog", route="catalog")) for it in (await get(client, "/"))["calls"]
+    }
     assert listed <= set(CALLS)
 
 

@@ -410,7 +410,7 @@ def test_an_error_is_reported_where_it_is(text: str | bytes, expected: list[tupl
     assert errors(text) == expected
 
 
-@pytest.mark.parametrize("key", ["retry", "fallback", "hedge", "faults"])
+@pytest.mark.parametrize("key", ["retry", "hedge"])
 @pytest.mark.parametrize("place", ["defaults", "upstream", "route"])
 def test_features_to_come_are_refused_at_every_level(key: str, place: str) -> None:
     block = f"{{{key}: {{attempts: 2}}}}"

@@ -73,6 +73,8 @@ class World:
             route.bucket = TokenBucket(RateLimit(Rate(1, 1)), self.now)
             route.rate_limited, route.rate_limited_observed = 8, 9
             route.served_age.observe(30.0)
+            route.fallbacks["static"] += 2
+            route.faults["abort"] += 4
         for upstream in self.upstreams:
             upstream.attempts["success"] += 9
             upstream.attempts["connection_refused"] += 1
@@ -156,6 +158,8 @@ EXPECTED = [
     ("sidecar_cache_bytes", {}, 34_567),
     ("sidecar_cache_evictions_total", {"reason": "size"}, 2),
     ("sidecar_cache_served_age_seconds_bucket", {"route": "catalog", "le": "60.0"}, 1),
+    ("sidecar_fallbacks_total", {"route": "catalog", "kind": "static"}, 2),
+    ("sidecar_faults_injected_total", {"route": "catalog", "kind": "abort"}, 4),
     ("sidecar_client_connections", {}, 8),
     ("sidecar_client_tunnels", {}, 1),
     ("sidecar_client_connections_shed_total", {}, 3),

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.config.keys import PER_ROUTE, Block, block_of
+from sidecar.config.keys import PER_ROUTE, Block, Listed, block_of
+from sidecar.config.request_explanation import written
 from sidecar.config.settings_view import SettingView, route_settings, shown
 from sidecar.core.config import (
     BreakerSettings,
     BulkheadSettings,
     CacheSettings,
     CountWindow,
+    Fallback,
     QueryKey,
     Rate,
     RateLimit,
@@ -67,8 +69,20 @@ def test_every_scalar_of_the_per_route_blocks_is_there_once() -> None:
     names = [view.name for view in route_settings(ROUTE)]
     assert len(names) == len(set(names))
     assert {name.partition(".")[0] for name in names} == {
-        key.name for key in PER_ROUTE if isinstance(key.type, Block)
+        key.name for key in PER_ROUTE if isinstance(key.type, Block | Listed)
     }  # fmt: skip
+
+
+def test_fallbacks_are_shown_each_with_what_it_says() -> None:
+    fallbacks = (Fallback(upstream="other"), Fallback(status=503, headers=(("retry-after", "9"),), body="down"))
+    views = {view.name: view.value for view in route_settings(route("a", fallback=fallbacks))}
+    assert views["fallback"] == [
+        {"upstream": "other"},
+        {"status": 503, "headers": {"retry-after": "9"}, "body": "down"},
+    ]
+    assert written(views["fallback"]) == "[{upstream: other}, {status: 503, headers: {retry-after: 9}, body: down}]"
+    assert VIEWS["fallback"].value is None
+    assert VIEWS["fault"].value is None
 
 
 def test_what_is_no_scalar_has_nothing_to_show() -> None:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.core.config import (
+    Abort,
     BreakerSettings,
     BulkheadSettings,
     CacheMode,
     CacheSettings,
     Endpoint,
+    Fallback,
+    Fault,
     Match,
     Rate,
     RateLimit,
@@ -119,6 +122,23 @@ def test_what_was_counted_stays_when_the_configuration_changes() -> None:
     assert stats.requests["GET", 502, "error"] == 3
     assert stats.requests["GET", 200, "cache"] == 0
     assert dict(upstream.attempts) == {**dict.fromkeys(ATTEMPT_RESULTS, 0), "success": 2}
+
+
+def test_every_route_may_be_given_a_fault_and_only_one_with_fallbacks_falls_back() -> None:
+    assert dict(begun(route()).faults) == {"abort": 0, "delay": 0, "reset": 0, "slow_body": 0}
+    assert dict(begun(route()).fallbacks) == {}
+
+
+def test_fallbacks_and_an_abort_are_counted_from_the_start() -> None:
+    config = replace(
+        route(methods=frozenset({"GET"})),
+        fallback=(Fallback(upstream="other"), Fallback(status=410)),
+        fault=Fault(60.0, abort=Abort(418)),
+    )
+    stats = begun(config)
+    assert dict(stats.fallbacks) == {"upstream": 0, "static": 0}
+    for labels in ((200, "fallback"), (410, "fallback"), (418, "fault")):
+        assert stats.requests.get(("GET", *labels)) == 0
 
 
 def kinds(error: type[errors.ProxyError]) -> Iterator[type[errors.ProxyError]]:

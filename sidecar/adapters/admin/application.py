@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sidecar.adapters.admin import circuits, configuration, effective, stored
+from sidecar.adapters.admin import circuits, configuration, effective, faults, stored
 from sidecar.adapters.admin.answers import json_answer
 from sidecar.adapters.admin.bodies import LARGEST_BODY
 from sidecar.adapters.admin.context import CONTEXT
@@ -71,6 +71,14 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
         Entry(
             "POST", "/v1/circuits/{name}/reset", circuits.reset_circuit, "closed, with an empty window: {reason, actor}"
         ),
+        Entry("GET", "/v1/faults", faults.list_faults, "what is injected on purpose, with the seconds left"),
+        Entry(
+            "PUT",
+            "/v1/faults/{route}",
+            faults.inject_fault,
+            "inject: {abort, delay, reset, slow_body, match, in_windows, ttl, actor, reason, force}",
+        ),
+        Entry("DELETE", "/v1/faults/{route}", faults.end_fault, "inject nothing on the route any more"),
         Entry(
             "GET", "/v1/events", list_events, "the last 1000 events, or ?limit= of them, or those ?since= an id", EVENTS
         ),

@@ -14,18 +14,14 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.context import CONTEXT
-from sidecar.core.config import Address, Endpoint, Match, RouteConfig
-from sidecar.core.report import bulkhead_report
+from sidecar.core.config import Address, Endpoint, Fallback, FaultMatch, Match, RouteConfig
+from sidecar.core.report import bulkhead_report, redacted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from aiohttp import web
 
     from sidecar.core.report import Json
-
-REDACTED = "(redacted)"
-SECRET_FIELD = re.compile(r"auth|cookie|token|secret|key|passw|credential|session")
-"""Names of request fields in which a value to match is likely a secret."""
 
 
 async def show_info(request: web.Request) -> web.Response:
@@ -67,8 +63,8 @@ def plain(value: object) -> object:
             return value.value
         case Address() | Endpoint():
             return str(value)
-        case Match():
-            return {**_by_name(value), "headers": {name: _wanted(name, wanted) for name, wanted in value.headers}}
+        case Match() | FaultMatch() | Fallback():
+            return {**_by_name(value), "headers": redacted(value.headers)}
         case RouteConfig():
             return {**_by_name(value), "upstream": value.upstream.name}
         case re.Pattern():
@@ -88,7 +84,3 @@ def _by_name(value: DataclassInstance) -> dict[str, object]:
 
 def _names(value: DataclassInstance) -> list[str]:
     return [field.name for field in fields(value)]
-
-
-def _wanted(name: str, wanted: str | None) -> str | None:
-    return REDACTED if wanted is not None and SECRET_FIELD.search(name) else wanted

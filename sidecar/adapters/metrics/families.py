@@ -168,6 +168,18 @@ FAMILIES = (
     ),
     Family("sidecar_cache_served_age_seconds", HISTOGRAM, "Age of answers from the cache.", samples.served_age),
     Family(
+        "sidecar_fallbacks_total",
+        COUNTER,
+        "Requests that a fallback answered.",
+        samples.route_keyed("kind", lambda route: route.fallbacks),
+    ),
+    Family(
+        "sidecar_faults_injected_total",
+        COUNTER,
+        "What was done to requests on purpose.",
+        samples.route_keyed("kind", lambda route: route.faults),
+    ),
+    Family(
         "sidecar_client_connections",
         GAUGE,
         "Open client connections.",
