@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from sidecar.adapters.config_file import load
 from sidecar.adapters.demo_origin import Schedule
 from sidecar.cli import main
 from sidecar.demo import Ports, introduction
+from tests.support.configured import LISTENERS, Configured
 from tests.support.demo import BRIEFLY_HEALTHY, DEMO, Demo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +28,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"^## ", re.MULTILINE)
 ANYTHING = "…"
 PATIENCE = 30.0
+FREE_PORTS = "".join(f"{name}: {json.dumps(said)}\n" for name, said in LISTENERS.items())
 VARYING = re.compile(r"\d+")
 MAKE = re.compile(r"(?:`|^)make ([a-z-]+)", re.MULTILINE)
 
@@ -137,11 +140,38 @@ def test_the_commands_of_ctl_that_are_shown_are_commands(line: str, capsys: pyte
     assert code == (0 if "completion" in command else 1), capsys.readouterr().err
 
 
-def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path) -> None:
-    (config,) = blocks("yaml", section("Configure"))
+@pytest.mark.parametrize("heading", ["Configure", "Deadlines and limits"])
+def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path, heading: str) -> None:
+    (config,) = blocks("yaml", section(heading))
     file = tmp_path / "sidecar.yaml"
     file.write_text(config)
     assert list(load(file, {}).problems) == []
+
+
+def test_the_fallbacks_shown_are_without_errors_and_warnings(tmp_path: Path) -> None:
+    (config,) = blocks("yaml", section("Fall back, and rehearse failure"))
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(config)
+    assert list(load(file, {}).problems) == []
+
+
+async def test_the_faults_shown_are_injected_listed_and_ended(tmp_path: Path) -> None:
+    text = section("Fall back, and rehearse failure")
+    (config,) = blocks("yaml", text)
+    sidecar = await Configured.begin(tmp_path / "sidecar.yaml", f"{config}{FREE_PORTS}")
+    try:
+        host, port = sidecar.addresses["admin"][0]
+        printed = [
+            json.loads(
+                await shell(example.command.replace("127.0.0.1:4101", f"{host}:{port}").replace("curl", "curl -s"))
+            )
+            for example in examples(text)
+        ]
+        assert printed[1]["faults"][0].items() >= {"route": "shop", "actor": "me", "reason": "drill"}.items()
+        assert printed[0]["abort"] == {"status": 503, "share": 0.5}
+        assert printed[2] == {"route": "shop", "ended": True}
+    finally:
+        await sidecar.stop()
 
 
 def test_the_manifest_shown_is_the_one_in_deploy() -> None:
@@ -155,7 +185,7 @@ def test_every_metric_named_is_exposed(metric: str) -> None:
     assert any(f'"{metric.removesuffix("_total")}' in source for source in sources)
 
 
-@pytest.mark.parametrize("feature", ["retry", "bulkhead", "fallback", "hedge", "faults"])
+@pytest.mark.parametrize("feature", ["retry", "hedge"])
 def test_what_is_said_not_to_be_there_is_refused_in_a_configuration(feature: str, tmp_path: Path) -> None:
     file = tmp_path / "sidecar.yaml"
     file.write_text(f"upstreams: {{a: {{url: 'http://a', {feature}: {{}}}}}}\n")

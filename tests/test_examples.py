@@ -69,7 +69,7 @@ def test_the_complete_example_shows_the_defaults() -> None:
     bare = Config(complete.upstreams, complete.routes, source=complete.source)
     assert complete == bare
     catalog, minimal = complete.upstreams[0], loaded(FOLDER / "minimal.yaml").upstreams[0]
-    for block in ("tls", "pool", "health", "preserve_host", "timeouts", "breaker", "cache"):
+    for block in ("tls", "pool", "health", "preserve_host", "timeouts", "breaker", "cache", "bulkhead", "rate_limit"):
         assert getattr(catalog, block) == getattr(minimal, block), block
 
 

@@ -17,7 +17,7 @@ from sidecar.config.document import Entry, Mapping, Node, Scalar, Sequence
 from sidecar.config.document_text import LARGEST, Unreadable, decode, lines
 from sidecar.config.load import Loaded, References, read_document
 from sidecar.config.problem import START, Position, Problems
-from sidecar.config.units import quoted
+from sidecar.config.units import quoted, show_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as Environ
@@ -63,19 +63,24 @@ def load_text(
     except Unreadable as error:
         problems.error(error.at, str(error), error.hint)
         return Loaded(None, problems.listed(), source, text)
-    references = References(environ, fault_of_file if look_at_files else lambda _: "")
+    references = References(environ, fault_of_file if look_at_files else lambda _, __: "")
     return read_document(document, references, problems, source, text)
 
 
-def fault_of_file(path: str) -> str:
-    """What is wrong with the file at `path` that a configuration names; "" when it can be read and holds something."""
+def fault_of_file(path: str, largest: int | None = None) -> str:
+    """What is wrong with the file at `path` that a configuration names; "" when it can be read and holds something, but
+    not more than `largest` octets.
+    """
     try:
-        mode = Path(path).stat().st_mode
+        found = Path(path).stat()
+        mode = found.st_mode
         if stat.S_ISDIR(mode):
             return "is a directory"
         if not stat.S_ISREG(mode):
             # Reading a pipe would wait for its writer, and leave nothing for who needs it.
             return "is no regular file"
+        if largest is not None and found.st_size > largest:
+            return f"is larger than {show_size(largest)}"
         with Path(path).open("rb") as file:
             return "" if file.read(FIRST_OCTETS).strip() else "is empty"
     except (OSError, ValueError) as error:

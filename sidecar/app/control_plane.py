@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,8 +23,8 @@ from sidecar.app.reload import Reloader, ReloadRecord, unusable
 from sidecar.config.change import Reviewed, in_force
 from sidecar.core.address import bound_text
 from sidecar.core.events import EventRing, record_transition
-from sidecar.core.report import Moment, rfc3339
-from sidecar.pipeline.data_plane import UnusableUpstream
+from sidecar.core.report import Moment, fault_change_report, rfc3339
+from sidecar.pipeline.data_plane import Unusable
 from sidecar.pipeline.stats import ProcessStats
 
 if TYPE_CHECKING:
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     from sidecar.config.change import ConfigChange
     from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
+    from sidecar.core.fault import FaultChange
     from sidecar.pipeline.data_plane import DataPlanePort
     from sidecar.pipeline.runtime import Runtime
+
+log = logging.getLogger("sidecar.fault")
 
 Addresses: TypeAlias = "dict[str, list[tuple[str, int] | str]]"
 
@@ -84,6 +88,12 @@ class ControlPlane:
             self._persistence.circuits_changed()
         record_transition(self.events, transition, self.moment())
         self._transition_log(transition)
+
+    def note_fault(self, change: FaultChange) -> None:
+        """Record and log that a fault began or ended."""
+        details = fault_change_report(change)
+        log.log(logging.WARNING if change.action == "set" else logging.INFO, change.sentence, extra=details)
+        self.events.append(self._runtime.clock.wall(), "fault", change.sentence, circuit=change.route, details=details)
 
     # Life
 
@@ -144,7 +154,7 @@ class ControlPlane:
         if wanted is not None and change is not None:
             try:
                 await self._use(wanted, change)
-            except UnusableUpstream as error:
+            except Unusable as error:
                 reviewed = Reviewed(unusable(reviewed.loaded, error), None)
         self._reloads.note(reviewed)
         return reviewed

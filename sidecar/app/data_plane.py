@@ -18,10 +18,11 @@ from sidecar.app.routes import RouteSet
 from sidecar.app.snapshots import cache_keeper
 from sidecar.app.warm import warm_connections
 from sidecar.core.circuit.hooks import Hooks
+from sidecar.core.fault import CONFIGURED_BY
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.errors import Draining
 from sidecar.pipeline.gateway import Gateway
-from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalProbes
+from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalFaults, LocalProbes
 from sidecar.pipeline.possible_series import begin_listener, begin_store
 from sidecar.pipeline.record import unrouted_record
 from sidecar.pipeline.stage import Parts
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.logs import LineSink
     from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
+    from sidecar.core.fault import FaultChange
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.message import Request, Response
     from sidecar.pipeline.ports import Spawn
@@ -49,7 +51,7 @@ class DataPlane:
     """The `DataPlanePort` of this process: listener, gateway, routes, upstreams, store, access log.
 
     `start` begins a task that its starter looks after itself; `sink` takes the access log's lines (None: there is
-    none); `transition` hears of every circuit's transitions. Raises UnusableUpstream.
+    none); `transition` hears of every circuit's transitions, `fault_changed` of the faults. Raises Unusable.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class DataPlane:
         start: Spawn,
         sink: LineSink | None,
         transition: Callable[[Transition], None],
+        fault_changed: Callable[[FaultChange], None],
     ) -> None:
         self._config = config
         self._runtime = runtime
@@ -84,12 +87,14 @@ class DataPlane:
             runtime,
             Parts(config.proxy, runtime.clock, runtime.spawn, self._store, self._access_log),
             Hooks(random.random, transition, _transition_failed),
+            fault_changed,
         )
         self._route(config)
         self._warm = Monitors(runtime.spawn)
         self._lag: LoopLag | None = None
         self._cut_off_by = "at once"
         self.circuits = LocalCircuits(lambda: self.routes.circuits, runtime.clock.monotonic)
+        self.faults = LocalFaults(self.routes.faulty, runtime.clock.monotonic)
         self.probes = LocalProbes(self.routes.circuits_of, runtime.clock.monotonic)
         self.cache = LocalCache(self._store)
         self.snapshots = (
@@ -110,8 +115,12 @@ class DataPlane:
         )
 
     async def use(self, config: Config, unchanged: Collection[str]) -> None:
-        """Route by `config` from now on. Raises UnusableUpstream, and then nothing has changed."""
+        """Route by `config` from now on. Raises Unusable, and then nothing has changed."""
+        before = self.routes.faults
         self._route(config, unchanged)
+        self.routes.configure_faults()
+        for name in before.keys() - self.routes.faults.keys():
+            before[name].end(CONFIGURED_BY, "the route is gone", self._runtime.clock.monotonic())
         self._keep_warm()
 
     def tls_of(self, upstream: str) -> ssl.SSLContext | None:
@@ -136,6 +145,7 @@ class DataPlane:
 
     async def serve(self) -> None:
         """Accept clients."""
+        self.routes.configure_faults()
         await self._proxy.serve(self._sockets.sockets)
 
     def begin(self) -> None:
@@ -211,6 +221,9 @@ class DataPlane:
             for circuit in self.routes.circuits.values():
                 if circuit.needs_tick:
                     circuit.tick(now)
+            for fault in self.routes.faults.values():
+                if fault.current is not None:
+                    fault.live(now)
             try:
                 self._proxy.reload_tls()
             except (OSError, ValueError) as error:

@@ -17,7 +17,7 @@ from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_free
 from sidecar.app.service import App, build
 from sidecar.config.problem_report import as_text
 from sidecar.core.address import bound_text
-from sidecar.pipeline.data_plane import UnusableUpstream
+from sidecar.pipeline.data_plane import Unusable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ async def _serve(config: Config, sink: LineSink) -> int:
         await app.start()
     except OSError as error:
         return _not_started(error.strerror or str(error))
-    except UnusableUpstream as error:
+    except Unusable as error:
         return _not_started(f"{error.ref}: {error}")
     for name, addresses in app.addresses.items():
         for address in addresses:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sidecar.config.load import Loaded
     from sidecar.core.config import Config
     from sidecar.core.events import EventRing
-    from sidecar.pipeline.data_plane import UnusableUpstream
+    from sidecar.pipeline.data_plane import Unusable
     from sidecar.pipeline.ports import Clock, Spawn
     from sidecar.pipeline.stats import ProcessStats
 
@@ -116,7 +116,7 @@ class ReloadRecord:
         self._events.append(self._clock.wall(), "reload", message, details=details)
 
 
-def unusable(loaded: Loaded, error: UnusableUpstream) -> Loaded:
+def unusable(loaded: Loaded, error: Unusable) -> Loaded:
     """What was read, as the error that came up when it was to be used."""
     line = int(error.ref.rpartition(":")[2] or 1)
     problem = Problem(line, 1, str(error), "name files that the sidecar can read")

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from sidecar.app.control_plane import Addresses
     from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
+    from sidecar.core.fault import FaultChange
     from sidecar.pipeline.ports import Clock
 
 
 def build(config: Config, clock: Clock, sink: LineSink | None = None) -> App:
     """Everything, connected and not yet started. `sink` takes the access log's lines; None: there is none.
 
-    Raises UnusableUpstream when the files that an upstream names cannot be used.
+    Raises Unusable when the files that an upstream or a fallback names cannot be used.
     """
     return App(config, clock, sink)
 
@@ -33,7 +34,7 @@ class App:
     def __init__(self, config: Config, clock: Clock, sink: LineSink | None) -> None:
         self._tasks = Tasks()
         self.runtime = Runtime(clock, DeadlineWheel(clock), self._tasks.spawn)
-        self.data = DataPlane(config, self.runtime, self._tasks.start, sink, self._note_transition)
+        self.data = DataPlane(config, self.runtime, self._tasks.start, sink, self._note_transition, self._note_fault)
         self.control = ControlPlane(config, self.runtime, self.data, self.data.tls_of)
 
     @property
@@ -77,3 +78,6 @@ class App:
 
     def _note_transition(self, transition: Transition) -> None:
         self.control.note_transition(transition)
+
+    def _note_fault(self, change: FaultChange) -> None:
+        self.control.note_fault(change)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.config import keys
 from sidecar.config.sections import Section, construct, merge, places, restricted, values_of
+from sidecar.config.stand_ins import check_fallbacks, check_fault
 from sidecar.config.suggest import did_you_mean
 from sidecar.core.config import Config, Match, Rewrite, RouteConfig, UpstreamConfig
 
@@ -85,6 +86,7 @@ class _Builder:
 
     def _upstream(self, name: str, layer: Section) -> UpstreamConfig | None:
         found = self._upstream_places[name] = {"": layer.at, **dict(places(layer))}
+        self._check_stand_ins(layer)
         values = values_of(keys.DEFAULTS.keys, layer, self._problems)
         endpoints = self._endpoints(name, layer)
         if endpoints is None:
@@ -93,6 +95,11 @@ class _Builder:
         if tls and tls.failed:
             values.pop("tls")
         return UpstreamConfig(name=name, endpoints=endpoints, refs=self._refs(found), **values)
+
+    def _check_stand_ins(self, layer: Section) -> None:
+        listed = self._root.setting("upstreams")
+        check_fallbacks(layer, tuple(listed.value) if listed else (), self._problems)
+        check_fault(layer.block("fault"), self._problems)
 
     def _endpoints(self, name: str, layer: Section) -> tuple[Endpoint, ...] | None:
         url, endpoints = layer.setting("url"), layer.setting("endpoints")
@@ -138,6 +145,7 @@ class _Builder:
         if upstream_name is None or name is None:
             return None
         layer = merge(restricted(self._layers[upstream_name], INHERITED), section)
+        self._check_stand_ins(layer)
         values = values_of(ROUTE_SETTINGS, layer, self._problems)
         upstream = self._upstreams[upstream_name]
         if upstream is None or match is None:

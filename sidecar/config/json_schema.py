@@ -16,7 +16,11 @@ from sidecar.core.config import ServerTls
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DESCRIPTION = "Configuration of circuit-sidecar. Top-level keys that start with x- are free, for anchors."
 
-SHARED = tuple(key.type for key in DEFAULTS.keys if isinstance(key.type, Block))
+SHARED = tuple(
+    key.type.block if isinstance(key.type, Listed) else key.type
+    for key in DEFAULTS.keys
+    if isinstance(key.type, Block | Listed)
+)
 """Blocks that several others contain, described once."""
 GIVEN_WHOLE = (ROOT, ROUTE, block_of(ServerTls, "tls"))
 """Blocks in which a required key must stand; in others it may come from a lower layer."""
@@ -76,7 +80,13 @@ def _structure(kind: Block[Any] | Named | Listed | Later) -> dict[str, Any]:
             "minProperties": 1,
         }
     if isinstance(kind, Listed):
-        return {"type": ["array", "null"], "items": block_schema(kind.block, nullable=False)}
+        items = _shared(kind.block) if kind.one_will_do else block_schema(kind.block, nullable=False)
+        listed = {"type": ["array", "null"], "items": items}
+        return {"anyOf": [items, listed]} if kind.one_will_do else listed
     if isinstance(kind, Later):
         return {"type": "null", "$comment": f"not supported yet: {kind.feature}"}
-    return {"$ref": f"#/$defs/{kind.cls.__name__}"} if kind in SHARED else block_schema(kind)
+    return _shared(kind) if kind in SHARED else block_schema(kind)
+
+
+def _shared(block: Block[Any]) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{block.cls.__name__}"}

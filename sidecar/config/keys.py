@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from sidecar.config.value_types import ListType, MapType, ScalarType, value_type
 from sidecar.core.config import ENDPOINT, Config, Match, PerRoute, RouteConfig, UpstreamConfig
-from sidecar.core.config_key import facts_of
+from sidecar.core.config_key import KeyType, facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,9 +76,10 @@ class Named:
 
 @dataclass(frozen=True)
 class Listed:
-    """A list of blocks."""
+    """A list of blocks. `one_will_do`: a block alone stands for a list of one."""
 
     block: Block[Any]
+    one_will_do: bool = False
 
 
 Type: TypeAlias = ScalarType | ListType | MapType | Block[Any] | Named | Listed | Later
@@ -100,15 +101,14 @@ def _declared(cls: type[Any]) -> Iterator[Key]:
 
 
 def _type(name: str, kind: ValueType[Any]) -> Type:
+    if isinstance(kind, KeyType) and kind.form == "blocks":
+        return Listed(block_of(*kind.bounds, name), one_will_do=True)
     return block_of(kind, name) if isinstance(kind, type) and is_dataclass(kind) else value_type(kind)
 
 
 LATER = (
     Key("retry", Later("retries"), "attempts and retry budget"),
-    Key("bulkhead", Later("bulkheads"), "concurrency limit with a queue"),
-    Key("fallback", Later("fallbacks"), "a fixed answer, or another upstream"),
     Key("hedge", Later("hedged requests"), "a second attempt when the first is slow"),
-    Key("faults", Later("fault injection"), "delays and aborts for tests"),
 )
 URL = Key("url", value_type(ENDPOINT), "its one address: http://host:port, https://host or unix:/path.sock")
 REDIS = Key("redis", Later("fleet sharing over Redis"), "state shared with other sidecars")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.config.lint_breaker import breaker_findings
+from sidecar.config.lint_fallback import fallback_findings
+from sidecar.config.lint_limits import limit_findings
 from sidecar.config.lint_listeners import listener_findings
 from sidecar.config.lint_routing import routing_findings
 from sidecar.config.problem import Finding, Severity
@@ -30,8 +32,10 @@ def lint(config: Config) -> Iterator[Finding]:
     for route in config.routes:
         yield from breaker_findings(route)
         yield from _timeout_findings(route)
+        yield from limit_findings(route)
         yield from _cache_findings(route, config.cache)
     yield from routing_findings(config.routes)
+    yield from fallback_findings(config)
 
 
 def _tls_findings(upstream: UpstreamConfig, *, used: bool) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from sidecar.config.sections import Section, Setting
 from sidecar.config.substitution import SubstitutionFailed, substitute
 from sidecar.config.suggest import closest, did_you_mean
 from sidecar.config.units import BadValue, quoted
-from sidecar.config.value_types import FILE, IDENTIFIER, ListType, MapType, ScalarType
+from sidecar.config.value_types import IDENTIFIER, LARGEST_FILE, ListType, MapType, ScalarType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +28,10 @@ class _Failed(Exception):
     """The value is unusable and the problem is noted."""
 
 
-Fault: TypeAlias = "Callable[[str], str]"
-"""What is wrong with the file at a path, in words that follow it; "" when nothing is."""
+Fault: TypeAlias = "Callable[[str, int | None], str]"
+"""What is wrong with the file at a path, in words that follow it; "" when nothing is. The number is how many octets it
+may have, None where that makes no difference.
+"""
 
 
 class Reader:
@@ -119,7 +121,7 @@ class Reader:
         except BadValue as bad:
             origin = f" (from {node.text})" if text != node.text else ""
             raise self._fail(node.at, f"{name}: {bad}{origin}", bad.hint or f"write {kind.label}") from None
-        if kind is FILE and (wrong := self._fault(text)):
+        if kind in LARGEST_FILE and (wrong := self._fault(text, LARGEST_FILE[kind])):
             raise self._fail(node.at, f"{name}: {text!r} {wrong}", "name a file that the sidecar can read")
         return value
 
@@ -160,10 +162,10 @@ class Reader:
         return blocks
 
     def _listed(self, name: str, kind: Listed, node: Node) -> list[Section]:
-        if not isinstance(node, Sequence):
+        if not isinstance(node, Sequence) and not kind.one_will_do:
             raise self._fail(node.at, f"{name} must be a list, not {kind_of(node)}", "start each item with a dash")
         blocks = []
-        for item in node.items:
+        for item in node.items if isinstance(node, Sequence) else (node,):
             with suppress(_Failed):
                 blocks.append(self._block(kind.block, item, item.at))
         return blocks

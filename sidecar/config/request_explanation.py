@@ -131,7 +131,9 @@ def written(value: object) -> str:
     """A value as in the file."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {written(item)}' for name, item in value.items())}}}"
+    return f"[{', '.join(map(written, value))}]" if isinstance(value, list) else str(value)
 
 
 def _others(explanation: RequestExplanation) -> Iterator[str]:

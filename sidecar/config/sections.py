@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sidecar.config.keys import Listed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -72,6 +74,9 @@ def values_of(keys: Iterable[Key], section: Section | None, problems: Problems) 
         said = section.settings.get(key.name) if section else None
         if isinstance(said, Section):
             values[key.name] = construct(key.type, said, problems)  # type: ignore[arg-type]  # a Section comes from a Block
+        elif said is not None and isinstance(key.type, Listed) and said.value is not None:
+            found = (construct(key.type.block, item, problems) for item in said.value)
+            values[key.name] = tuple(item for item in found if item is not None)
         elif said is not None:
             values[key.name] = said.value
     return values

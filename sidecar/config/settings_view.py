@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sidecar.config.keys import PER_ROUTE, Block, Key
-from sidecar.config.value_types import ListType, ScalarType
+from sidecar.config.keys import PER_ROUTE, Block, Key, Listed
+from sidecar.config.value_types import ListType, MapType, ScalarType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ class SettingView:
 
 
 def route_settings(route: RouteConfig) -> Iterator[SettingView]:
-    """The timeouts, breaker and cache settings in force on `route`."""
+    """The settings in force on `route` that it inherits from its upstream, or could."""
     for name, value in settings(PER_ROUTE, route):
         yield SettingView(name, value, route.refs.get(name))
 
@@ -35,8 +35,18 @@ def settings(keys: Iterable[Key], owner: object, prefix: str = "") -> Iterator[t
         name, value = f"{prefix}{key.name}", getattr(owner, key.name, None)
         if isinstance(key.type, Block) and value is not None:
             yield from settings(key.type.keys, value, f"{name}.")
-        elif isinstance(key.type, ScalarType | ListType):
+        elif isinstance(key.type, Listed):
+            yield name, None if value is None else [dict(_given(key.type.block, item)) for item in value]
+        elif isinstance(key.type, ScalarType | ListType) or value is None:
             yield name, shown(key, value)
+
+
+def _given(of: Block[Any], item: object) -> Iterator[tuple[str, object]]:
+    """What `item` of a list says beyond the defaults."""
+    for key in of.keys:
+        value = getattr(item, key.name)
+        if value != key.default:
+            yield key.name, dict(value) if isinstance(key.type, MapType) else shown(key, value)
 
 
 def shown(key: Key, value: Any) -> object:

@@ -24,6 +24,7 @@ BYTES = {
     "GB": 10**9,
     "TB": 10**12,
 }
+RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?/ ?(s|m|h)", re.ASCII)
 DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?", re.ASCII)
 WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 STATUS_RANGE = re.compile(r"([1-5][0-9]{2})(?: *- *([1-5][0-9]{2}))?", re.ASCII)
@@ -78,6 +79,23 @@ def show_size(count: int) -> str:
         if count and count % BYTES[unit] == 0:
             return f"{count // BYTES[unit]}{unit}"
     return f"{count}B" if count else "0"
+
+
+def rate(text: str) -> tuple[float, float]:
+    """So many per so many seconds, from `100/s`, `5/m`, `1/h`."""
+    found = RATE.fullmatch(text)
+    if found is None:
+        hint = f"{text}/s" if DECIMAL.fullmatch(text) else "100/s, 5/m or 1/h"
+        raise BadValue(f"{quoted(text)} is not a rate", f"write a number with its unit of time: {hint}")
+    if float(found[1]) == 0:
+        raise BadValue("a rate of zero lets nothing pass", "write a number above 0, or null for no limit")
+    return float(found[1]), SECONDS[found[2]]
+
+
+def show_rate(count: float, seconds: float) -> str:
+    """With the unit that it was written with."""
+    unit = next(name for name, length in SECONDS.items() if length == seconds)
+    return f"{show_decimal(count)}/{unit}"
 
 
 def percentage(text: str) -> float:

@@ -11,7 +11,7 @@ from sidecar.config import addresses, units
 from sidecar.config.suggest import did_you_mean
 from sidecar.config.units import BadValue, quoted
 from sidecar.core import config_key as k
-from sidecar.core.config import ENDPOINT, LISTEN, WINDOW, CountWindow, TimeWindow, Window
+from sidecar.core.config import ENDPOINT, LISTEN, RATE, WINDOW, CountWindow, Rate, TimeWindow, Window
 from sidecar.core.http.methods import LONGEST_METHOD, MethodFlaw, flaw_of
 
 if TYPE_CHECKING:
@@ -224,9 +224,11 @@ UNBOUNDED: dict[k.ValueType[Any], ScalarType] = {
     k.IDENTIFIER: text_of(NAME, "a name (letters, digits, . _ -; a letter or digit first)", longest=LONGEST_NAME),
     k.VIA_NAME: text_of(PSEUDONYM, "a pseudonym (letters, digits, . _ -; a letter first)", longest=LONGEST_NAME),
     k.FILE: text_of(FILE_NAME, "a path of a file"),
+    k.CONTENT_FILE: text_of(FILE_NAME, "a path of a file"),
     k.DIRECTORY: text_of(FILE_NAME, "a path of a directory"),
     k.FIELD_NAME: text_of(TOKEN, "a header name", lower=True),
     k.FIELD_VALUE: text_of(VISIBLE, "a header value (visible ASCII characters)"),
+    k.TEXT: text_of(re.compile(r".*", re.DOTALL), "a text of at most 64Ki characters", longest=64 * 1024),
     k.PARAMETER: text_of(re.compile(r"[^\x00-\x20\x7f&=#]+"), "the name of a query parameter"),
     k.PATH: ScalarType("a path such as /catalog/", url_path, _text_schema("/.*")),
     k.SEGMENTS: ScalarType("a path such as /catalog", removable_path, _text_schema("(/.*)?")),
@@ -239,10 +241,17 @@ UNBOUNDED: dict[k.ValueType[Any], ScalarType] = {
         {"anyOf": [{"type": "integer", "minimum": 1}, _text_schema(r"[0-9]+|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+")]},
         show_window,
     ),
+    RATE: ScalarType(
+        "a rate such as 100/s, 5/m or 1/h",
+        lambda text: Rate(*units.rate(text)),
+        _text_schema(r"[0-9]+(\.[0-9]+)? ?/ ?[smh]"),
+        lambda rate: units.show_rate(rate.count, rate.seconds),
+    ),
     LISTEN: ScalarType("an address such as 127.0.0.1:4100", addresses.listen_address, STRING),
     ENDPOINT: ScalarType("a URL such as http://host:port", addresses.endpoint, STRING),
 }
-FILE = UNBOUNDED[k.FILE]
+LARGEST_FILE = {UNBOUNDED[k.FILE]: None, UNBOUNDED[k.CONTENT_FILE]: k.LARGEST_CONTENT}
+"""Types that name a file which must be there, and how many octets it may have."""
 IDENTIFIER = UNBOUNDED[k.IDENTIFIER]
 STATUSES = ListType(
     ScalarType(

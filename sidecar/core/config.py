@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.address import host_port, host_text, unix_text
 from sidecar.core.config_key import (
+    CONTENT_FILE,
     DIRECTORY,
     FIELD_NAME,
     FIELD_VALUE,
@@ -25,9 +26,11 @@ from sidecar.core.config_key import (
     REGEX,
     SEGMENTS,
     STATUSES,
+    TEXT,
     VIA_NAME,
     KeyType,
     block,
+    blocks_of,
     duration,
     key,
     map_of,
@@ -116,6 +119,9 @@ class Timeouts:
     first_byte: float = key(15.0, duration(), "from the request to a complete response head; beyond: 504")
     idle: float = key(60.0, duration(), "longest silence within a body")
     total: float | None = key(None, duration(), "for the whole exchange, body included")
+    deadline_header: str | None = key(
+        "x-request-timeout-ms", FIELD_NAME, "field with the milliseconds left, in and out; the smaller wins; null: none"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +347,130 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Priority:
+    """Which requests are of the class `low`; all others are `normal`."""
+
+    header: str = field(metadata=no_default(FIELD_NAME, "field that says what kind of request it is"))
+    low: frozenset[str] = field(
+        metadata=no_default(set_of(FIELD_VALUE, may_be_empty=False), "its values that wait longest and go first")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What answers in the place of an upstream that cannot: another upstream, a file, or, with neither, `body`."""
+
+    status: int = key(200, whole(200, 599), "of a fixed answer")
+    headers: tuple[tuple[str, str | None], ...] = key(
+        (), map_of(FIELD_NAME, FIELD_VALUE), "fields of a fixed answer; null takes Content-Type or Cache-Control away"
+    )
+    body: str = key("", TEXT, "content of a fixed answer")
+    file: str | None = key(
+        None, CONTENT_FILE, "file with the content instead, at most 1MiB; read at the start and on a reload"
+    )
+    upstream: str | None = key(None, IDENTIFIER, "another upstream that is asked instead, through a circuit of its own")
+
+    @property
+    def kind(self) -> str:
+        """The `kind` label of its metric."""
+        return "upstream" if self.upstream is not None else "static" if self.file is None else "file"
+
+    @property
+    def shown(self) -> str:
+        """What X-Sidecar-Fallback says of it."""
+        return self.upstream or self.kind
+
+
+ALL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """An answer of the sidecar's own in the place of the real one."""
+
+    status: int = key(503, whole(400, 599), "of the answer")
+    share: float = key(ALL, percentage(), "of the matching requests")
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """A wait before the request goes on; seconds."""
+
+    duration: float = field(metadata=no_default(duration(), "how long a request waits"))
+    share: float = key(ALL, percentage(), "of the matching requests")
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The client's connection ends by a TCP reset, without an answer."""
+
+    share: float = key(ALL, percentage(), "of the matching requests")
+
+
+@dataclass(frozen=True, slots=True)
+class SlowBody:
+    """An answer whose content trickles."""
+
+    rate: int = field(metadata=no_default(size(1), "octets of content per second"))
+    share: float = key(ALL, percentage(), "of the matching requests")
+
+
+@dataclass(frozen=True, slots=True)
+class FaultMatch:
+    """Which requests a fault hits. Field names are in lower case."""
+
+    methods: frozenset[str] = key(frozenset(), set_of(METHOD), "any of these; none: all")
+    headers: tuple[tuple[str, str | None], ...] = key(
+        (), map_of(FIELD_NAME, FIELD_VALUE), "exact values; null: present at all"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BulkheadSettings:
+    """How many requests of a route may be under way, bodies included; without `max_concurrent` any number."""
+
+    max_concurrent: int | None = key(None, whole(1), "requests under way; null: no limit, and none of the rest")
+    max_queue: int = key(0, whole(), "requests that may wait for a slot; beyond: 503")
+    queue_timeout: float = key(0.1, duration(), "how long they may wait; beyond: 503")
+    adaptive: bool = key(False, bool, "the limit follows the measured latency, up to max_concurrent")
+    priority: Priority | None = key(None, Priority, "requests that wait behind all others; null: all are equal")
+    observe: bool = key(False, bool, "refuse nothing, report what would have been refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many per unit of time: `count` per `seconds`."""
+
+    count: float
+    seconds: float
+
+
+RATE: KeyType[Rate] = KeyType("rate")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket: `rate` tokens flow in, up to `burst`, and each request takes one."""
+
+    rate: Rate = field(metadata=no_default(RATE, "requests in the long run, such as 100/s; beyond: 429"))
+    burst: int | None = key(None, whole(1), "requests at once; null: what the rate gives in a second, at least 1")
+    observe: bool = key(False, bool, "refuse nothing, report what would have been refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong on purpose, and for how long, in seconds. Each kind is drawn for by itself."""
+
+    ttl: float = field(metadata=no_default(duration(), "when it ends by itself, from the start or the reload on"))
+    abort: Abort | None = key(None, Abort, "answer with an error instead")
+    delay: Delay | None = key(None, Delay, "let requests wait first")
+    reset: Reset | None = key(None, Reset, "reset the client's connection")
+    slow_body: SlowBody | None = key(None, SlowBody, "let the answer's content trickle")
+    match: FaultMatch = block(FaultMatch, "which requests it hits")
+    in_windows: bool = key(True, bool, "aborts count as failures of the circuit")
+
+
+@dataclass(frozen=True, slots=True)
 class PerRoute:
     """What a route inherits from its upstream, and may override key by key."""
 
@@ -349,6 +479,12 @@ class PerRoute:
     timeouts: Timeouts = block(Timeouts, "how long the upstream may take")
     breaker: BreakerSettings = block(BreakerSettings, "when the circuit opens and closes")
     cache: CacheSettings = block(CacheSettings, "what is stored, and when it stands in")
+    bulkhead: BulkheadSettings | None = key(BulkheadSettings(), BulkheadSettings, "requests under way; null: no limit")
+    rate_limit: RateLimit | None = key(None, RateLimit, "requests per time; null: no limit")
+    fallback: tuple[Fallback, ...] | None = key(
+        None, blocks_of(Fallback), "what answers when nothing else can; or a list, tried in order; null: nothing"
+    )
+    fault: Fault | None = key(None, Fault, "what goes wrong on purpose; null: nothing")
     refs: Mapping[str, str] = field(default_factory=lambda: NO_REFS)
     """The `file:line` that decides each dotted setting (`breaker.failure_rate`, or `` for the whole); a setting that
     no file names is absent."""

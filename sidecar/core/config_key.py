@@ -33,9 +33,13 @@ IDENTIFIER: KeyType[str] = KeyType("identifier")
 VIA_NAME: KeyType[str] = KeyType("name in Via")
 FILE: KeyType[str] = KeyType("file")
 """A file that has to be there when the configuration is read."""
+CONTENT_FILE: KeyType[str] = KeyType("content file")
+"""One that is kept in memory, and may not exceed `LARGEST_CONTENT` octets."""
+LARGEST_CONTENT = 1024 * 1024
 DIRECTORY: KeyType[str] = KeyType("directory")
 FIELD_NAME: KeyType[str] = KeyType("field name")
 FIELD_VALUE: KeyType[str] = KeyType("field value")
+TEXT: KeyType[str] = KeyType("text")
 PARAMETER: KeyType[str] = KeyType("query parameter")
 PATH: KeyType[str] = KeyType("path")
 SEGMENTS: KeyType[str] = KeyType("path segments")
@@ -83,6 +87,11 @@ def set_of(item: KeyType[T], *, may_be_empty: bool = True) -> KeyType[frozenset[
 def map_of(name: KeyType[T], value: KeyType[K]) -> KeyType[tuple[tuple[T, K | None], ...]]:
     """Free names, each with a value or None."""
     return KeyType("map", (name, value))
+
+
+def blocks_of(cls: type[T]) -> KeyType[tuple[T, ...]]:
+    """Blocks of keys in order, those of the dataclass `cls`; one alone stands for a list of one."""
+    return KeyType("blocks", (cls,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,16 @@ Rates are 0–1, durations of requests milliseconds, other spans seconds, times 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from sidecar.core.fallback import upstream_of
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sidecar.core.bulkhead import Bulkhead
     from sidecar.core.circuit.explanation import (
         CircuitSnapshot,
         LastProbe,
@@ -18,9 +24,14 @@ if TYPE_CHECKING:
         Trip,
         WindowView,
     )
+    from sidecar.core.config import Fault
+    from sidecar.core.fault import ActiveFault, FaultChange
 
 Json: TypeAlias = "dict[str, object]"
 
+REDACTED = "(redacted)"
+SECRET_FIELD = re.compile(r"auth|cookie|token|secret|key|passw|credential|session")
+"""Names of fields whose value is likely a secret."""
 DAYS_TO_EPOCH = 719_468
 """Days from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar."""
 DAYS_PER_ERA = 146_097
@@ -88,10 +99,10 @@ def transition_report(transition: Transition, moment: Moment) -> Json:
 
 
 def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> Json:
-    """A circuit as the API shows it; its route has the circuit's name."""
+    """A circuit as the API shows it; its route has the circuit's name, and a fallback upstream's own has no route."""
     return {
         "name": snapshot.name,
-        "route": snapshot.name,
+        "route": None if upstream_of(snapshot.name) else snapshot.name,
         "upstream": upstream,
         "mode": snapshot.mode.value,
         "state": snapshot.state.value,
@@ -114,6 +125,23 @@ def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> 
             "sentence": snapshot.would_have.sentence,
         },
         "config_ref": snapshot.config_ref,
+    }
+
+
+def bulkhead_report(route: str, bulkhead: Bulkhead) -> Json:
+    """The bulkhead of a route as it is now. Where it adapts: the median time to an answer, also without load, in
+    seconds, None while nothing was measured.
+    """
+    adaptive = bulkhead.adaptive
+    return {
+        "route": route,
+        "adaptive": adaptive is not None,
+        "limit": bulkhead.limit,
+        "in_use": bulkhead.in_use,
+        "queued": bulkhead.queued,
+        "latency": None if adaptive is None else adaptive.latency,
+        "no_load_latency": None if adaptive is None else adaptive.no_load,
+        "detail": f"max_concurrent is {bulkhead.limit}" if adaptive is None else adaptive.why,
     }
 
 
@@ -166,6 +194,37 @@ def window_report(window: WindowView) -> Json:
         "slow_rate": window.slow_rate,
         "consecutive_failures": window.consecutive_failures,
     }
+
+
+def fault_report(route: str, fault: ActiveFault, moment: Moment) -> Json:
+    """A fault in force, in the words of its block."""
+    return {
+        "route": route,
+        **_block(fault.settings),
+        "actor": fault.actor,
+        "reason": fault.reason,
+        "set_at": moment.date(fault.set_at),
+        "ends_at": moment.date(fault.ends_at),
+        "seconds_left": round(max(0.0, fault.ends_at - moment.monotonic), 3),
+    }
+
+
+def fault_change_report(change: FaultChange) -> Json:
+    """What happened to a fault: by whom, why, and which one it is."""
+    told = {"route": change.route, "action": change.action, "actor": change.actor, "reason": change.reason}
+    return {**told, "fault": _block(change.fault.settings)}
+
+
+def _block(fault: Fault) -> Json:
+    """What it does; times in seconds, shares 0–1."""
+    block = {name: value for name, value in asdict(fault).items() if value is not None}
+    block["match"] = {"methods": sorted(fault.match.methods), "headers": redacted(fault.match.headers)}
+    return block
+
+
+def redacted(fields: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
+    """Fields of a configuration by name, without values that are likely secrets."""
+    return {name: REDACTED if value is not None and SECRET_FIELD.search(name) else value for name, value in fields}
 
 
 def sample_report(sample: Sample) -> Json:

@@ -11,7 +11,8 @@ from sidecar.core.circuit.open import parse_retry_after
 from sidecar.core.circuit.outcome import Outcome, of_status
 from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
 from sidecar.core.http.heads import SAFE_METHODS
-from sidecar.pipeline.errors import CircuitOpen, EarlyAnswerCut, ProxyError
+from sidecar.pipeline.deadline_stage import clients_deadline
+from sidecar.pipeline.errors import CircuitOpen, ConnectionLost, EarlyAnswerCut, ProxyError
 from sidecar.pipeline.message import BodyEnd
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _PROBE = Role.PROBE
 _SUCCESS = Outcome.SUCCESS
 LONGEST_PATH = 200
 """Octets of a path in a sample."""
+GATEWAY_TIMEOUT = 504
+DEADLINE_MARGIN = 0.025
+"""Seconds around the client's deadline in which an upstream that knows it gives up: it was told a little less."""
 
 
 class BreakerStage:
@@ -44,10 +48,11 @@ class BreakerStage:
     a body longer than probe_timeout by its status, while it flows; its end is told all the same and changes nothing
     """
 
-    __slots__ = ("_circuit", "_clock", "_inner", "_monotonic")
+    __slots__ = ("_circuit", "_clock", "_inner", "_monotonic", "_total")
 
-    def __init__(self, inner: Handler, circuit: Circuit, clock: Clock) -> None:
+    def __init__(self, inner: Handler, circuit: Circuit, clock: Clock, total: float | None = None) -> None:
         self._inner = inner
+        self._total = total
         self._circuit = circuit
         self._clock = clock
         self._monotonic = clock.monotonic
@@ -115,6 +120,8 @@ class BreakerStage:
         """What the answer counts as once its body is there."""
         circuit = self._circuit
         outcome = of_status(head.status, circuit.settings)
+        if head.status == GATEWAY_TIMEOUT and self._out_of_the_clients_time(request):
+            outcome = Outcome.CANCELLED
         describe = partial(self._sample, request, permit.started, head.status, None)
         return Verdict(outcome, describe, self._asked_to_wait(head) if outcome in ASKS_TO_WAIT else None)
 
@@ -122,7 +129,14 @@ class BreakerStage:
         self, request: Request, permit: Permit, error: ProxyError, retry_after: float | None = None
     ) -> None:
         describe = partial(self._sample, request, permit.started, None, error.reason)
-        self._circuit.settle(permit, error.outcome, self._monotonic(), describe=describe, retry_after=retry_after)
+        outcome = error.outcome
+        if isinstance(error, ConnectionLost) and self._out_of_the_clients_time(request):
+            outcome = Outcome.CANCELLED
+        self._circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)
+
+    def _out_of_the_clients_time(self, request: Request) -> bool:
+        """Whether the upstream gave up because the time was over that the client allows, of which it was told."""
+        return clients_deadline(request, self._total) and abs(self._monotonic() - request.deadline) <= DEADLINE_MARGIN
 
     def _asked_to_wait(self, head: ResponseHead) -> float | None:
         value = head.headers.get(b"retry-after")
@@ -143,4 +157,4 @@ class BreakerStage:
 
 def around(inner: Handler, parts: RouteParts) -> BreakerStage:
     """The circuit of the route around `inner`."""
-    return BreakerStage(inner, parts.circuit, parts.shared.clock)
+    return BreakerStage(inner, parts.circuit, parts.shared.clock, parts.route.timeouts.total)

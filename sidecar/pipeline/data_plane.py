@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sidecar.core.circuit.counters import Counters
-    from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, Sample, SavedCircuit
-    from sidecar.core.config import Config, UpstreamConfig
+    from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, Sample, SavedCircuit, State
+    from sidecar.core.config import Config, Fault, UpstreamConfig
+    from sidecar.core.fault import ActiveFault
     from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.ports import AnswerList, Purged, RouteEntries
     from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
@@ -32,7 +33,39 @@ class UnknownCircuit(LookupError):
         self.known = tuple(known)
 
 
-class UnusableUpstream(ValueError):
+class UnknownRoute(LookupError):
+    """No route has this name; `known` are those there are."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.known = tuple(known)
+
+
+class CircuitNotClosed(RuntimeError):
+    """What is asked for would fall on a route whose circuit is in this `state` by its own judgement."""
+
+    def __init__(self, name: str, state: State) -> None:
+        super().__init__(name)
+        self.name = name
+        self.state = state
+
+
+class Unusable(ValueError):
+    """A configuration that cannot be used because of what its files hold; `ref` is the place, `file:line`."""
+
+    ref = ""
+
+
+class UnusableFallback(Unusable):
+    """A fallback whose file cannot be read."""
+
+    def __init__(self, file: str, why: str, ref: str) -> None:
+        super().__init__(f"the file of a fallback cannot be used: {file!r} {why}")
+        self.ref = ref
+
+
+class UnusableUpstream(Unusable):
     """An upstream that cannot be built from what its files hold; `ref` is where it stands, `file:line`."""
 
     def __init__(self, config: UpstreamConfig, error: Exception) -> None:
@@ -97,6 +130,21 @@ class CircuitControl(Protocol):
         """Tell each circuit what was saved of it; the names that no circuit has."""
 
 
+class FaultControl(Protocol):
+    """The faults that are injected on purpose, by route. Whoever names a route that there is not gets UnknownRoute."""
+
+    async def listed(self) -> Mapping[str, ActiveFault]:
+        """Those in force."""
+
+    async def inject(self, route: str, fault: Fault, actor: str, reason: str, *, force: bool) -> ActiveFault:
+        """Let `fault` hold, in place of another; afterwards every request meets it. Raises CircuitNotClosed, unless
+        `force`: nobody rehearses in the middle of an outage.
+        """
+
+    async def end(self, route: str, actor: str, reason: str) -> bool:
+        """Take the route's fault away; False when it has none."""
+
+
 class ProbeControl(Protocol):
     """The health probes that circuits want."""
 
@@ -151,6 +199,10 @@ class DataPlanePort(Protocol):
         """The circuits."""
 
     @property
+    def faults(self) -> FaultControl:
+        """What is injected on purpose."""
+
+    @property
     def probes(self) -> ProbeControl:
         """The health probes that the circuits want."""
 
@@ -168,5 +220,5 @@ class DataPlanePort(Protocol):
     async def use(self, config: Config, unchanged: Collection[str]) -> None:
         """Route by `config` from now on; `unchanged` names the routes whose settings are those in force.
 
-        Raises UnusableUpstream, and then nothing has changed.
+        Raises Unusable, and then nothing has changed.
         """

@@ -19,13 +19,17 @@ class ProxyError(Exception):
     `retry_after` is in seconds, None where waiting would not help. `detail` is safe to show to the client.
     """
 
-    status: ClassVar[int] = 502
+    status: int = 502
     proxy_status: ClassVar[str] = "proxy_internal_error"
     reason: ClassVar[str] = "internal_error"
     outcome: ClassVar[Outcome] = Outcome.NOT_SENT
     source: ClassVar[Source] = Source.ERROR
+    details: ClassVar[str] = ""
+    """What Proxy-Status says of it beyond its type (RFC 9209 §2.1.2)."""
     closes: ClassVar[bool] = False
     """Whether the client's connection must close because the framing of what follows is in doubt."""
+    stale_instead: ClassVar[bool] = False
+    """Whether a stored answer may stand in its place (cache.md 17, 18)."""
 
     def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(detail)
@@ -68,6 +72,31 @@ class Draining(ProxyError):
     proxy_status = "destination_unavailable"
     reason = "draining"
     closes = True
+
+
+class InjectedAbort(ProxyError):
+    """A fault on the route answers with `status`. For the circuit it is a failure, where the circuit hears of it."""
+
+    status = 503
+    proxy_status = "proxy_internal_response"
+    reason = "fault_abort"
+    outcome = Outcome.FAILURE
+    source = Source.FAULT
+    details = "injected fault: abort"
+
+    @classmethod
+    def answering(cls, status: int) -> InjectedAbort:
+        """The error that is answered with `status`."""
+        error = cls(f"a fault is injected on this route: it answers {status}")
+        error.status = status
+        return error
+
+
+class InjectedReset(ProxyError):
+    """A fault on the route ends the client's connection."""
+
+    reason = "fault_reset"
+    source = Source.FAULT
 
 
 # What the client did
@@ -204,6 +233,38 @@ class TooManyConnections(ProxyError):
         super().__init__(detail, retry_after=1.0)
 
 
+class BulkheadFull(ProxyError):
+    """The route has as many requests under way as it may, and no slot came free in time."""
+
+    status = 503
+    proxy_status = "connection_limit_reached"
+    reason = "bulkhead_full"
+    source = Source.BULKHEAD
+    stale_instead = True
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, retry_after=1.0)
+
+
+class RateLimited(ProxyError):
+    """The route has had as many requests as it may for now."""
+
+    status = 429
+    proxy_status = "http_request_denied"
+    reason = "rate_limited"
+    source = Source.RATE_LIMIT
+
+
+class DeadlineExceeded(ProxyError):
+    """The deadline of the request passed, and the upstream is not to blame: the client set it, or the time went into
+    waiting here.
+    """
+
+    status = 504
+    proxy_status = "http_response_timeout"
+    reason = "deadline_exceeded"
+
+
 # What the upstream did
 
 
@@ -211,6 +272,7 @@ class UpstreamError(ProxyError):
     """The upstream could not be reached, did not answer in time, or answered nonsense."""
 
     outcome = Outcome.FAILURE
+    stale_instead = True
 
 
 class ConnectionRefused(UpstreamError):

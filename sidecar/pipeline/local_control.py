@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from sidecar.core.circuit.explanation import State
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit, Role
-from sidecar.pipeline.data_plane import CircuitReading, UnknownCircuit
+from sidecar.pipeline.data_plane import CircuitNotClosed, CircuitReading, UnknownCircuit, UnknownRoute
+from sidecar.pipeline.possible_series import begin_fault
 from sidecar.pipeline.slices import in_slices
 
 if TYPE_CHECKING:
@@ -14,9 +16,21 @@ if TYPE_CHECKING:
 
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, SavedCircuit
+    from sidecar.core.config import Fault, RouteConfig
+    from sidecar.core.fault import ActiveFault, RouteFault
     from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.data_plane import ProbeResult
     from sidecar.pipeline.ports import AnswerList, CacheStore, Purged, RouteEntries
+    from sidecar.pipeline.stats import RouteStats
+
+
+class FaultyRoute(NamedTuple):
+    """A route as far as faults are concerned."""
+
+    config: RouteConfig
+    fault: RouteFault
+    circuit: Circuit
+    stats: RouteStats
 
 
 class LocalCircuits:
@@ -72,6 +86,38 @@ class LocalCircuits:
         if name not in circuits:
             raise UnknownCircuit(name, circuits)
         return circuits[name]
+
+
+class LocalFaults:
+    """A `FaultControl` of the routes that `routes` gives by name."""
+
+    def __init__(self, routes: Callable[[], Mapping[str, FaultyRoute]], monotonic: Callable[[], float]) -> None:
+        self._routes = routes
+        self._monotonic = monotonic
+
+    async def listed(self) -> dict[str, ActiveFault]:
+        """Those in force, in the order of the configuration."""
+        found = ((name, route.fault.live(self._monotonic())) for name, route in tuple(self._routes().items()))
+        return {name: active for name, active in found if active is not None}
+
+    async def inject(self, route: str, fault: Fault, actor: str, reason: str, *, force: bool) -> ActiveFault:
+        """Let `fault` hold, in place of another."""
+        target = self._named(route)
+        state = target.circuit.state
+        if state is not State.CLOSED and not force:
+            raise CircuitNotClosed(route, state)
+        begin_fault(target.stats, target.config, fault)
+        return target.fault.begin(fault, actor, reason, self._monotonic())
+
+    async def end(self, route: str, actor: str, reason: str) -> bool:
+        """Take it away; False when there is none."""
+        return self._named(route).fault.end(actor, reason, self._monotonic())
+
+    def _named(self, name: str) -> FaultyRoute:
+        routes = self._routes()
+        if name not in routes:
+            raise UnknownRoute(name, routes)
+        return routes[name]
 
 
 class LocalProbes:

@@ -27,8 +27,9 @@ NO_REWRITE = Rewrite()
 
 
 class StandIn(NamedTuple):
-    """Why a stored answer is given in the place of the upstream's, or past its freshness. `because` is one word,
-    Cache-Status's detail where there is one; `error` and `detail` say what the upstream did wrong, if it was asked.
+    """Why a stored answer is given in the place of the upstream's, or past its freshness, or a fallback's, or what was
+    done to an answer on purpose. `because` is one word, Cache-Status's detail where there is one, or which fallback it
+    is; `error` and `detail` say what the upstream did wrong, if it was asked.
     """
 
     because: str
@@ -156,7 +157,8 @@ class Request:
     client; None where nobody wants them. `cut` is why the sidecar itself ended the client's connection while this was
     under way. `half_closed`: the client has closed its side, and may have left; `on_half_close` hears of it when that
     comes to be. `pins` are those of the client connection that it came on, None where no client asks. `is_probe`: the
-    circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets `route_name` and `rewrite`.
+    circuit lets it go upstream once, and not twice (breaker.md 13). `deadline` is when its time is up, whatever is
+    waited for, in monotonic seconds; `inf`: never. The gateway sets `route_name` and `rewrite`.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
@@ -167,6 +169,7 @@ class Request:
         "body",
         "client",
         "cut",
+        "deadline",
         "half_closed",
         "head",
         "is_probe",
@@ -195,6 +198,7 @@ class Request:
         self.rewrite = NO_REWRITE
         self.upgrade = b""
         self.is_probe = False
+        self.deadline = inf
         self.pins: Pins | None = None
         self.on_interim: Callable[[ResponseHead], None] | None = None
         self.half_closed = False

@@ -83,12 +83,13 @@ class ObserveStage:
         head = request.head
         aborted = end is not BodyEnd.COMPLETE or request.cut is not None
         error = _reason(request, end) if aborted else response.error
-        why: tuple[str, str, bool, str, str] | tuple[()] = ()
+        why: tuple[str, str, bool, str, str, str] | tuple[()] = ()
         if error is not None:
-            why = (error.reason, error.detail, aborted, _upstream_error(error), "")
+            why = (error.reason, error.detail, aborted, _upstream_error(error), "", "")
         elif response.stand_in is not None:
             because, wrong, detail = response.stand_in
-            why = ("", detail, False, wrong, because if response.source is Source.STALE else "")
+            stale, replaced = response.source is Source.STALE, response.source is Source.FALLBACK
+            why = ("", detail, False, wrong, because if stale else "", because if replaced else "")
         duration = self._monotonic() - request.started
         status, source = response.head.status, response.source.label
         self._stats.count(head.method, status, source, duration)

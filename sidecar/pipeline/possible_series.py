@@ -10,9 +10,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sidecar.core.bulkhead import CLASSES
 from sidecar.core.cache.status import COLLAPSED, HIT, HIT_STALE, Forward
 from sidecar.core.circuit.transitions import possible_transitions
 from sidecar.core.config import CacheMode
+from sidecar.core.fault import KINDS
 from sidecar.core.http.heads import STANDARD_METHODS
 from sidecar.pipeline import errors
 from sidecar.pipeline.source import Source
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
 
     from sidecar.core.circuit.circuit import Circuit
-    from sidecar.core.config import BreakerSettings, RouteConfig
+    from sidecar.core.config import BreakerSettings, Fault, RouteConfig
     from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
 
 K = TypeVar("K", bound="str | tuple[Any, ...]")
@@ -75,9 +77,26 @@ REJECTIONS = tuple(error.reason for error in OF_A_CLIENT)
 def begin_route(stats: RouteStats, route: RouteConfig) -> None:
     """What can be counted of requests for `route`."""
     cached = route.cache.mode is not CacheMode.OFF
-    _begin(stats.requests, _requests(route.match.methods or USUAL_METHODS, route.breaker.failures, cached))
+    methods = route.match.methods or USUAL_METHODS
+    _begin(stats.requests, _requests(methods, route.breaker.failures, cached, tuple(_limits(route))))
+    if route.bulkhead is not None and route.bulkhead.max_concurrent is not None:
+        _begin(stats.bulkhead_rejected, CLASSES)
+        _begin(stats.bulkhead_observed, CLASSES)
+    _begin(stats.faults, KINDS)
+    if route.fallback:
+        _begin(stats.fallbacks, (each.kind for each in route.fallback))
+        _begin(stats.requests, _labelled(methods, ((each.status, Source.FALLBACK) for each in route.fallback)))
+    if route.fault is not None:
+        begin_fault(stats, route, route.fault)
     if cached:
         _begin(stats.cache_results, CACHE_RESULTS)
+
+
+def begin_fault(stats: RouteStats, route: RouteConfig, fault: Fault) -> None:
+    """What can be counted while `fault` is in force."""
+    if fault.abort is not None:
+        methods = route.match.methods or USUAL_METHODS
+        _begin(stats.requests, _labelled(methods, ((fault.abort.status, Source.FAULT),)))
 
 
 def begin_circuit(circuit: Circuit, *, restorable: bool) -> None:
@@ -118,10 +137,24 @@ def _requests(
     methods: frozenset[str],
     failures: frozenset[int],
     cached: bool,  # noqa: FBT001 - a key
+    limits: tuple[tuple[int, Source], ...],
 ) -> tuple[tuple[str, int, str], ...]:
-    answers = tuple(_answers(failures, cached=cached))
+    return tuple(_labelled(methods, (*_answers(failures, cached=cached), *limits)))
+
+
+def _labelled(methods: frozenset[str], answers: Iterable[tuple[int, Source]]) -> Iterator[tuple[str, int, str]]:
+    known = tuple(answers)
     labels = sorted({method if method in STANDARD_METHODS else OTHER_METHOD for method in methods})
-    return tuple((method, status, source.label) for method in labels for status, source in answers)
+    return ((method, status, source.label) for method in labels for status, source in known)
+
+
+def _limits(route: RouteConfig) -> Iterator[tuple[int, Source]]:
+    """What the limits of `route` refuse with."""
+    bulkhead, rate_limit = route.bulkhead, route.rate_limit
+    if bulkhead is not None and bulkhead.max_concurrent is not None and not bulkhead.observe:
+        yield 503, Source.BULKHEAD
+    if rate_limit is not None and not rate_limit.observe:
+        yield 429, Source.RATE_LIMIT
 
 
 def _answers(failures: frozenset[int], *, cached: bool) -> Iterator[tuple[int, Source]]:

@@ -7,7 +7,7 @@ import math
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, NamedTuple
 
-from sidecar.core.http.heads import Headers, ResponseHead, reason_phrase
+from sidecar.core.http.heads import PHRASES, Headers, ResponseHead
 from sidecar.pipeline.errors import forget_frames
 from sidecar.pipeline.message import Response
 
@@ -23,10 +23,10 @@ def respond(error: ProxyError, request: Request | None, via: str) -> Response:
     """
     # The response holds the error, whose traceback would hold all that the request passed, and the response.
     forget_frames(error)
-    kind = type(error)
-    fixed = _fixed.get((kind, via))
+    kind = type(error), error.status, via
+    fixed = _fixed.get(kind)
     if fixed is None:
-        fixed = _fixed[kind, via] = _make_fixed(kind, via)
+        fixed = _fixed[kind] = _make_fixed(error, via)
     body = fixed.problem + _particulars(error, request)
     lines = b"%bContent-Length: %d\r\n" % (_retry_line(error), len(body))
     if request is not None:
@@ -47,11 +47,23 @@ def _retry_line(error: ProxyError) -> bytes:
     return b"" if error.retry_after is None else b"Retry-After: %d\r\n" % max(1, math.ceil(error.retry_after))
 
 
-_fixed: dict[tuple[type[ProxyError], str], _Fixed] = {}
+_fixed: dict[tuple[type[ProxyError], int, str], _Fixed] = {}
 
 
-def _make_fixed(kind: type[ProxyError], via: str) -> _Fixed:
-    phrase = reason_phrase(kind.status)
+def proxy_status(via: str, error: str, details: str = "", received: int | None = None) -> bytes:
+    """The value of Proxy-Status (RFC 9209 §2): `received` is the status of an answer that is not passed on."""
+    value = f"{via}; error={error}" if error else via
+    if received is not None:
+        value += f"; received-status={received}"
+    if details:
+        # A structured-field string has visible ASCII only (RFC 9651 §3.3.3).
+        text = "".join(char if " " <= char <= "~" else "?" for char in details)
+        value += '; details="{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
+    return value.encode()
+
+
+def _make_fixed(kind: ProxyError, via: str) -> _Fixed:
+    phrase = PHRASES.get(kind.status, b"").decode() or "Error"
     problem = {
         "type": f"urn:circuit-sidecar:problem:{kind.reason}",
         "title": phrase,
@@ -62,7 +74,7 @@ def _make_fixed(kind: type[ProxyError], via: str) -> _Fixed:
         [
             (b"Content-Type", b"application/problem+json"),
             (b"Cache-Control", b"no-store"),
-            (b"Proxy-Status", f"{via}; error={kind.proxy_status}".encode()),
+            (b"Proxy-Status", proxy_status(via, kind.proxy_status, kind.details)),
         ]
     )
     head = ResponseHead(kind.status, headers, phrase.encode())

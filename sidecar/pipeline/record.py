@@ -16,7 +16,8 @@ class ExchangeRecord(NamedTuple):
 
     `status` is 499 when the client left before a response head. `reason` is an error's label, or "" when nothing
     went wrong; `detail` says it in words. `aborted`: the client did not get a whole response. `error` is what the
-    upstream did wrong, whatever the client got; `stale_because` is why a stale answer was given.
+    upstream did wrong, whatever the client got; `stale_because` is why a stale answer was given; `fallback` is which
+    one answered.
     """
 
     route: str
@@ -33,6 +34,7 @@ class ExchangeRecord(NamedTuple):
     aborted: bool = False
     error: str = ""
     stale_because: str = ""
+    fallback: str = ""
 
 
 def refusal_record(error: ProxyError, client: str, sent: int, first_line: tuple[str, bytes]) -> ExchangeRecord:

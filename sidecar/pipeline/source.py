@@ -13,6 +13,7 @@ class Source(Enum):
     STALE = "stale"
     CIRCUIT = "circuit"
     BULKHEAD = "bulkhead"
+    RATE_LIMIT = "rate_limit"
     FALLBACK = "fallback"
     FAULT = "fault"
     ERROR = "error"

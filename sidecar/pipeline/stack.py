@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline import breaker_stage, observe_stage
+from sidecar.pipeline import (
+    breaker_stage,
+    bulkhead_stage,
+    deadline_stage,
+    fallback_stage,
+    fault_stage,
+    observe_stage,
+    rate_limit_stage,
+)
 from sidecar.pipeline.cache import stage as cache_stage
 
 if TYPE_CHECKING:
@@ -19,8 +27,18 @@ STAGES: tuple[Wrap, ...] = (
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
     breaker_stage.around,
+    # A slot is held for all attempts together. Waiting for one, or being refused one, is no outcome of the circuit's.
+    bulkhead_stage.around,
+    # A request without a token takes no slot and waits for none.
+    rate_limit_stage.around,
     # The cache comes before the circuit: what it can answer costs no permit, and it stands in when the circuit refuses.
     cache_stage.around,
+    # A fault hits a request as if the upstream and all that stands before it failed: also what the cache would answer.
+    fault_stage.around,
+    # A fallback is the last word: a stale stored answer comes before it, and an injected fault calls for it.
+    fallback_stage.around,
+    # The deadline bounds all that is done for the request, and one that has expired gets no answer of any kind.
+    deadline_stage.around,
     # Whatever happened inside, it is counted, logged and answered here.
     observe_stage.around,
 )

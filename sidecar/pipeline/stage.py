@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from random import random
 from typing import TYPE_CHECKING, Protocol
 
+from sidecar.core.fault import RouteFault
+from sidecar.pipeline.fallback_sources import FallbackSources
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import ProxySettings, RouteConfig
     from sidecar.pipeline.ports import CacheStore, Clock, Handler, Spawn
@@ -22,6 +28,8 @@ class Parts:
     spawn: Spawn
     store: CacheStore
     access_log: AccessLog | None
+    fallbacks: FallbackSources = field(default_factory=FallbackSources)
+    random: Callable[[], float] = random
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,7 @@ class RouteParts:
     circuit: Circuit
     stats: RouteStats
     shared: Parts
+    fault: RouteFault = field(default_factory=lambda: RouteFault("", lambda _: None))
 
 
 class Wrap(Protocol):

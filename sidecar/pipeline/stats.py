@@ -6,10 +6,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.http.heads import STANDARD_METHODS
 from sidecar.pipeline.store_decisions import StoreDecisions
+
+if TYPE_CHECKING:
+    from sidecar.core.bulkhead import Bulkhead
+    from sidecar.core.rate_limit import TokenBucket
 
 OTHER_METHOD = "_OTHER"
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -39,10 +43,29 @@ class RouteStats:
 
     `requests` counts those that are over, keyed (method, status, source); methods outside the standard ones are
     `_OTHER`. `durations` is how long they took, `served_age` how old the answers from the cache were, both in seconds.
-    `cache_results` is keyed by what the cache made of a request, in the words of Cache-Status.
+    `cache_results` is keyed by what the cache made of a request, in the words of Cache-Status. `bulkhead_rejected` and
+    `bulkhead_observed` (would have been) are keyed by class. `bulkhead` and `bucket` are the limits themselves where
+    there are any; they are kept here because they outlive a reload, like what is counted. `fallbacks` and `faults` are
+    keyed by the kind that answered, and that was injected.
     """
 
-    __slots__ = ("cache_results", "durations", "in_flight", "name", "requests", "served_age")
+    __slots__ = (
+        "bucket",
+        "bulkhead",
+        "bulkhead_observed",
+        "bulkhead_rejected",
+        "cache_results",
+        "deadline_exceeded",
+        "durations",
+        "fallbacks",
+        "faults",
+        "in_flight",
+        "name",
+        "rate_limited",
+        "rate_limited_observed",
+        "requests",
+        "served_age",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -50,7 +73,15 @@ class RouteStats:
         self.requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)
         self.durations = Histogram()
         self.cache_results: Counts = defaultdict(int)
+        self.fallbacks: Counts = defaultdict(int)
+        self.faults: Counts = defaultdict(int)
         self.served_age = Histogram((1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0))
+        self.deadline_exceeded = 0
+        self.rate_limited = self.rate_limited_observed = 0
+        self.bulkhead_rejected: Counts = defaultdict(int)
+        self.bulkhead_observed: Counts = defaultdict(int)
+        self.bulkhead: Bulkhead | None = None
+        self.bucket: TokenBucket | None = None
 
     def count(self, method: str, status: int, source: str, duration: float) -> None:
         """Count a request that is over; `duration` in seconds."""

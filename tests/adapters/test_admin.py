@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.adapters.admin.effective import REDACTED, plain
+from sidecar.adapters.admin.effective import plain
 from sidecar.core.circuit.explanation import State
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import CacheMode, CacheSettings, Match
+from sidecar.core.report import REDACTED
 from sidecar.pipeline.ports import RouteEntries
 from sidecar.pipeline.store_decisions import STORED
 from tests.support.admin import NOON, Administered
@@ -372,6 +373,7 @@ async def test_upstreams_and_the_whole_configuration_are_shown(client: "Client")
     (shop,) = (await get(client, "/v1/upstreams"))["upstreams"]
     assert (shop["name"], shop["endpoints"]) == ("shop", ["http://shop.svc:8080"])
     config = await get(client, "/v1/config")
+    assert shop.pop("bulkheads") == []
     assert config["upstreams"] == [shop]
     assert [route["name"] for route in config["routes"]] == ["catalog", "orders"]
     assert config["proxy"]["listen"] == ["127.0.0.1:4100"]
@@ -507,6 +509,9 @@ CALLS = [
     ("PUT", OVERRIDE),
     ("DELETE", OVERRIDE),
     ("POST", "/v1/circuits/catalog/reset"),
+    ("GET", "/v1/faults"),
+    ("PUT", "/v1/faults/catalog"),
+    ("DELETE", "/v1/faults/catalog"),
     ("GET", "/v1/events"),
     ("GET", "/v1/events/stream"),
     ("GET", "/v1/traffic"),
@@ -525,7 +530,9 @@ CALLS = [
 
 
 async def test_every_call_is_in_the_table_of_calls(client: "Client") -> None:
-    listed = {(it["method"], it["path"].replace("{name}", "catalog")) for it in (await get(client, "/"))["calls"]}
+    listed = {
+        (it["method"], it["path"].format(name="catalog", route="catalog")) for it in (await get(client, "/"))["calls"]
+    }
     assert listed <= set(CALLS)
 
 

@@ -11,12 +11,14 @@ from prometheus_client.samples import Sample
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.metrics.exposition import Format, negotiate
 from sidecar.adapters.metrics.families import FAMILIES
+from sidecar.core.bulkhead import Bulkhead, Waiting
 from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.circuit.explanation import OverrideMode
 from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
-from sidecar.core.config import BreakerSettings
+from sidecar.core.config import BreakerSettings, BulkheadSettings, Rate, RateLimit
+from sidecar.core.rate_limit import TokenBucket
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.slices import SLICE
@@ -62,7 +64,17 @@ class World:
                 route.durations.observe(seconds)
             route.in_flight = 2
             route.cache_results["hit"] += 5
+            route.deadline_exceeded = 4
+            route.bulkhead = Bulkhead(BulkheadSettings(max_queue=5), 1, self.now)
+            assert route.bulkhead.take()
+            assert route.bulkhead.wait(Waiting("normal", self.now + 1, lambda _: None), self.now)
+            route.bulkhead_rejected["low"] += 6
+            route.bulkhead_observed["normal"] += 7
+            route.bucket = TokenBucket(RateLimit(Rate(1, 1)), self.now)
+            route.rate_limited, route.rate_limited_observed = 8, 9
             route.served_age.observe(30.0)
+            route.fallbacks["static"] += 2
+            route.faults["abort"] += 4
         for upstream in self.upstreams:
             upstream.attempts["success"] += 9
             upstream.attempts["connection_refused"] += 1
@@ -113,6 +125,14 @@ EXPECTED = [
     ("sidecar_request_duration_seconds_count", {"route": "catalog"}, 4),
     ("sidecar_request_duration_seconds_sum", {"route": "catalog"}, 99.306),
     ("sidecar_requests_in_flight", {"route": "catalog"}, 2),
+    ("sidecar_deadline_exceeded_total", {"route": "catalog"}, 4),
+    ("sidecar_bulkhead_in_use", {"route": "catalog"}, 1),
+    ("sidecar_bulkhead_limit", {"route": "catalog"}, 1),
+    ("sidecar_bulkhead_queued", {"route": "catalog"}, 1),
+    ("sidecar_bulkhead_rejected_total", {"route": "catalog", "class": "low"}, 6),
+    ("sidecar_bulkhead_rejected_observed_total", {"route": "catalog", "class": "normal"}, 7),
+    ("sidecar_rate_limited_total", {"route": "catalog"}, 8),
+    ("sidecar_rate_limited_observed_total", {"route": "catalog"}, 9),
     ("sidecar_upstream_attempts_total", {"upstream": "shop", "result": "success"}, 9),
     ("sidecar_upstream_attempts_total", {"upstream": "shop", "result": "connection_refused"}, 1),
     ("sidecar_upstream_attempt_duration_seconds_count", {"upstream": "shop"}, 1),
@@ -138,6 +158,8 @@ EXPECTED = [
     ("sidecar_cache_bytes", {}, 34_567),
     ("sidecar_cache_evictions_total", {"reason": "size"}, 2),
     ("sidecar_cache_served_age_seconds_bucket", {"route": "catalog", "le": "60.0"}, 1),
+    ("sidecar_fallbacks_total", {"route": "catalog", "kind": "static"}, 2),
+    ("sidecar_faults_injected_total", {"route": "catalog", "kind": "abort"}, 4),
     ("sidecar_client_connections", {}, 8),
     ("sidecar_client_tunnels", {}, 1),
     ("sidecar_client_connections_shed_total", {}, 3),

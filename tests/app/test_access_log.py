@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
 GET = b"GET /shop/1 HTTP/1.1\r\nHost: a\r\n\r\n"
+LATE = b"GET /shop/1 HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: %d\r\n\r\n"
 UPGRADE = b"GET /shop/1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
 UPLOAD = b"POST /shop/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc"
 PATIENT = {"proxy": {"listen": "127.0.0.1:0", "drain_timeout": "1h"}}
@@ -155,6 +156,54 @@ async def test_an_idle_tunnel_is_closed_by_the_sidecar(start_origin: StartOrigin
 
     line = await logged.line()
     assert (line["status"], line["reason"]) == (101, "tunnel_idle")
+
+
+# What the limits did
+
+BUSY = {"bulkhead": {"max_concurrent": 1}}
+LIMITS = {
+    "a bulkhead": ((READ, STALL), BUSY, GET, 503, "bulkhead", "bulkhead_full"),
+    "a rate limit": ((READ, STALL), {"rate_limit": {"rate": "1/h"}}, GET, 429, "rate_limit", "rate_limited"),
+    "a deadline": ((READ, STALL), {}, LATE % 0, 504, "error", "deadline_exceeded"),
+    "a deadline under way": ((READ, STALL), {}, LATE % 50, 504, "error", "deadline_exceeded"),
+}
+
+
+@pytest.mark.parametrize(("script", "block", "data", "status", "source", "reason"), LIMITS.values(), ids=LIMITS)
+async def test_a_limit_is_named_as_what_answered(
+    start_origin: StartOrigin,
+    start: Start,
+    script: tuple[Any, ...],
+    block: dict[str, Any],
+    data: bytes,
+    status: int,
+    source: str,
+    reason: str,
+) -> None:
+    origin = await start_origin(script)
+    logged = await start(origin.url, **block)
+    first = await logged.sidecar.connect()
+    await first.send(GET)
+    await origin.until(lambda seen: seen.requests)
+    await logged.sidecar.exchange(data)
+
+    line = (await logged.lines())[0]
+    assert (line["status"], line["source"], line["reason"]) == (status, source, reason)
+    assert "error" not in line
+
+
+async def test_an_answer_that_a_deadline_cuts_is_not_blamed_on_the_client(
+    start_origin: StartOrigin, start: Start
+) -> None:
+    origin = await start_origin((READ, HEAD + b"abc", STALL))
+    logged = await start(origin.url)
+    client = await logged.sidecar.connect()
+    await client.send(LATE % 50)
+    await client.until(lambda: client.ended)
+
+    line = await logged.line()
+    assert (line["status"], line["reason"], line["aborted"]) == (200, "deadline_exceeded", True)
+    assert "error" not in line
 
 
 # What the upstream did

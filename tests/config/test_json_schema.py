@@ -24,6 +24,12 @@ UP = {"a": {"url": "http://a"}}
         {"upstreams": {"a": {"url": "${URL}", "breaker": {"failure_rate": "${RATE:-50%}", "window": 100}}}},
         {"upstreams": UP, "defaults": {"breaker": {"mode": False, "failures": "500-599", "ignore": [404, "410-419"]}}},
         {"upstreams": {"a": {"endpoints": ["http://a", "http://b"], "retry": None, "health": {"interval": "1s"}}}},
+        {"upstreams": {"a": {"url": "http://a", "fallback": {"status": 503, "headers": {"x": "1"}, "body": "down"}}}},
+        {"upstreams": UP, "defaults": {"fallback": [{"upstream": "b"}, {"file": "/f"}], "fault": None}},
+        {
+            "upstreams": UP,
+            "routes": [{"match": {"path": "/"}, "upstream": "a", "fallback": None, "fault": {"ttl": "5m"}}],
+        },
         {"upstreams": UP, "routes": [{"match": {"headers": {"x": None, "y": "1"}}, "upstream": "a"}]},
     ],
 )
@@ -41,6 +47,8 @@ def test_what_the_loader_takes_is_valid(document: object) -> None:
         ({"upstreams": {"a": {"uri": "x"}}}, ["upstreams", "a"]),
         ({"upstreams": {"a": {"url": "http://a", "retry": {}}}}, ["upstreams", "a", "retry"]),
         ({"upstreams": UP, "routes": [{"upstream": "a"}]}, ["routes", 0]),
+        ({"upstreams": {"a": {"url": "http://a", "fallback": [{"statu": 200}]}}}, ["upstreams", "a", "fallback"]),
+        ({"upstreams": {"a": {"url": "http://a", "fault": {"abort": 503}}}}, ["upstreams", "a", "fault", "abort"]),
         ({"upstreams": UP, "state_dir": 5}, ["state_dir"]),
         ({"upstreams": UP, "cache": {"max_size": "big"}}, ["cache"]),
     ],

@@ -96,7 +96,7 @@ def patience(**values: str) -> tuple[Patience | None, tuple[Problem, ...]]:
     entries = {
         name: Entry(Scalar(name, plain=True, at=AT), Scalar(text, plain=True, at=AT)) for name, text in values.items()
     }
-    section = Reader({}, lambda _: "", problems).document(PATIENCE, Mapping(entries, AT))
+    section = Reader({}, lambda _, __: "", problems).document(PATIENCE, Mapping(entries, AT))
     assert section is not None
     return construct(PATIENCE, section, problems), problems.listed()
 

@@ -13,14 +13,18 @@ from sidecar.core.config import (
     Backoff,
     BreakerMode,
     BreakerSettings,
+    BulkheadSettings,
     CacheMode,
     CacheSettings,
     CacheStoreSettings,
     Config,
     CountWindow,
     Endpoint,
+    Priority,
     ProxySettings,
     QueryKey,
+    Rate,
+    RateLimit,
     Rewrite,
     RouteConfig,
     TelemetrySettings,
@@ -30,6 +34,8 @@ from sidecar.core.config import (
     UpstreamTls,
 )
 from tests.support.routes import UPSTREAM, route
+
+PRIORITY = Priority("x-priority", frozenset({"batch"}))
 
 
 def config(*routes: RouteConfig, upstreams: tuple[UpstreamConfig, ...] = (UPSTREAM,), **parts: Any) -> Config:
@@ -129,6 +135,50 @@ def test_the_total_timeout_is_what_the_open_period_is_measured_against() -> None
 def test_a_timeout_beyond_the_total_is_found(timeouts: dict[str, Any], setting: str) -> None:
     found = findings(route(prefix="/a/", timeouts=Timeouts(**{"total": 15.0, **timeouts})))
     assert [each.setting for each in found] == [f"timeouts.{setting}"]
+
+
+@pytest.mark.parametrize(
+    ("bulkhead", "total", "setting", "hint"),
+    [
+        ({"max_queue": 5}, None, "max_queue", "write max_concurrent: 100"),
+        ({"adaptive": True}, None, "adaptive", "write max_concurrent: 100"),
+        ({"observe": True}, None, "observe", "write max_concurrent: 100"),
+        ({"priority": PRIORITY}, None, "priority", "write max_concurrent: 100"),
+        ({"max_concurrent": 9, "priority": PRIORITY}, None, "priority", "write max_queue: 50"),
+        ({"max_concurrent": 9, "max_queue": 5, "queue_timeout": 20.0}, 20.0, "queue_timeout", "queue_timeout: 5s"),
+        ({"max_concurrent": 1, "adaptive": True}, None, "adaptive", "raise one of them"),
+    ],
+)
+def test_limits_that_can_do_nothing_are_found(
+    bulkhead: dict[str, Any], total: float | None, setting: str, hint: str
+) -> None:
+    timeouts = Timeouts(total=total)
+    breaker = BreakerSettings(open_duration=60.0)
+    found = findings(route(prefix="/a/", bulkhead=BulkheadSettings(**bulkhead), timeouts=timeouts, breaker=breaker))
+    assert [each.setting for each in found] == [f"bulkhead.{setting}"]
+    assert hint in found[0].hint
+    assert found[0].severity is Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    "bulkhead",
+    [
+        None,
+        BulkheadSettings(max_concurrent=5, max_queue=5, priority=PRIORITY, adaptive=True, observe=True),
+        BulkheadSettings(max_concurrent=5, queue_timeout=99.0),
+    ],
+)
+def test_limits_that_can_be_meant_are_left_alone(bulkhead: BulkheadSettings | None) -> None:
+    limit = RateLimit(Rate(5.0, 1.0))
+    timeouts, breaker = Timeouts(total=30.0), BreakerSettings(open_duration=60.0)
+    config = route(prefix="/a/", bulkhead=bulkhead, rate_limit=limit, timeouts=timeouts, breaker=breaker)
+    assert findings(config) == []
+
+
+@pytest.mark.parametrize("field", ["content-length", "host", "connection", "cookie"])
+def test_a_field_with_another_meaning_cannot_carry_a_deadline(field: str) -> None:
+    (found,) = findings(route(prefix="/a/", timeouts=Timeouts(deadline_header=field)))
+    assert (found.setting, found.severity) == ("timeouts.deadline_header", Severity.ERROR)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from sidecar.config.units import BadValue
 from sidecar.config.value_types import ListType, regex, scalar_type, value_type
 from sidecar.core import config_key as k
-from sidecar.core.config import WINDOW, BreakerMode, CountWindow, TimeWindow
+from sidecar.core.config import RATE, WINDOW, BreakerMode, CountWindow, Rate, TimeWindow
 from sidecar.core.config_key import ValueType
 
 
@@ -23,6 +23,9 @@ from sidecar.core.config_key import ValueType
         (k.FIELD_NAME, "X-Tenant", "x-tenant"),
         (WINDOW, "100", CountWindow(100)),
         (WINDOW, "1m", TimeWindow(60.0)),
+        (RATE, "100/s", Rate(100.0, 1.0)),
+        (RATE, "2.5 / m", Rate(2.5, 60.0)),
+        (RATE, "1/h", Rate(1.0, 3600.0)),
         (k.PATH, "/a/b%20c/~x;y=1,2:3@$&'()*+!", "/a/b%20c/~x;y=1,2:3@$&'()*+!"),
         (k.SEGMENTS, "", ""),
         (k.SEGMENTS, "/", ""),
@@ -50,6 +53,11 @@ def test_a_value_is_read(kind: ValueType[Any], text: str, value: object) -> None
         (BreakerMode, "banana", "known here: enforce, observe, off"),
         (WINDOW, "1000001", "write 1 to 1000000"),
         (WINDOW, "99ms", "write 100ms or more"),
+        (RATE, "100", "write a number with its unit of time: 100/s"),
+        (RATE, "", "write a number with its unit of time: 100/s, 5/m or 1/h"),
+        (RATE, "-1/s", "write a number with its unit of time: 100/s, 5/m or 1/h"),
+        (RATE, "5/d", "write a number with its unit of time: 100/s, 5/m or 1/h"),
+        (RATE, "0/s", "write a number above 0, or null for no limit"),
         (k.PATH, "a", "write /a"),
         (k.PATH, "", "write /"),
         (k.PATH, " a", ""),

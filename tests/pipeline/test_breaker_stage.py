@@ -289,6 +289,40 @@ async def test_slow_is_measured_to_the_head() -> None:
     assert scene.calls == {"success": 1}
 
 
+@pytest.mark.parametrize(
+    ("left", "total", "outcome"),
+    [
+        (0.02, None, "cancelled"),
+        (-0.02, None, "cancelled"),
+        (0.02, 60.0, "cancelled"),
+        (0.02, 10.0, "failure"),
+        (0.05, None, "failure"),
+        (-0.05, None, "failure"),
+    ],
+)
+@pytest.mark.parametrize("answer", [504, ConnectionLost("reset")], ids=["504", "reset"])
+async def test_an_upstream_that_gives_up_when_the_clients_time_is_over_is_not_blamed(
+    answer: int | ConnectionLost, left: float, total: float | None, outcome: str
+) -> None:
+    """The deadline is 10 s after the request; a `total` of 10 s makes it the route's own."""
+    scene = Scene(response(answer) if isinstance(answer, int) else answer)
+    stage = BreakerStage(scene.upstream, scene.bench.circuit, scene.clock, total)
+    asked = request()
+    asked.deadline = asked.started + 10.0
+    scene.clock.now = asked.deadline - left
+    await asyncio.gather(stage.handle(asked), return_exceptions=True)
+    assert scene.calls == {outcome: 1}
+
+
+@pytest.mark.parametrize("answer", [503, ConnectionRefused("refused")], ids=["503", "refused"])
+async def test_what_no_deadline_explains_is_a_failure(answer: int | ConnectionRefused) -> None:
+    scene = Scene(response(answer) if isinstance(answer, int) else answer)
+    asked = request()
+    scene.clock.now = asked.deadline = asked.started + 10.0
+    await asyncio.gather(scene.stage.handle(asked), return_exceptions=True)
+    assert scene.calls == {"failure": 1}
+
+
 # Refusing
 
 

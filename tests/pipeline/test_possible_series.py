@@ -1,10 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.core.config import BreakerSettings, CacheMode, CacheSettings, Endpoint, Match, RouteConfig, UpstreamConfig
+from sidecar.core.config import (
+    Abort,
+    BreakerSettings,
+    BulkheadSettings,
+    CacheMode,
+    CacheSettings,
+    Endpoint,
+    Fallback,
+    Fault,
+    Match,
+    Rate,
+    RateLimit,
+    RouteConfig,
+    UpstreamConfig,
+)
 from sidecar.pipeline import errors
 from sidecar.pipeline.possible_series import (
     ATTEMPT_RESULTS,
@@ -55,6 +70,26 @@ CASES = {
 }
 
 
+LIMITED = replace(
+    route(), bulkhead=BulkheadSettings(max_concurrent=5), rate_limit=RateLimit(Rate(1.0, 1.0), observe=False)
+)
+OBSERVED = replace(
+    route(),
+    bulkhead=BulkheadSettings(max_concurrent=5, observe=True),
+    rate_limit=RateLimit(Rate(1.0, 1.0), observe=True),
+)
+
+
+def test_limits_begin_with_what_they_refuse_and_those_that_observe_with_what_they_would() -> None:
+    classes = {"low": 0, "normal": 0}
+    for config, refusals in ((LIMITED, {(503, "bulkhead"), (429, "rate_limit")}), (OBSERVED, set[tuple[int, str]]())):
+        stats = begun(config)
+        expected = {(method, *answer) for method in ("GET", "POST") for answer in OWN | FROM_UPSTREAM | refusals}
+        assert stats.requests.keys() == expected
+        assert stats.bulkhead_rejected == stats.bulkhead_observed == classes
+    assert begun(route()).bulkhead_rejected == {}
+
+
 @pytest.mark.parametrize(("config", "methods", "answers"), CASES.values(), ids=CASES)
 def test_a_route_begins_with_what_its_configuration_allows(
     config: RouteConfig, methods: set[str], answers: set[tuple[int, str]]
@@ -87,6 +122,23 @@ def test_what_was_counted_stays_when_the_configuration_changes() -> None:
     assert stats.requests["GET", 502, "error"] == 3
     assert stats.requests["GET", 200, "cache"] == 0
     assert dict(upstream.attempts) == {**dict.fromkeys(ATTEMPT_RESULTS, 0), "success": 2}
+
+
+def test_every_route_may_be_given_a_fault_and_only_one_with_fallbacks_falls_back() -> None:
+    assert dict(begun(route()).faults) == {"abort": 0, "delay": 0, "reset": 0, "slow_body": 0}
+    assert dict(begun(route()).fallbacks) == {}
+
+
+def test_fallbacks_and_an_abort_are_counted_from_the_start() -> None:
+    config = replace(
+        route(methods=frozenset({"GET"})),
+        fallback=(Fallback(upstream="other"), Fallback(status=410)),
+        fault=Fault(60.0, abort=Abort(418)),
+    )
+    stats = begun(config)
+    assert dict(stats.fallbacks) == {"upstream": 0, "static": 0}
+    for labels in ((200, "fallback"), (410, "fallback"), (418, "fault")):
+        assert stats.requests.get(("GET", *labels)) == 0
 
 
 def kinds(error: type[errors.ProxyError]) -> Iterator[type[errors.ProxyError]]:

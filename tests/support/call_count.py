@@ -17,6 +17,7 @@ from unittest.mock import patch
 import sidecar
 from sidecar.adapters.config_file import load_text
 from sidecar.adapters.logs import access
+from sidecar.adapters.server import client_deadlines
 from sidecar.app import RealClock, build
 from tests.support import real_traffic
 from tests.support.running import InProcess, config_text
@@ -79,8 +80,12 @@ class NoSink:
 
 async def calls_of(work: Work) -> Calls:
     """Serve real traffic with everything on, and count."""
-    # No timer decides which lines of the log fall into the count: as many are formatted as requests are counted.
-    with patch.multiple(access, FLUSH_INTERVAL=3600.0, BATCH_LINES=COUNTED):
+    # No time decides what falls into the count: as many lines of the log are formatted as requests are counted, and
+    # deadlines for a next request stay where they are, as on a busy connection.
+    with (
+        patch.multiple(access, FLUSH_INTERVAL=3600.0, BATCH_LINES=COUNTED),
+        patch.object(client_deadlines, "IDLE_GRACE", 3600.0),
+    ):
         return await _calls_of(work)
 
 

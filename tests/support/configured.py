@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 LISTENERS = {name: {"listen": "127.0.0.1:0"} for name in ("proxy", "admin", "telemetry")}
 
 
+class KeptLines:
+    """A `LineSink` that keeps the lines of the access log."""
+
+    dropped = 0
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def write(self, batch: bytes, lines: int) -> None:  # noqa: ARG002 - the port's signature
+        self.text += batch
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
 def written(upstreams: dict[str, Any], *, routes: list[dict[str, Any]] | None = None, **top: Any) -> str:
     """A configuration (JSON is YAML) whose listeners take free ports unless `top` says otherwise."""
     config = {**LISTENERS, **top, "upstreams": upstreams}

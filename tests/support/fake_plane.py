@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalProbes
+from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalFaults, LocalProbes
 from tests.support.fake_store import FakeStore
 
 if TYPE_CHECKING:
@@ -19,9 +19,14 @@ class FakePlane:
     """A `DataPlanePort`. `counted` gives its numbers."""
 
     def __init__(
-        self, circuits: LocalCircuits, counted: Callable[[], PlaneStats], store: CacheStore | None = None
+        self,
+        circuits: LocalCircuits,
+        counted: Callable[[], PlaneStats],
+        store: CacheStore | None = None,
+        faults: LocalFaults | None = None,
     ) -> None:
         self.circuits = circuits
+        self.faults = faults or LocalFaults(dict, lambda: 0.0)
         self.probes = LocalProbes(lambda _: (), lambda: 0.0)
         self.cache = LocalCache(store or FakeStore())
         self.snapshots = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import hdrs, web
 
-from sidecar.adapters.admin import circuits, configuration, effective, stored
+from sidecar.adapters.admin import circuits, configuration, effective, faults, stored
 from sidecar.adapters.admin.answers import json_answer, tagged
 from sidecar.adapters.admin.bodies import LARGEST_BODY
 from sidecar.adapters.admin.context import CONTEXT
@@ -65,7 +65,7 @@ async def _guard_answer(_request: web.Request, response: web.StreamResponse) -> 
 
 
 def _entries(streams: Streams) -> tuple[Entry, ...]:
-    return (*_of_circuits(), *_of_events(streams), *_of_configuration(), *_of_cache())
+    return (*_of_circuits(), *_of_faults(), *_of_events(streams), *_of_configuration(), *_of_cache())
 
 
 def _of_circuits() -> Iterator[Entry]:
@@ -89,6 +89,29 @@ def _of_circuits() -> Iterator[Entry]:
         "closed, with an empty window: {reason, actor}",
         body=circuits.RESET_BODY,
         gives=circuits.SHOWN,
+    )
+
+
+def _of_faults() -> Iterator[Entry]:
+    one = "/v1/faults/{route}"
+    told = "what is injected on purpose, with the seconds left"
+    yield Entry("GET", "/v1/faults", faults.list_faults, told, gives=("faults",))
+    yield Entry(
+        "PUT",
+        one,
+        faults.inject_fault,
+        "inject: {abort, delay, reset, slow_body, match, in_windows, ttl, actor, reason, force}",
+        body={"type": "object"},
+        needs_body=True,
+        gives=("route", "seconds_left"),
+    )
+    yield Entry(
+        "DELETE",
+        one,
+        faults.end_fault,
+        "inject nothing on the route any more",
+        body=circuits.RESET_BODY,
+        gives=("route", "ended"),
     )
 
 
@@ -128,7 +151,10 @@ def _of_events(streams: Streams) -> Iterator[Entry]:
 
 def _of_configuration() -> Iterator[Entry]:
     changes = ("changed", "unchanged", "needs_restart", "warnings")
-    routes, upstreams = "every route with its settings in force", "every upstream with its settings in force"
+    routes, upstreams = (
+        "every route with its settings in force",
+        "every upstream with its settings in force, and its bulkheads",
+    )
     yield Entry("GET", "/v1/routes", effective.list_routes, routes, gives=("routes",))
     yield Entry("GET", "/v1/upstreams", effective.list_upstreams, upstreams, gives=("upstreams",))
     yield Entry("GET", "/v1/config", effective.show_config, "the whole configuration in force", tagged=True)

@@ -79,10 +79,12 @@ class Fields:
             if key not in known:
                 self._wrong(key, f"unknown key; {did_you_mean(key, known)}")
 
-    def finish(self) -> None:
-        """Raise Problem if any value was wrong; until then what was read may be a stand-in."""
-        if self._errors:
-            raise bad_values(self._errors)
+    def finish(self, further: Sequence[BodyError] = ()) -> None:
+        """Raise Problem if any value was wrong, or there are `further` errors; until then what was read may be a
+        stand-in.
+        """
+        if self._errors or further:
+            raise bad_values([*self._errors, *further])
 
     def choice(self, key: str, choices: Sequence[str]) -> str:
         """One of `choices`, which must be given."""
@@ -92,6 +94,13 @@ class Fields:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
         self._wrong(key, "; ".join(filter(None, [f"wanted is one of {', '.join(choices)}", hint])))
         return choices[0]
+
+    def flag(self, key: str) -> bool:
+        """true or false, false when it is not given."""
+        value = self._content.get(key, False)
+        if not isinstance(value, bool):
+            self._wrong(key, "wanted is true or false")
+        return value is True
 
     def text(self, key: str) -> str:
         """A short text, empty when it is not given."""

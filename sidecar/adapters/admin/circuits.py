@@ -11,6 +11,7 @@ from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.entry import members, text
 from sidecar.adapters.admin.problems import unknown
 from sidecar.core.circuit.explanation import OverrideMode
+from sidecar.core.fallback import upstream_of
 from sidecar.core.report import circuit_report
 from sidecar.pipeline.data_plane import UnknownCircuit
 
@@ -42,7 +43,7 @@ async def list_circuits(request: web.Request) -> web.Response:
     readings = await context.plane.circuits.readings()
     moment = context.moment()
     reports = (
-        circuit_report(reading.snapshot, upstreams.get(reading.snapshot.name, ""), moment) for reading in readings
+        circuit_report(reading.snapshot, _upstream(reading.snapshot.name, upstreams), moment) for reading in readings
     )
     return await json_long_answer({}, {"circuits": reports})
 
@@ -104,5 +105,9 @@ async def _shown_after(request: web.Request, order: Order | None) -> web.Respons
         snapshot = await circuits.snapshot(name)
     except UnknownCircuit as error:
         raise unknown("circuit", name, error.known) from None
-    upstream = next((route.upstream.name for route in context.config().routes if route.name == name), "")
-    return json_answer(circuit_report(snapshot, upstream, context.moment()))
+    upstreams = {route.name: route.upstream.name for route in context.config().routes}
+    return json_answer(circuit_report(snapshot, _upstream(name, upstreams), context.moment()))
+
+
+def _upstream(circuit: str, by_route: Mapping[str, str]) -> str:
+    return upstream_of(circuit) or by_route.get(circuit, "")

@@ -6,6 +6,7 @@ Times are seconds, sizes bytes, shares 0–1; `refs` say where a setting stands 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -13,15 +14,14 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.admin.answers import json_answer, json_long_answer, tagged
 from sidecar.adapters.admin.context import CONTEXT
-from sidecar.core.config import Address, Endpoint, Match, RouteConfig
+from sidecar.core.config import Address, Endpoint, Fallback, FaultMatch, Match, RouteConfig
+from sidecar.core.report import bulkhead_report, redacted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from aiohttp import web
 
-REDACTED = "(redacted)"
-SECRET_FIELD = re.compile(r"auth|cookie|token|secret|key|passw|credential|session")
-"""Names of request fields in which a value to match is likely a secret."""
+    from sidecar.core.report import Json
 
 
 async def show_info(request: web.Request) -> web.Response:
@@ -43,8 +43,17 @@ async def list_routes(request: web.Request) -> web.Response:
 
 
 async def list_upstreams(request: web.Request) -> web.Response:
-    """Every upstream."""
-    return await json_long_answer({}, {"upstreams": map(plain, request.app[CONTEXT].config().upstreams)})
+    """Every upstream, with the bulkheads of its routes as they are now."""
+    context = request.app[CONTEXT]
+    config, counted = context.config(), await context.plane.stats()
+    limits = {route.name: route.bulkhead for route in counted.routes}
+    bulkheads: defaultdict[str, list[Json]] = defaultdict(list)
+    for route in config.routes:
+        bulkhead = limits.get(route.name)
+        if bulkhead is not None:
+            bulkheads[route.upstream.name].append(bulkhead_report(route.name, bulkhead))
+    upstreams = ({**_by_name(each), "bulkheads": bulkheads[each.name]} for each in config.upstreams)
+    return await json_long_answer({}, {"upstreams": upstreams})
 
 
 def plain(value: object) -> object:
@@ -54,8 +63,8 @@ def plain(value: object) -> object:
             return value.value
         case Address() | Endpoint():
             return str(value)
-        case Match():
-            return {**_by_name(value), "headers": {name: _wanted(name, wanted) for name, wanted in value.headers}}
+        case Match() | FaultMatch() | Fallback():
+            return {**_by_name(value), "headers": redacted(value.headers)}
         case RouteConfig():
             return {**_by_name(value), "upstream": value.upstream.name}
         case re.Pattern():
@@ -75,7 +84,3 @@ def _by_name(value: DataclassInstance) -> dict[str, object]:
 
 def _names(value: DataclassInstance) -> list[str]:
     return [field.name for field in fields(value)]
-
-
-def _wanted(name: str, wanted: str | None) -> str | None:
-    return REDACTED if wanted is not None and SECRET_FIELD.search(name) else wanted

@@ -86,4 +86,6 @@ def what_went_wrong(record: ExchangeRecord) -> str:
         said += f',"error":{quote(record.error)}'
     if record.stale_because:
         said += f',"stale_because":{quote(record.stale_because)}'
+    if record.fallback:
+        said += f',"fallback":{quote(record.fallback)}'
     return said + ',"aborted":true' if record.aborted else said

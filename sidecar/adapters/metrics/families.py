@@ -36,6 +36,54 @@ FAMILIES = (
         "sidecar_requests_in_flight", GAUGE, "Requests under way.", samples.per_route(lambda route: route.in_flight)
     ),
     Family(
+        "sidecar_deadline_exceeded_total",
+        COUNTER,
+        "Requests whose deadline, the client's or timeouts.total, passed before their answer was complete.",
+        samples.per_route(lambda route: route.deadline_exceeded),
+    ),
+    Family(
+        "sidecar_bulkhead_in_use",
+        GAUGE,
+        "Slots of a bulkhead that are taken.",
+        samples.per_bulkhead(lambda bulkhead: bulkhead.in_use),
+    ),
+    Family(
+        "sidecar_bulkhead_limit",
+        GAUGE,
+        "Slots that a bulkhead has now: max_concurrent, or what it has adapted to.",
+        samples.per_bulkhead(lambda bulkhead: bulkhead.limit),
+    ),
+    Family(
+        "sidecar_bulkhead_queued",
+        GAUGE,
+        "Requests that wait for a slot of a bulkhead.",
+        samples.per_bulkhead(lambda bulkhead: bulkhead.queued),
+    ),
+    Family(
+        "sidecar_bulkhead_rejected_total",
+        COUNTER,
+        "Requests that a bulkhead refused, by class.",
+        samples.route_keyed("class", lambda route: route.bulkhead_rejected),
+    ),
+    Family(
+        "sidecar_bulkhead_rejected_observed_total",
+        COUNTER,
+        "Requests that a bulkhead which only observes would have refused, by class.",
+        samples.route_keyed("class", lambda route: route.bulkhead_observed),
+    ),
+    Family(
+        "sidecar_rate_limited_total",
+        COUNTER,
+        "Requests that a rate limit refused.",
+        samples.per_rate_limit(lambda route: route.rate_limited),
+    ),
+    Family(
+        "sidecar_rate_limited_observed_total",
+        COUNTER,
+        "Requests that a rate limit which only observes would have refused.",
+        samples.per_rate_limit(lambda route: route.rate_limited_observed),
+    ),
+    Family(
         "sidecar_upstream_attempts_total",
         COUNTER,
         "Attempts at an upstream, by how they ended.",
@@ -103,7 +151,7 @@ FAMILIES = (
         "sidecar_cache_requests_total",
         COUNTER,
         "Requests on a route with a cache, by result: hit, or why the upstream was asked (fwd of Cache-Status).",
-        samples.cache_results,
+        samples.route_keyed("result", lambda route: route.cache_results),
     ),
     Family("sidecar_cache_entries", GAUGE, "Stored answers.", samples.single(lambda it: it.stats.store.entries)),
     Family(
@@ -119,6 +167,18 @@ FAMILIES = (
         samples.keyed("reason", lambda it: it.stats.store.evictions),
     ),
     Family("sidecar_cache_served_age_seconds", HISTOGRAM, "Age of answers from the cache.", samples.served_age),
+    Family(
+        "sidecar_fallbacks_total",
+        COUNTER,
+        "Requests that a fallback answered.",
+        samples.route_keyed("kind", lambda route: route.fallbacks),
+    ),
+    Family(
+        "sidecar_faults_injected_total",
+        COUNTER,
+        "What was done to requests on purpose.",
+        samples.route_keyed("kind", lambda route: route.faults),
+    ),
     Family(
         "sidecar_client_connections",
         GAUGE,

@@ -10,6 +10,7 @@ from sidecar.core.circuit.explanation import OverrideMode, State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from sidecar.core.bulkhead import Bulkhead
     from sidecar.pipeline.data_plane import CircuitReading, PlaneStats
     from sidecar.pipeline.stats import Histogram, ProcessStats, RouteStats, UpstreamStats
 
@@ -74,9 +75,23 @@ def served_age(name: str, scrape: Scrape) -> Iterator[str]:
     return (buckets(name, f'route="{label}"', it.served_age) for label, it in scrape.routes if it.cache_results)
 
 
-def cache_results(name: str, scrape: Scrape) -> Iterator[str]:
-    """What the cache made of requests."""
-    return (by_key(name, f'route="{label}",', "result", route.cache_results) for label, route in scrape.routes)
+def route_keyed(key: str, counts: Callable[[RouteStats], Mapping[str, int]]) -> Lines:
+    """One sample for each route and key of a mapping."""
+    return lambda name, scrape: (by_key(name, f'route="{it}",', key, counts(of)) for it, of in scrape.routes)
+
+
+def per_bulkhead(value: Callable[[Bulkhead], float]) -> Lines:
+    """One sample for each route with a bulkhead."""
+    return lambda name, scrape: (
+        f'{name}{{route="{label}"}} {value(route.bulkhead)}\n' for label, route in scrape.routes if route.bulkhead
+    )
+
+
+def per_rate_limit(value: Callable[[RouteStats], float]) -> Lines:
+    """One sample for each route with a rate limit."""
+    return lambda name, scrape: (
+        f'{name}{{route="{label}"}} {value(route)}\n' for label, route in scrape.routes if route.bucket
+    )
 
 
 def per_upstream(value: Callable[[UpstreamStats], float]) -> Lines:

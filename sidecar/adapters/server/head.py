@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS
 from sidecar.core.http.framing import is_chunked, is_length
 from sidecar.core.http.heads import STANDARD_METHODS, RequestHead, list_members
 from sidecar.core.http.methods import NEVER_FORWARDED
@@ -19,13 +20,14 @@ from sidecar.pipeline.errors import (
     BodyTooLarge,
     CodingUnknown,
     ExpectationFailed,
+    HeadTooLarge,
     MethodUnknown,
+    TargetTooLong,
     VersionUnsupported,
 )
 
 if TYPE_CHECKING:
-    import httptools
-
+    from sidecar.core.config import ClientLimits
     from sidecar.core.http.heads import Headers
 
 METHODS = {name.encode(): name for name in STANDARD_METHODS}
@@ -34,18 +36,22 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]{2,45}\])(?:
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
 
-def make_head(
-    parser: httptools.HttpRequestParser, name: bytes, raw: bytes, target: bytes, headers: Headers
-) -> RequestHead:
-    """The head that llhttp has just read; `raw` are its octets as they came, `name` is the method in them.
+def make_head(name: bytes, raw: bytes, headers: Headers, limits: ClientLimits) -> RequestHead:
+    """The head whose octets are `raw`, with the method `name`. llhttp has found nothing wrong with it.
 
-    llhttp forgives spaces around the target, a bare LF before the line and other protocols' names, so the line as it
-    came must be the one that was understood.
+    But llhttp forgives spaces around the target, a bare LF before the line and other protocols' names: not so here.
     """
-    minor = 1
-    if not raw.startswith(b"%b %b HTTP/1.1\r\n" % (name, target)):
-        check_line(raw, b"%b %b HTTP/" % (name, target))
-        minor = minor_version(parser.get_http_version())
+    begin = 0 if raw.startswith(name) else len(raw) - len(raw.lstrip(b"\r\n"))
+    end = raw.find(b"\r\n", begin)
+    words = raw[begin:end].split(b" ")
+    if len(words) != 3 or words[0] != name:
+        raise BadRequest("the request line is malformed")
+    _, target, version = words
+    minor = 1 if version == b"HTTP/1.1" else minor_version(version)
+    if len(target) > limits.target_size:
+        raise TargetTooLong(TARGET_TOO_LONG)
+    if len(headers.fields) > limits.header_count:
+        raise HeadTooLarge(TOO_MANY_FIELDS)
     method = METHODS.get(name) or name.decode("ascii")
     if method in NEVER_FORWARDED:
         raise MethodUnknown(f"{method} is not done here")
@@ -65,22 +71,14 @@ def make_head(
     return RequestHead(method, unusual.path, headers, unusual.authority, minor, unusual.absolute)
 
 
-def check_line(raw: bytes, expected: bytes) -> None:
-    """Whether `raw` begins with `expected`, after empty lines at the most (RFC 9112 §2.2)."""
-    while not raw.startswith(expected):
-        if not raw.startswith(b"\r\n"):
-            raise BadRequest("the request line is malformed")
-        raw = raw[2:]
-
-
-def minor_version(version: str) -> int:
-    """The 1 of HTTP/1.1 or the 0 of HTTP/1.0."""
-    if version == "1.1":
-        return 1
-    if version == "0.9":
+def minor_version(version: bytes) -> int:
+    """The 1 of HTTP/1.1 or the 0 of HTTP/1.0 (RFC 9112 §2.3)."""
+    if not version.startswith(b"HTTP/"):
+        raise BadRequest("the request line is malformed")
+    if version == b"HTTP/0.9":
         raise BadRequest("HTTP/0.9 is not spoken here")
-    if version != "1.0":
-        raise VersionUnsupported(f"HTTP/{version} is not spoken here; use HTTP/1.1")
+    if version != b"HTTP/1.0":
+        raise VersionUnsupported(f"{version.decode('latin-1')} is not spoken here; use HTTP/1.1")
     return 0
 
 

@@ -42,7 +42,7 @@ class PipelinedRequests:
         """The connection is gone. The two held each other, and only reference counts free at once."""
         self._connection = None
         self.queue.clear()
-        self.reader.close(error)
+        self.reader.eof(error)
 
     def read(self, data: bytes) -> None:
         """Parse what has arrived, as far as may be parsed ahead."""

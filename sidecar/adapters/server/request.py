@@ -19,11 +19,11 @@ from sidecar.adapters.server.head import (
     make_head,
     wanted_upgrade,
 )
-from sidecar.adapters.server.limits import TARGET_TOO_LONG, TOO_MANY_FIELDS, exceeded_limit
+from sidecar.adapters.server.limits import exceeded_limit
 from sidecar.core.http.chunked import ChunkedDecoder, sole_chunk
 from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS
 from sidecar.core.http.framing import END_OF_HEAD, FRAMING_FIELDS, MAX_TRAILERS, persists
-from sidecar.core.http.heads import Headers
+from sidecar.core.http.heads import FieldLines, Headers
 from sidecar.core.http.methods import MethodFlaw, find_method, with_method_of_parser
 from sidecar.pipeline.errors import (
     BadRequest,
@@ -31,7 +31,6 @@ from sidecar.pipeline.errors import (
     HeadTooLarge,
     MethodUnknown,
     ProxyError,
-    TargetTooLong,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from sidecar.core.http.heads import Field
 
 CR = 0x0D
+MALFORMED = "the request is malformed"
 UNUSUAL_FIELDS = FRAMING_FIELDS | {b"expect", b"upgrade"}
 """Fields without which a request is nothing but its head, and another may follow."""
 
@@ -52,14 +52,15 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body_size", "_chunked", "_current", "_fields", "_limits", "_method", "_parser", "_raw", "_remaining",
-        "_target", "arrived", "early", "ended", "partial", "switching",
+        "_body_size", "_chunked", "_current", "_limits", "_lines", "_method", "_parser", "_raw", "_remaining",
+        "arrived", "early", "ended", "partial", "switching",
     )  # fmt: skip
 
     def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
         self._current: ArrivingRequest | None = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._lines = FieldLines()
+        self._parser = httptools.HttpRequestParser(self._lines)
         self._remaining = -1
         self._raw = b""
         """The octets of this head so far."""
@@ -68,8 +69,6 @@ class RequestReader:
         self._chunked: ChunkedDecoder | None = None
         """Reads the content that has begun to come in chunks."""
         self._body_size = 0
-        self._target = b""
-        self._fields: list[Field] = []
         self.arrived: list[ArrivingRequest] = []
         self.partial = False
         self.ended = False
@@ -102,7 +101,6 @@ class RequestReader:
         """The switch of protocols was refused: what followed is ordinary HTTP after all."""
         data, self.early = self.early, b""
         self.switching = self.ended = False
-        self._parser = httptools.HttpRequestParser(self)
         self.feed(data)
 
     def eof(self, error: ProxyError) -> None:
@@ -112,48 +110,53 @@ class RequestReader:
             current, self._current = self._current, None
             current.finish(error)
 
-    def close(self, error: ProxyError) -> None:
-        """`eof`, for good: parser and reader hold each other, and only reference counts free at once."""
-        self.eof(error)
-        del self._parser
-
     # Reading
 
     def _read_head(self, data: bytes) -> bytes:
         """Give llhttp no more than this head, so that it is known where each message begins and ends."""
         before = len(self._raw)
-        if before >= self._limits.head_size:
-            self._refuse(HeadTooLarge("the request head is too large"))
-            return b""
         raw = self._raw + data if before else data
-        searched = max(0, before - 3)
+        searched = before - 3 if before > 3 else 0
         if raw[0] == CR:
             # Empty lines before the request line (RFC 9112 §2.2) end no head.
             searched = max(searched, len(raw) - len(raw.lstrip(b"\r\n")))
         end = raw.find(END_OF_HEAD, searched)
-        cut = len(data) if end < 0 else end + len(END_OF_HEAD) - before
-        cut = min(cut, self._limits.head_size - before)
-        part, rest = (data, b"") if cut == len(data) else (data[:cut], data[cut:])
-        self._raw = raw if not rest else raw[: before + cut]
+        size = len(raw) if end < 0 else end + 4
+        if size > self._limits.head_size:
+            end, size = -1, self._limits.head_size
+        self._raw = head = raw[:size]
         self.partial = True
-        if not self._method:
-            space = raw.find(b" ")
-            if space > 0 and raw[:space] in METHODS:
-                self._method = raw[:space]
-                part = self._raw
-            elif not (part := self._begin_line(self._raw)):
-                return rest
+        space = head.find(b" ")
+        if self._method:
+            part = raw[before:size]
+        elif space > 0 and head[:space] in METHODS:
+            self._method, part = head[:space], head
+        else:
+            part = self._begin_line(head)
+        if not part:
+            self._check_partial(head, whole=size == len(raw))
+            return b""
         try:
             self._parser.feed_data(part)
         except httptools.HttpParserUpgrade:
-            return self._upgraded(rest)
+            # llhttp takes any Upgrade for the end of HTTP; it is only when we will ask the upstream to switch.
+            self._parser = httptools.HttpRequestParser(self._lines)
         except httptools.HttpParserError as error:
-            self._failed(error)
+            self._refuse(exceeded_limit(self._shown_head(), self._limits) or BadRequest(f"{MALFORMED}: {error}"))
             return b""
-        current = self._current
-        if current is None:
-            return rest
-        return self._begin_content(current, rest) if current.length != 0 else self._end_message(current, rest)
+        if end >= 0:
+            return self._begin_request(head, raw[size:])
+        self._check_partial(head, whole=size == len(raw))
+        return b""
+
+    def _check_partial(self, head: bytes, *, whole: bool) -> None:
+        """Refuse a head whose end has not come when it is too large already. `whole`: it is all that has come."""
+        limits = self._limits
+        if self.ended or (whole and len(head) <= limits.target_size and head.count(b"\r\n") <= limits.header_count):
+            return
+        exceeded = exceeded_limit(self._shown_head(), limits) if self._method else None
+        if exceeded or not whole:
+            self._refuse(exceeded or HeadTooLarge("the request head is too large"))
 
     def _begin_line(self, raw: bytes) -> bytes:
         """What to show llhttp of a head that begins with `raw`: nothing while its method is not there."""
@@ -165,16 +168,51 @@ class RequestReader:
             return raw if self._method in METHODS else with_method_of_parser(raw, end)
         return b""
 
+    def _begin_request(self, raw: bytes, rest: bytes) -> bytes:
+        """The head `raw` is there; `rest` is what follows it."""
+        method, self._raw, self._method = self._method, b"", b""
+        self.partial = False
+        lines = self._lines
+        headers = Headers(lines.fields, lines.index)
+        lines.fields, lines.index = [], {}
+        try:
+            head = make_head(method, raw, headers, self._limits)
+            index = head.headers.index
+            if UNUSUAL_FIELDS.isdisjoint(index):
+                # There is nothing to it but its head: it is whole.
+                persistent = head.minor_version == 1
+                self.arrived.append(ArrivingRequest(head, 0, keep_alive=persistent, complete=True))
+                self.ended = not persistent
+                return rest
+            length = content_length(head, self._limits.body_size)
+            current = ArrivingRequest(head, length, keep_alive=persists(index, head.minor_version))
+            current.expects_continue = expects_continue(head, length)
+        except ProxyError as error:
+            self.ended = True
+            self.arrived.append(UnreadableRequest(error, first_line(raw)))
+            return b""
+        self.arrived.append(current)
+        self._current = current
+        self._body_size = 0
+        if b"upgrade" in index:
+            current.upgrade = wanted_upgrade(head, length)
+            if current.upgrade:
+                self.early = self._end_message(current, rest)
+                self.switching = self.ended = True
+                return b""
+        return self._begin_content(current, rest) if length != 0 else self._end_message(current, rest)
+
     def _begin_content(self, current: ArrivingRequest, rest: bytes) -> bytes:
-        """Content that is all here goes through the parser, which is then ready for the next head; more is counted."""
+        """Content is counted, and not shown to llhttp, which therefore begins anew behind it."""
+        self._parser = httptools.HttpRequestParser(self._lines)
         length = current.length
         if length is None:
             return rest
         if len(rest) < length:
             self._remaining = length
             return rest
-        self._parser.feed_data(rest[:length])
-        return rest if self.ended else self._end_message(current, rest[length:])
+        current.pieces.append(rest[:length])
+        return self._end_message(current, rest[length:])
 
     def _count_down(self, data: bytes) -> bytes:
         assert self._current is not None
@@ -185,7 +223,6 @@ class RequestReader:
             return b""
         self._current.feed(data[:remaining])
         self._remaining = -1
-        self._parser = httptools.HttpRequestParser(self)
         return self._end_message(self._current, data[remaining:])
 
     def _read_chunks(self, data: bytes) -> bytes:
@@ -218,28 +255,11 @@ class RequestReader:
             self._current.feed(content)
 
     def _end_chunks(self, rest: bytes) -> bytes:
-        """The content in chunks is whole; llhttp, which was not shown it, would wait for it."""
         current = self._current
         if current is None:
             return b""
         self._chunked = None
-        self._parser = httptools.HttpRequestParser(self)
         return self._end_message(current, rest)
-
-    def _upgraded(self, rest: bytes) -> bytes:
-        """llhttp takes any `Upgrade` for the end of HTTP; it is only when we will ask the upstream to switch."""
-        current = self._current
-        assert current is not None
-        if current.upgrade:
-            self.early = self._end_message(current, rest)
-            self.switching = self.ended = True
-            return b""
-        self._parser = httptools.HttpRequestParser(self)
-        if current.length == 0:
-            return self._end_message(current, rest)
-        if current.length is not None:
-            self._remaining = current.length
-        return rest
 
     def _end_message(self, current: ArrivingRequest, rest: bytes) -> bytes:
         """The request is whole; `rest` is what follows it."""
@@ -247,19 +267,9 @@ class RequestReader:
         current.complete = True
         if current.body is not None:
             current.body.feed_end()
-        self._raw = self._method = b""
         if not current.keep_alive:
             self.ended = True
         return rest
-
-    def _failed(self, error: httptools.HttpParserError) -> None:
-        if self.ended:
-            return
-        if isinstance(error.__context__, ProxyError):
-            self._refuse(error.__context__)
-        else:
-            exceeded = exceeded_limit(self._shown_head(), self._limits)
-            self._refuse(exceeded or BadRequest(f"the request is malformed: {error}"))
 
     def _shown_head(self) -> bytes:
         """The octets of this head so far, as llhttp is shown them."""
@@ -274,46 +284,6 @@ class RequestReader:
             current.finish(error)
         else:
             self.arrived.append(UnreadableRequest(error, self.first_line))
-
-    # What httptools calls; what these raise ends the parse and comes back as the context of its error
-
-    def on_url(self, part: bytes) -> None:
-        """The request target, perhaps in parts."""
-        self._target += part
-        if len(self._target) > self._limits.target_size:
-            raise TargetTooLong(TARGET_TOO_LONG)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field line of the head."""
-        self._fields.append((name, value.rstrip(b" \t")))
-        if len(self._fields) > self._limits.header_count:
-            raise HeadTooLarge(TOO_MANY_FIELDS)
-
-    def on_headers_complete(self) -> None:
-        """The head is there."""
-        headers = Headers(self._fields)
-        head = make_head(self._parser, self._method, self._raw, self._target, headers)
-        self._fields, self._target = [], b""
-        self.partial = False
-        index = headers.index
-        if UNUSUAL_FIELDS.isdisjoint(index):
-            # There is nothing to it but its head: it is whole.
-            persistent = head.minor_version == 1
-            self.arrived.append(ArrivingRequest(head, 0, keep_alive=persistent, complete=True))
-            self._raw = self._method = b""
-            self.ended = not persistent
-            return
-        length = content_length(head, self._limits.body_size)
-        self._current = request = ArrivingRequest(head, length, keep_alive=persists(index, head.minor_version))
-        self.arrived.append(request)
-        request.expects_continue = expects_continue(head, length)
-        if b"upgrade" in index:
-            request.upgrade = wanted_upgrade(head, length)
-        self._body_size = 0
-
-    def on_body(self, piece: bytes) -> None:
-        """Content that was all there with its head."""
-        self._take_content(piece)
 
 
 def checked_trailers(trailers: list[Field]) -> ProxyError | None:

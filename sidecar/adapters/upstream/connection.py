@@ -289,7 +289,6 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
             self._lost(exc)
         by_upstream = self.state is IDLE
         self.state = CLOSED
-        self._reader.close()
         self._owner.wheel.forget(self)
         self._owner.connection_closed(self, by_upstream=by_upstream)
         if self.dedicated and self.pins is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
+from dataclasses import replace
 from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from sidecar.adapters.upstream.failure import StaleConnection
 from sidecar.core.http.forwarding import rewrite_target, trailers_allowed
 from sidecar.core.http.framing import CHUNKED_LINE
 from sidecar.core.http.heads import IDEMPOTENT_METHODS, ResponseHead
-from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError
+from sidecar.pipeline.deadline_stage import to_pass_on
+from sidecar.pipeline.deadlines import DeadlineWheel
+from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError, TotalTimeout
 from sidecar.pipeline.message import Body, Response
 
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ class Upstream:
 class UpstreamHandler:
     """A `Handler` for one route."""
 
-    __slots__ = ("_forwarder", "_host_line", "_preserve_host", "_timeouts", "_upstream")
+    __slots__ = ("_deadline_field", "_forwarder", "_host_line", "_preserve_host", "_timeouts", "_total", "_upstream")
 
     def __init__(
         self, upstream: Upstream, forwarder: RequestForwarder, timeouts: Timeouts, host: str | None = None
@@ -76,6 +79,8 @@ class UpstreamHandler:
         self._upstream = upstream
         self._forwarder = forwarder
         self._timeouts = timeouts
+        self._total = inf if timeouts.total is None else timeouts.total
+        self._deadline_field = (timeouts.deadline_header or "").encode()
         self._host_line = b"" if host is None else b"Host: %b\r\n" % host.encode()
         self._preserve_host = upstream.config.preserve_host and host is None
 
@@ -97,7 +102,7 @@ class UpstreamHandler:
             response: asyncio.Future[Received] | None = None
             try:
                 at_hand = None if fresh else upstream.endpoints.at_hand(started, request.pins)
-                endpoint, connection = at_hand or await self._connection(fresh=fresh)
+                endpoint, connection = at_hand or await self._connection(request, fresh=fresh)
                 response = connection.send(self._head(request, endpoint), request, self._timeouts)
                 head, body = await response
             except ProxyError as error:
@@ -128,14 +133,26 @@ class UpstreamHandler:
                     head = _bound(head, request)
                 return Response(head, body)
 
-    async def _connection(self, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
-        endpoint, pool = await self._upstream.endpoints.choose()
+    async def _connection(self, request: Request, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
+        """A connection for `request`, within the route's `total`."""
+        until = request.started + self._total
+        try:
+            return await self._connect(until, fresh=fresh)
+        except (ConnectTimeout, TimeoutError):
+            if self._upstream.clock.monotonic() < until - DeadlineWheel.TICK:
+                raise
+            raise TotalTimeout.after(self._total) from None
+
+    async def _connect(self, until: float, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
+        monotonic, limit = self._upstream.clock.monotonic, self._timeouts.connect
+        async with asyncio.timeout(None if until == inf else until - monotonic()):
+            endpoint, pool = await self._upstream.endpoints.choose()
         tried: set[EndpointPool] = set()
         while True:
             try:
                 if fresh:
-                    return endpoint, await pool.connect(self._timeouts.connect)
-                return endpoint, await pool.acquire(self._timeouts.connect)
+                    return endpoint, await pool.connect(min(limit, until - monotonic()))
+                return endpoint, await pool.acquire(limit, until)
             except (ConnectionRefused, ConnectTimeout):
                 tried.add(pool)
                 others = self._upstream.endpoints.others(tried)
@@ -156,6 +173,10 @@ class UpstreamHandler:
             target = endpoint.base_path + target
         index = head.headers.index
         more = b"" if b"x-request-id" in index else b"X-Request-Id: %b\r\n" % request.request_id
+        if self._deadline_field and request.deadline != inf:
+            left = to_pass_on(request.deadline, self._upstream.clock.monotonic())
+            more += b"%b: %d\r\n" % (self._deadline_field, left)
+            head = replace(head, headers=head.headers.without({self._deadline_field}))
         if self._forwarder.tells_client or not OF_THIS_HOP.isdisjoint(index):
             more += self._hop_lines(request)
         return self._forwarder.octets(head, target, host_line, more)

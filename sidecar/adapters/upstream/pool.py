@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.connecting import open_transport
@@ -133,16 +134,16 @@ class EndpointPool:
         connection.close()
         return None
 
-    async def acquire(self, connect_timeout: float) -> UpstreamConnection:
+    async def acquire(self, connect_timeout: float, until: float = inf) -> UpstreamConnection:
         """A connection, now in flight: an idle one, a new one, or the next that comes free within `queue_timeout`.
 
-        Raises ProxyError when there is none in time.
+        Raises ProxyError when there is none in time, at the latest at `until`.
         """
         if (connection := self.take(self.clock.monotonic())) is not None:
             return connection
         if not self._has_slot:
-            connection = await self._next_free()
-        return connection or await self.connect(connect_timeout)
+            connection = await self._next_free(until)
+        return connection or await self.connect(min(connect_timeout, until - self.clock.monotonic()))
 
     async def connect(self, limit: float) -> UpstreamConnection:
         """A new connection, now in flight, within `limit` seconds. Raises ProxyError."""
@@ -265,13 +266,13 @@ class EndpointPool:
     def _has_slot(self) -> bool:
         return len(self._connections) + self._connecting < self._settings.max_connections
 
-    async def _next_free(self) -> UpstreamConnection | None:
+    async def _next_free(self, until: float) -> UpstreamConnection | None:
         """Wait for an idle connection, or (None) for room to open one."""
         if len(self._queue) >= self._settings.max_queue:
             raise PoolExhausted(f"every connection to {self.target} is in use and the queue is full")
         self._close_longest_pinned()
         try:
-            async with asyncio.timeout(self._settings.queue_timeout):
+            async with asyncio.timeout(min(self._settings.queue_timeout, until - self.clock.monotonic())):
                 while True:
                     await self._wait_in_queue()
                     if (connection := self.take(self.clock.monotonic())) is not None or self._has_slot:

@@ -16,7 +16,7 @@ import httptools
 
 from sidecar.core.http.chunked import ChunkedDecoder, plain_chunks
 from sidecar.core.http.connection_auth import CHALLENGES, challenges_connection
-from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS, end_to_end
+from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS, HOP_BY_HOP, end_to_end
 from sidecar.core.http.framing import (
     END_OF_HEAD,
     MAX_TRAILERS,
@@ -26,7 +26,7 @@ from sidecar.core.http.framing import (
     is_length,
     persists,
 )
-from sidecar.core.http.heads import Headers, ResponseHead, list_members
+from sidecar.core.http.heads import FieldLines, Headers, ResponseHead, list_members
 from sidecar.pipeline.errors import ConnectionLost, ProtocolError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ MAX_HEAD = 128 * 1024
 MAX_FIELDS = 500
 MAX_INTERIM = 50
 STATUS_LINE = b"HTTP/1."
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) [0-9]{3}(?: ([\t \x21-\x7e\x80-\xff]*))?\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: ([\t \x21-\x7e\x80-\xff]*))?\r\n")
 """The version and the reason phrase of what llhttp takes for a status line (RFC 9112 §4)."""
 
 
@@ -53,6 +53,7 @@ class Framing(Enum):
 
 
 NEVER_PERSISTS = frozenset({Framing.CLOSE, Framing.SWITCHED})
+_NONE, _LENGTH, _CLOSE, _SWITCHED = Framing.NONE, Framing.LENGTH, Framing.CLOSE, Framing.SWITCHED
 
 
 class ResponseReader:
@@ -65,8 +66,8 @@ class ResponseReader:
 
     __slots__ = (
         "_chunked",
-        "_fields",
         "_interim_count",
+        "_lines",
         "_method",
         "_parser",
         "_raw",
@@ -88,25 +89,31 @@ class ResponseReader:
 
     def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = None
+        self._raw = self.switched = b""
+        self._remaining = -1
+        self._lines = FieldLines()
+        self._chunked: ChunkedDecoder | None = None
+        self.framing = _NONE
+        self.length: int | None = None
+        self.keep_alive = self.excess = False
+        self.keep_alive_hint: bytes | None = None
+        self.pieces: list[bytes] = []
+        self.interims: list[ResponseHead] = []
+        self.trailers: list[Field] = []
         self.start("GET")
 
     def start(self, method: str, upgrade: bytes = b"") -> None:
-        """Expect the response to a `method` request; a 101 only to what the Upgrade value `upgrade` names."""
+        """Expect the response to a `method` request; a 101 only to what the Upgrade value `upgrade` names.
+
+        The response before this one was read to its end and taken: what is not set here each head sets, or its end.
+        """
         self._method = method
         self._upgrade = list_members(upgrade) if upgrade else ()
-        self._remaining = -1
-        self.head: ResponseHead | None = None
-        self.length: int | None = None
-        self.pieces: list[bytes] = []
-        self.complete = self.excess = self.started = self.keep_alive = False
-        self._raw = self.switched = b""
-        self._fields: list[Field] = []
         self._interim_count = 0
-        self._chunked: ChunkedDecoder | None = None
-        self.framing = Framing.NONE
-        self.keep_alive_hint: bytes | None = None
-        self.interims: list[ResponseHead] = []
-        self.trailers: list[Field] = []
+        self.head: ResponseHead | None = None
+        self.complete = self.started = False
+        if self.trailers:
+            self.trailers = []
 
     def feed(self, data: bytes) -> None:
         """Read on. Raises ProtocolError when this can be no HTTP/1.1 response."""
@@ -126,13 +133,9 @@ class ResponseReader:
         """The connection closed in good order. Raises ConnectionLost unless that ends a close-delimited body."""
         if self.complete:
             return
-        if self.head is None or self.framing is not Framing.CLOSE:
+        if self.head is None or self.framing is not _CLOSE:
             raise ConnectionLost("the upstream closed the connection before its response was complete")
         self.complete = True
-
-    def close(self) -> None:
-        """Nothing more will be fed: parser and reader hold each other no longer."""
-        self._parser = None
 
     def _read_head(self, data: bytes) -> bytes:
         """Give llhttp no more than this head, so that it is known where each message begins and ends."""
@@ -144,22 +147,24 @@ class ResponseReader:
         size = len(raw) if end < 0 else end + 4
         if size > MAX_HEAD:
             raise ProtocolError("the upstream's response head is too large")
-        part, rest = (data, b"") if size == len(raw) else (data[: size - before], data[size - before :])
-        self._raw = raw if not rest else raw[:size]
+        self._raw = head = raw[:size]
         parser = self._parser
         if parser is None:
-            parser = self._parser = httptools.HttpResponseParser(self)
+            parser = self._parser = httptools.HttpResponseParser(self._lines)
         try:
-            parser.feed_data(part)
+            parser.feed_data(raw[before:size])
         except httptools.HttpParserUpgrade:
-            self._parser = None
+            pass
         except httptools.HttpParserError as error:
-            self._parser = None
-            raise _protocol_error(error) from None
-        head = self.head
-        if head is None:
-            if end >= 0:
-                self._raw = b""
+            raise ProtocolError(f"the upstream's response is malformed: {error}") from None
+        if end < 0:
+            return b""
+        # llhttp would wait for content, which is not shown to it.
+        self._parser = None
+        self._raw = b""
+        self._take_head(head)
+        rest = raw[size:]
+        if self.head is None:
             return rest
         if rest and len(rest) == self.length:
             self.pieces.append(rest)
@@ -168,7 +173,7 @@ class ResponseReader:
         return self._begin_content(rest)
 
     def _begin_content(self, rest: bytes) -> bytes:
-        if self.framing is Framing.SWITCHED:
+        if self.framing is _SWITCHED:
             self.switched = rest
             return b""
         if self.length:
@@ -190,7 +195,7 @@ class ResponseReader:
         self._remaining = remaining
 
     def _read_content(self, data: bytes) -> None:
-        if self.framing is Framing.CLOSE:
+        if self.framing is _CLOSE:
             self.pieces.append(data)
             return
         if self._chunked is None:
@@ -216,50 +221,43 @@ class ResponseReader:
             self.complete = True
             self._chunked = None
 
-    # What httptools calls
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field line of a head."""
-        self._fields.append((name, value.rstrip(b" \t")))
-        if len(self._fields) > MAX_FIELDS:
-            raise ProtocolError("the upstream's response has too many header fields")
-
-    def on_headers_complete(self) -> None:
-        """The head is there."""
-        parser = self._parser
-        assert parser is not None
-        status = parser.get_status_code()
-        line = _STATUS_LINE.match(self._raw)
+    def _take_head(self, raw: bytes) -> None:
+        """The head `raw` is there, interim or final. llhttp has found nothing wrong with it."""
+        line = _STATUS_LINE.match(raw)
         if line is None:
-            raise self._wrong_line(parser.get_http_version())
-        minor, reason = (0 if line[1] == b"0" else 1), line[2] or b""
-        headers, self._fields = Headers(self._fields), []
+            raise _wrong_line(raw)
+        version, code, phrase = line.groups(b"")
+        status, minor = int(code), (0 if version == b"0" else 1)
+        lines = self._lines
+        headers = Headers(lines.fields, lines.index)
+        lines.fields, lines.index = [], {}
+        if len(headers.fields) > MAX_FIELDS:
+            raise ProtocolError("the upstream's response has too many header fields")
         if status < 200 and status != SWITCHING_PROTOCOLS:
-            self._on_interim(status, headers, reason)
+            self._on_interim(status, headers, phrase)
             return
         index = headers.index
         framing = self.framing = self._frame(status, index, minor)
-        self.keep_alive = framing not in NEVER_PERSISTS and persists(index, minor)
         self.keep_alive_hint = index.get(b"keep-alive")
         bound = not CHALLENGES.isdisjoint(index) and challenges_connection(headers)
-        forwardable = end_to_end(headers)
-        if framing is Framing.SWITCHED:
+        plain = index.get(b"connection", b"keep-alive") == b"keep-alive" and b"proxy-connection" not in index
+        if plain and minor == 1:
+            # What nearly every upstream says of this hop.
+            self.keep_alive = framing not in NEVER_PERSISTS
+            forwardable = headers.without(HOP_BY_HOP)
+        else:
+            self.keep_alive = framing not in NEVER_PERSISTS and persists(index, minor)
+            forwardable = end_to_end(headers)
+        if framing is _SWITCHED:
             forwardable = forwardable.plus((b"Connection", b"Upgrade"), (b"Upgrade", index[b"upgrade"]))
-        elif framing is Framing.NONE:
+        elif framing is _NONE:
             self.complete = True
             if status == HTTPStatus.NO_CONTENT:
                 # Content-Length is forbidden there (RFC 9110 §8.6); on HEAD and 304 it tells what a GET would have had.
                 forwardable = forwardable.without({b"content-length"})
-        self.head = ResponseHead(status, forwardable, reason, connection_bound=bound)
-        # llhttp waits for content that does not come, or not through it.
-        self._parser = None
+        self.head = ResponseHead(status, forwardable, phrase, connection_bound=bound)
 
     # Decisions
-
-    def _wrong_line(self, version: str) -> ProtocolError:
-        if version not in ("1.0", "1.1"):
-            return ProtocolError(f"the upstream answered with HTTP/{version}")
-        return ProtocolError("the upstream's reason phrase holds control characters")
 
     def _on_interim(self, status: int, headers: Headers, reason: bytes) -> None:
         self._interim_count += 1
@@ -268,12 +266,13 @@ class ResponseReader:
         self.interims.append(ResponseHead(status, end_to_end(headers), reason))
 
     def _frame(self, status: int, index: Mapping[bytes, bytes], minor: int) -> Framing:
+        self.length = None
         if status == SWITCHING_PROTOCOLS:
             if index.get(b"upgrade", b"").lower() not in self._upgrade:
                 raise ProtocolError("the upstream switched protocols unasked")
-            return Framing.SWITCHED
+            return _SWITCHED
         if self._method == "HEAD" or status in NO_CONTENT:
-            return Framing.NONE
+            return _NONE
         coding = index.get(b"transfer-encoding")
         if coding is not None:
             if minor == 0 or not is_chunked(coding):
@@ -281,11 +280,11 @@ class ResponseReader:
             return Framing.CHUNKED
         value = index.get(b"content-length")
         if value is None:
-            return Framing.CLOSE
+            return _CLOSE
         if not is_length(value):
             raise ProtocolError("the upstream's Content-Length is invalid")
         self.length = int(value)
-        return Framing.LENGTH
+        return _LENGTH
 
     def _take_trailers(self, trailers: list[Field]) -> None:
         if len(trailers) > MAX_TRAILERS:
@@ -293,8 +292,8 @@ class ResponseReader:
         self.trailers = [field for field in trailers if field[0].lower() not in FORBIDDEN_TRAILERS]
 
 
-def _protocol_error(error: httptools.HttpParserError) -> ProtocolError:
-    """What a callback raised, which comes back as the context of llhttp's error, or that itself in words."""
-    if isinstance(error.__context__, ProtocolError):
-        return error.__context__
-    return ProtocolError(f"the upstream's response is malformed: {error}")
+def _wrong_line(raw: bytes) -> ProtocolError:
+    version = raw[5:8]
+    if version not in (b"1.0", b"1.1"):
+        return ProtocolError(f"the upstream answered with HTTP/{version.decode('latin-1')}")
+    return ProtocolError("the upstream's reason phrase holds control characters")

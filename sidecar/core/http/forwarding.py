@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.core.config import ForwardedMode
-from sidecar.core.http.heads import Headers, list_members
+from sidecar.core.http.heads import Headers, field_line, list_members
 
 if TYPE_CHECKING:
     from sidecar.core.config import Rewrite
@@ -111,13 +111,13 @@ def max_forwards(head: RequestHead) -> int | None:
     return int(digits or b"0") if len(digits) <= len(str(MOST_FORWARDS)) else MOST_FORWARDS + 1
 
 
-def counted_down(head: RequestHead) -> list[Field]:
-    """The fields of an OPTIONS request with one less in Max-Forwards, where that limits it."""
+def counted_down(head: RequestHead, fields: list[Field]) -> list[Field]:
+    """`fields` of the OPTIONS request `head` with one less in Max-Forwards, where that limits it."""
     limit = max_forwards(head)
     if limit is None:
-        return head.headers.fields
+        return fields
     left = b"%d" % (limit - 1)
-    return [(name, left if name.lower() == b"max-forwards" else value) for name, value in head.headers.fields]
+    return [(name, left if name.lower() == b"max-forwards" else value) for name, value in fields]
 
 
 def rewrite_target(target: bytes, rewrite: Rewrite) -> bytes:
@@ -148,23 +148,21 @@ class RequestForwarder:
 
     def octets(self, head: RequestHead, target: bytes, host_line: bytes, more: bytes) -> bytes:
         """The whole head for the rewritten `target`. `host_line` is the Host field, `more` are this hop's own lines."""
-        headers, method = head.headers, head.method
-        fields = headers.fields
+        headers = head.headers
+        index = headers.index
         drops = _REQUEST_DROPS
-        named = headers.index.get(b"connection")
+        named = index.get(b"connection")
         if named is not None and named.lower() not in _PLAIN_CONNECTION:
             drops = drops | connection_options(headers)
         if head.minor_version == 0:
             # No expectation was meant (RFC 9110 §10.1.1).
             drops = drops | {b"expect"}
-        if method == "OPTIONS":
-            fields = counted_down(head)
-        parts = [method.encode(), b" ", target, b" HTTP/1.1\r\n", host_line]
-        for name, value in fields:
-            if name.lower() not in drops:
-                parts += (name, b": ", value, b"\r\n")
-        parts += (self._via[head.minor_version], more, b"\r\n")
-        return b"".join(parts)
+        fields = headers.lines_without(drops & index.keys())
+        if head.method == "OPTIONS":
+            fields = counted_down(head, fields)
+        lines = b"\r\n".join((*map(field_line, fields), b""))
+        via = self._via[head.minor_version]
+        return b"%b %b HTTP/1.1\r\n%b%b%b%b\r\n" % (head.method.encode(), target, host_line, lines, via, more)
 
     def client_lines(self, head: RequestHead, client: str, scheme: str) -> bytes:
         """Forwarded (RFC 7239) and X-Forwarded-* as configured; b"" when off."""

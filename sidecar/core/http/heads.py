@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -32,26 +31,25 @@ def reason_phrase(status: int) -> str:
     return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
+field_line = b": ".join
+"""Makes a line of a field, without its end."""
 PHRASES = {status.value: reason_phrase(status).encode() for status in HTTPStatus}
 
 
 class Headers:
-    """An immutable field section: ordered field lines, and a case-insensitive index of them, made where it is not
-    given. `index`: lower-case name → combined value (RFC 9110 §5.3).
+    """An immutable field section: ordered field lines, and a case-insensitive index of them: lower-case name →
+    combined value (RFC 9110 §5.3). An `index` that is given is taken where no name is repeated.
     """
 
     __slots__ = ("fields", "index")
 
     def __init__(self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None) -> None:
         self.fields = fields if type(fields) is list else list(fields)
-        if index is None:
+        if index is None or len(index) != len(self.fields):
             index = {}
             for name, value in self.fields:
                 key = name.lower()
-                if key in index:
-                    index[key] += b", " + value
-                else:
-                    index[key] = value
+                index[key] = index[key] + b", " + value if key in index else value
         self.index = index
 
     def get(self, name: bytes) -> bytes | None:
@@ -78,18 +76,25 @@ class Headers:
 
     def without(self, names: AbstractSet[bytes]) -> Headers:
         """The section without the fields whose lower-case name is in `names`; itself when there are none."""
-        index = self.index
-        dropped = names & index.keys()
+        dropped = names & self.index.keys()
         if not dropped:
             return self
-        kept = []
-        for field in self.fields:
-            if field[0].lower() not in dropped:
-                kept.append(field)  # noqa: PERF401 - a comprehension is a call more, and this runs for every answer
-        index = index.copy()
+        index = self.index.copy()
         for name in dropped:
             del index[name]
-        return Headers(kept, index)
+        return Headers(self.lines_without(dropped), index)
+
+    def lines_without(self, names: AbstractSet[bytes]) -> list[Field]:
+        """The field lines without those whose lower-case name is in `names`, all of which are there."""
+        fields = self.fields
+        if len(fields) != len(self.index):
+            return [field for field in fields if field[0].lower() not in names]
+        # No name is repeated, so that lines and index are in the same order.
+        kept, order = fields.copy(), list(self.index)
+        for name in names:
+            place = order.index(name)
+            del kept[place], order[place]
+        return kept
 
     def plus(self, *fields: Field) -> Headers:
         """A copy with `fields` appended."""
@@ -98,6 +103,25 @@ class Headers:
     def replacing(self, name: bytes, value: bytes) -> Headers:
         """A copy in which `value` is the only field line called `name`, appended last."""
         return self.without({name.lower()}).plus((name, value))
+
+
+class FieldLines:
+    """Takes the field lines of one head after another from llhttp: what an `httptools` parser calls."""
+
+    __slots__ = ("fields", "index")
+    on_message_begin = on_url = on_status = on_headers_complete = on_body = on_message_complete = None
+    on_chunk_header = on_chunk_complete = None
+    # A parser asks for each of these when it is made: to find None takes less time than to find nothing.
+
+    def __init__(self) -> None:
+        self.fields: list[Field] = []
+        self.index: dict[bytes, bytes] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field line. llhttp leaves the white space behind a value where it is."""
+        value = value.rstrip()
+        self.fields.append((name, value))
+        self.index[name.lower()] = value
 
 
 @dataclass(slots=True)
@@ -132,10 +156,9 @@ class ResponseHead:
         """The status line and the field lines, each ended by CRLF, without the empty line that ends a head (RFC 9112
         §4, §5). An empty reason phrase becomes the usual one of its status.
         """
-        fields = self.headers.fields
         phrase = self.reason or PHRASES.get(self.status, b"")
-        lines = b"HTTP/1.1 %d %b\r\n" + b"%b: %b\r\n" * len(fields)
-        return lines % (self.status, phrase, *chain.from_iterable(fields))
+        line = b"HTTP/1.1 %d %b" % (self.status, phrase)
+        return b"\r\n".join((line, *map(field_line, self.headers.fields), b""))
 
 
 def list_members(value: bytes) -> list[bytes]:

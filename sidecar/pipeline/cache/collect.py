@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.pipeline.cache.invalidation import outgrown, put_instead
+from sidecar.pipeline.errors import ProxyError
 from sidecar.pipeline.message import BodyEnd
 from sidecar.pipeline.store_decisions import CUT_SHORT, GIVEN_UP, REFUSED, STORED, TOO_LARGE
 
@@ -80,6 +81,15 @@ def _arrived(store: CacheStore, key: bytes) -> None:
     others = store.arriving.pop(key) - 1
     if others:
         store.arriving[key] = others
+
+
+async def drain_quietly(body: bytes | Body, limit: int) -> None:
+    """`drain` of an answer that was replaced."""
+    try:
+        await drain(body, limit)
+    except ProxyError:
+        # The circuit has heard of it; the client has its answer.
+        return
 
 
 async def drain(body: bytes | Body, limit: int) -> None:

@@ -24,9 +24,8 @@ from sidecar.core.cache.superseding import FIRST_REDIRECTION, replaces
 from sidecar.core.cache.vary import select
 from sidecar.core.http.connection_auth import WHY
 from sidecar.core.http.heads import RequestHead
-from sidecar.pipeline.cache.collect import Collector, Storing, drain
+from sidecar.pipeline.cache.collect import Collector, Storing, drain_quietly
 from sidecar.pipeline.cache.invalidation import put_instead, renewed, withdraw
-from sidecar.pipeline.errors import ProxyError
 from sidecar.pipeline.message import Request, Response, StandIn
 from sidecar.pipeline.source import Source
 from sidecar.pipeline.store_decisions import REFUSED, STORED
@@ -188,7 +187,7 @@ class Fetcher:
         stored = usable(self._store, fetch.keyed, self._rules, now)
         if stored is None:
             return None
-        self._spawn(_drain_quietly(response.body), name="drain a failed answer")
+        self._spawn(drain_quietly(response.body, FAILURE_BODY_LIMIT), name="drain a failed answer")
         answer = self._answers.hit(fetch.keyed.head, stored, now, UPSTREAM_ERROR)
         status = response.head.status
         answer.stand_in = StandIn(UPSTREAM_ERROR, f"status_{status}", f"the upstream answered {status}")
@@ -287,16 +286,9 @@ def conditional(request: Request, preconditions: Sequence[Field]) -> Request:
     copy = Request(asking, b"", request_id=request.request_id, started=request.started, client=request.client)
     copy.route_name = request.route_name
     copy.rewrite = request.rewrite
+    copy.deadline = request.deadline
     copy.on_interim = request.on_interim
     copy.pins = request.pins
     copy.half_closed = request.half_closed
     request.on_half_close = copy.half_close
     return copy
-
-
-async def _drain_quietly(body: bytes | Body) -> None:
-    try:
-        await drain(body, FAILURE_BODY_LIMIT)
-    except ProxyError:
-        # The circuit has heard of it; the client has its answer.
-        return

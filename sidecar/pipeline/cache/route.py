@@ -11,7 +11,7 @@ from sidecar.core.config import ForwardedMode
 
 if TYPE_CHECKING:
     from sidecar.core.circuit.permit import Refusal
-    from sidecar.core.config import ProxySettings, RouteConfig
+    from sidecar.core.config import ProxySettings, RouteConfig, Timeouts
     from sidecar.pipeline.ports import CacheStore, Clock, Spawn
 
 
@@ -27,13 +27,16 @@ class CircuitView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CachedRoute:
-    """The cache's part of one route's configuration. `cache_name` is this sidecar's in Cache-Status."""
+    """The cache's part of one route's configuration. `cache_name` is this sidecar's in Cache-Status; `timeouts` are for
+    what it asks the upstream of itself.
+    """
 
     name: str
     upstream: str
     rules: RouteRules
     space: KeySpace
     cache_name: bytes
+    timeouts: Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +58,4 @@ def cached_route(route: RouteConfig, proxy: ProxySettings) -> CachedRoute:
         foreign_fields=space.foreign_fields,
         credentials_keyed=space.credentials_keyed,
     )
-    return CachedRoute(route.name, route.upstream.name, rules, space, proxy.via.encode())
+    return CachedRoute(route.name, route.upstream.name, rules, space, proxy.via.encode(), route.timeouts)

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.pipeline.errors import forget_frames
+from sidecar.pipeline.errors import DeadlineExceeded, forget_frames
 from sidecar.pipeline.message import Body, Response, StandIn
 
 if TYPE_CHECKING:
@@ -129,7 +129,11 @@ class SharedFetch:
         if not self._leader.done():
             self._leader.set_exception(error)
         for follower in self._waiting():
-            follower.set_exception(error)
+            if isinstance(error, DeadlineExceeded):
+                # That was the leader's time.
+                follower.set_result(NothingShared())
+            else:
+                follower.set_exception(error)
 
     def abandon(self) -> None:
         """Nobody waits any more: end the fetch. Nobody joins it from now on, although its end takes a moment."""

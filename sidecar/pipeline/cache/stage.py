@@ -20,8 +20,8 @@ What must never happen:
 - The stage within is passed over because the circuit will refuse. It is the circuit that refuses and counts it; here
   one only saves the trouble of sharing or validating.
 - A body is stored that did not end complete, or a stored answer is changed: a refresh makes a new one.
-- Something stored stands in for an error that is no failure of the upstream, or for a request whose own directives
-  exclude it.
+- Something stored stands in for an error that is neither a failure of the upstream nor a refusal to ask it, or for a
+  request whose own directives exclude it.
 
 Why it is cheap: nearly every request is a GET that asks for nothing special, which one pass over the names of its
 fields tells. For such a one the store is looked at once; a fresh answer has its head prepared; a request that goes on
@@ -54,7 +54,6 @@ from sidecar.core.cache.request_policy import (
 from sidecar.core.cache.sharing import CREDENTIALS, may_use
 from sidecar.core.cache.status import Forward
 from sidecar.core.cache.vary import select
-from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.config import CacheMode
 from sidecar.core.http.connection_auth import WHY, of_a_request
 from sidecar.core.http.heads import SAFE_METHODS
@@ -64,7 +63,15 @@ from sidecar.pipeline.cache.fetch import UPSTREAM_ERROR, Fetcher, UpstreamFetch,
 from sidecar.pipeline.cache.invalidation import invalidate_changed
 from sidecar.pipeline.cache.refresh import BackgroundRefresh
 from sidecar.pipeline.cache.route import CacheParts, cached_route
-from sidecar.pipeline.errors import CircuitOpen, GatewayTimeoutByDirective, ProxyError, UpstreamTimeout, forget_frames
+from sidecar.pipeline.errors import (
+    BulkheadFull,
+    CircuitOpen,
+    GatewayTimeoutByDirective,
+    ProxyError,
+    UpstreamError,
+    UpstreamTimeout,
+    forget_frames,
+)
 from sidecar.pipeline.message import NO_REWRITE, Response, StandIn
 from sidecar.pipeline.source import Source
 
@@ -298,14 +305,14 @@ class CacheStage:
                 stored = None
         else:
             # The failure took its time: what is stored may be another answer by now, or none.
-            stored = usable(self._store, keyed, rules, now) if error.outcome is Outcome.FAILURE else None
+            stored = usable(self._store, keyed, rules, now) if error.stale_instead else None
         if stored is None:
             raise error
         # Whoever shares the error holds it; its traceback would hold what waited for it.
         forget_frames(error)
         because = CIRCUIT_OPEN if refused else _detail(error)
         answer = self._answers.hit(keyed.head, stored, now, because)
-        answer.stand_in = StandIn(because, "" if refused else error.reason, error.detail)
+        answer.stand_in = StandIn(because, error.reason if isinstance(error, UpstreamError) else "", error.detail)
         return answer
 
     def _bypassed(self, request: Request, bypassed: Bypass, response: Response) -> Response:
@@ -322,6 +329,8 @@ class CacheStage:
 
 def _detail(error: ProxyError) -> str:
     """Cache-Status detail: why a stored answer stands in."""
+    if isinstance(error, BulkheadFull):
+        return error.reason
     return UPSTREAM_TIMEOUT if isinstance(error, UpstreamTimeout) else UPSTREAM_ERROR
 
 

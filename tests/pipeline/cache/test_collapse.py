@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.cache import collapse
-from sidecar.pipeline.errors import CircuitOpen, ConnectionLost, ConnectionRefused, ProxyError
+from sidecar.pipeline.errors import CircuitOpen, ConnectionLost, ConnectionRefused, DeadlineExceeded, ProxyError
 from sidecar.pipeline.message import BodyEnd
 from tests.support.cache_world import Answer, Reply, World, read_all, receive
 
@@ -63,6 +63,17 @@ async def test_the_leaders_cookie_is_not_for_the_followers() -> None:
     answers = await asyncio.gather(*crowd(world, 3))
     assert [answer["Set-Cookie"] for answer in answers] == ["a=b", None, None]
     assert world.asked == 1
+
+
+async def test_a_leader_whose_time_is_over_leaves_the_others_to_ask_for_themselves() -> None:
+    gate = asyncio.Event()
+    world = World(Reply(error=DeadlineExceeded("late"), gate=gate), Reply(fields=FRESH))
+    leader, *others = crowd(world, 3)
+    await world.until(lambda: world.asked == 1)
+    gate.set()
+    with pytest.raises(DeadlineExceeded):
+        await leader
+    assert {answer.status for answer in await asyncio.gather(*others)} == {200}
 
 
 async def test_a_leader_that_leaves_does_not_end_the_fetch_for_the_others() -> None:

@@ -8,17 +8,20 @@ import pytest
 
 from sidecar.core.config import CacheMode, ForwardedMode, ProxySettings, QueryKey, Rewrite, StalePolicy
 from sidecar.pipeline.errors import (
+    BulkheadFull,
     CircuitOpen,
     ClientGone,
     ConnectionLost,
     ConnectionRefused,
     ConnectTimeout,
+    DeadlineExceeded,
     DnsFailed,
     FirstByteTimeout,
     GatewayTimeoutByDirective,
     PoolExhausted,
     ProtocolError,
     ProxyError,
+    RateLimited,
     TlsFailed,
     TotalTimeout,
 )
@@ -423,6 +426,7 @@ FAILURES: dict[str, tuple[Reply, str]] = {
     "first-byte timeout": (Reply(error=FirstByteTimeout("")), "upstream_timeout"),
     "total timeout": (Reply(error=TotalTimeout("")), "upstream_timeout"),
     "refused by the circuit meanwhile": (Reply(error=CircuitOpen("")), "circuit_open"),
+    "refused by a bulkhead": (Reply(error=BulkheadFull("")), "bulkhead_full"),
     "status 500": (Reply(500), "upstream_error"),
     "status 503 with a body to come": (Reply(503, pieces=[b"oh", b"no"]), "upstream_error"),
     "status 503 with a body cut short": (Reply(503, pieces=[b"oh", ConnectionLost("cut")]), "upstream_error"),
@@ -443,12 +447,12 @@ async def test_a_stored_answer_stands_in_for_every_kind_of_failure(
     assert answer.source is Source.STALE
     stand_in = answer.response.stand_in
     assert stand_in is not None
-    assert (stand_in.because, bool(stand_in.error)) == (detail, detail != "circuit_open")
+    assert (stand_in.because, bool(stand_in.error)) == (detail, detail.startswith("upstream"))
     await world.settle()
     assert all(body.end not in (None, BodyEnd.ABANDONED) for body in world.origin.bodies), "so that the circuit knows"
 
 
-@pytest.mark.parametrize("error", [PoolExhausted(""), ClientGone("")])
+@pytest.mark.parametrize("error", [PoolExhausted(""), ClientGone(""), RateLimited(""), DeadlineExceeded("")])
 async def test_it_stands_in_for_nothing_that_is_not_the_upstreams_failure(error: ProxyError) -> None:
     world = World(Reply(fields=FRESH), Reply(error=error))
     await world.ask()

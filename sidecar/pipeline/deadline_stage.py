@@ -1,0 +1,135 @@
+"""How long a request may take, by its client's word and by the route's: the smaller counts (`Request.deadline`).
+
+The route's own `total` is the upstream's to keep: its connection ends the exchange with TotalTimeout, which counts
+against the circuit, and stages that wait look at the deadline. The client's is kept here, as if the client left when it
+has passed: what is under way within is cancelled, which counts against nobody, and the client, which has not left, is
+told. Of an answer that has begun the rest is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from sidecar.pipeline.errors import DeadlineExceeded, ProxyError, TotalTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sidecar.core.config import Timeouts
+    from sidecar.pipeline.message import Body, End, Request, Response
+    from sidecar.pipeline.ports import Clock, Handler
+    from sidecar.pipeline.stage import RouteParts
+    from sidecar.pipeline.stats import RouteStats
+
+LEAST = 2
+"""Milliseconds with which an upstream can be asked: it is told less, and 0 would mean that it is too late."""
+LONGEST = 12
+"""Digits of a number of milliseconds; who allows more sets no deadline."""
+
+
+class DeadlineStage:
+    """Sets the deadline of a request, and refuses one whose time is up when it comes."""
+
+    __slots__ = ("_field", "_inner", "_monotonic", "_stats", "_total")
+
+    def __init__(self, inner: Handler, timeouts: Timeouts, stats: RouteStats, clock: Clock) -> None:
+        self._inner = inner
+        self._field = (timeouts.deadline_header or "").encode()
+        self._total = inf if timeouts.total is None else timeouts.total
+        self._stats = stats
+        self._monotonic = clock.monotonic
+
+    def handle(self, request: Request) -> Coroutine[Any, Any, Response]:
+        """What the stage within answers. Raises DeadlineExceeded, and what that raises."""
+        if self._total == inf and self._field not in request.head.headers.index:
+            # As nearly all requests do, it goes on without a frame of this stage around it.
+            return self._inner.handle(request)
+        return self._bounded(request)
+
+    async def _bounded(self, request: Request) -> Response:
+        given = milliseconds(request.head.headers.index.get(self._field))
+        seconds = self._total if given is None else given / 1000
+        if given is not None and given < LEAST:
+            self._stats.deadline_exceeded += 1
+            raise DeadlineExceeded(f"there is no time to ask the upstream in ({self._field.decode()}: {given})")
+        if seconds >= self._total:
+            # Where both are the same the route's counts.
+            seconds = self._total
+        if seconds == inf:
+            return await self._inner.handle(request)
+        request.deadline = deadline = request.started + seconds
+        left = deadline - self._monotonic() if seconds < self._total else None
+        timer = asyncio.timeout(left)
+        try:
+            async with timer:
+                response = await self._inner.handle(request)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            self._stats.deadline_exceeded += 1
+            raise self._exceeded(request) from None
+        except ProxyError as error:
+            self._count(request, error)
+            raise
+        body = response.body
+        if isinstance(body, bytes):
+            self._count(request, None)
+        else:
+            self._watch(request, body, cuts=left is not None)
+        return response
+
+    def _watch(self, request: Request, body: Body, *, cuts: bool) -> None:
+        timer = None
+        if cuts:
+            left = max(0.0, request.deadline - self._monotonic())
+            timer = asyncio.get_running_loop().call_later(left, self._cut, request, body)
+        body.on_end(partial(self._body_ended, request, timer))
+
+    def _cut(self, request: Request, body: Body) -> None:
+        """Nobody waits for the rest of the answer."""
+        request.cut = self._exceeded(request)
+        body.close()
+
+    def _body_ended(self, request: Request, timer: asyncio.TimerHandle | None, end: End) -> None:
+        if timer is not None:
+            timer.cancel()
+        self._count(request, end)
+
+    def _count(self, request: Request, end: End | None) -> None:
+        """A request is over. Timers may be a moment early by the clock."""
+        ended_by_it = isinstance(end, DeadlineExceeded | TotalTimeout) or isinstance(request.cut, DeadlineExceeded)
+        if ended_by_it or self._monotonic() >= request.deadline:
+            self._stats.deadline_exceeded += 1
+
+    def _exceeded(self, request: Request) -> DeadlineExceeded:
+        seconds = request.deadline - request.started
+        return DeadlineExceeded(f"not complete within the client's {seconds:.3g} s ({self._field.decode()})")
+
+
+def milliseconds(value: bytes | None) -> int | None:
+    """The number that a deadline's field holds: ASCII digits only. None for what is none, or longer than any wait."""
+    if value is None or not value.isdigit():
+        return None
+    digits = value.lstrip(b"0")
+    return int(digits or b"0") if len(digits) <= LONGEST else None
+
+
+def to_pass_on(deadline: float, now: float) -> int:
+    """The whole milliseconds until `deadline` for the next hop: at least one, and always less than the client gave."""
+    return max(1, int((deadline - now) * 1000 - 0.001))
+
+
+def clients_deadline(request: Request, total: float | None) -> bool:
+    """Whether the client has set the deadline, and not the route, which allows `total` seconds."""
+    return request.deadline < request.started + (inf if total is None else total)
+
+
+def around(inner: Handler, parts: RouteParts) -> Handler:
+    """The deadlines around `inner`, where the route has a `total` or looks at the client's."""
+    timeouts = parts.route.timeouts
+    if timeouts.total is None and timeouts.deadline_header is None:
+        return inner
+    return DeadlineStage(inner, timeouts, parts.stats, parts.shared.clock)

@@ -1,0 +1,205 @@
+"""The fallbacks around everything that may answer: what is said in the place of an upstream that cannot answer.
+
+They are tried in the order of the configuration. A fixed answer always answers; another upstream is asked through its
+own circuit, and its failure leads to the next. When none answers, the client gets what it would have got without any.
+Whatever happens, the circuit of the route has learned of the failure within, and the cache keeps nothing of this.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidecar.core.fallback import content_type, replaces_answer, replaces_error
+from sidecar.core.http.framing import NO_CONTENT
+from sidecar.core.http.heads import Headers, ResponseHead
+from sidecar.pipeline.cache.collect import drain_quietly
+from sidecar.pipeline.errors import ProxyError, forget_frames
+from sidecar.pipeline.message import Body, Response, StandIn
+from sidecar.pipeline.problem import proxy_status
+from sidecar.pipeline.replay import ReplayableBody
+from sidecar.pipeline.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
+    from sidecar.core.config import Fallback
+    from sidecar.pipeline.fallback_sources import StandInUpstream
+    from sidecar.pipeline.message import Request
+    from sidecar.pipeline.ports import Handler, Spawn
+    from sidecar.pipeline.stage import RouteParts
+    from sidecar.pipeline.stats import RouteStats
+
+LONGEST_KEPT = 64 * 1024
+"""Octets of a request body that are kept for another upstream."""
+LONGEST_DRAINED = 64 * 1024
+"""Octets of a replaced answer that are read to keep its connection."""
+
+
+class _Failure(NamedTuple):
+    """What is replaced: an error's or an answer's facts for Proxy-Status and log; `answer` is held until it is known
+    that it is not needed.
+    """
+
+    error: str
+    detail: str
+    proxy_status: str
+    status: int | None = None
+    answer: Response | None = None
+
+
+class FallbackStage:
+    """A `Handler` that answers where the stages within fail."""
+
+    __slots__ = ("_asks_upstreams", "_failures", "_fallbacks", "_inner", "_sources", "_spawn", "_stats", "_via")
+
+    def __init__(self, inner: Handler, fallbacks: tuple[Fallback, ...], parts: RouteParts) -> None:
+        self._inner = inner
+        self._fallbacks = tuple(_prepared(fallback) for fallback in fallbacks)
+        self._asks_upstreams = any(fallback.upstream is not None for fallback in fallbacks)
+        self._failures = parts.route.breaker.failures
+        self._sources = parts.shared.fallbacks
+        self._spawn: Spawn = parts.shared.spawn
+        self._stats: RouteStats = parts.stats
+        self._via = parts.shared.proxy.via
+
+    async def handle(self, request: Request) -> Response:
+        """The answer of the stages within, or a fallback's. Raises what they raise when no fallback answers."""
+        replay = None
+        if self._asks_upstreams and type(request.body) is not bytes:
+            replay = self._keep(request)
+        try:
+            try:
+                response = await self._inner.handle(request)
+            except ProxyError as error:
+                return await self._instead_of_error(request, replay, error)
+            if response.head.status in self._failures:
+                return await self._instead_of_answer(request, replay, response)
+            return response
+        finally:
+            if replay is not None:
+                replay.settle()
+
+    def _keep(self, request: Request) -> ReplayableBody:
+        """Let the request's body be read through what keeps it."""
+        assert isinstance(request.body, Body)
+        replay = ReplayableBody(request.body, LONGEST_KEPT)
+        request.body = replay.read_anew() or request.body
+        return replay
+
+    async def _instead_of_error(self, request: Request, replay: ReplayableBody | None, error: ProxyError) -> Response:
+        """A fallback's answer; raises `error` where there is none."""
+        if _is_replaced(error, self._failures):
+            detail = f"{error.reason}: {error.detail}" if error.detail else error.reason
+            answer = await self._stand_in(request, replay, _Failure(error.reason, detail, error.proxy_status))
+            if answer is not None:
+                # The client has its answer; the traceback would hold all that the request passed.
+                forget_frames(error)
+                return answer
+        raise error
+
+    async def _instead_of_answer(self, request: Request, replay: ReplayableBody | None, response: Response) -> Response:
+        """A fallback's answer; `response` where there is none."""
+        status = response.head.status
+        if not replaces_answer(response.source.label, status, self._failures):
+            return response
+        detail = f"the upstream answered {status}"
+        failure = _Failure(f"status_{status}", detail, "destination_unavailable", status, response)
+        try:
+            answer = await self._stand_in(request, replay, failure)
+        except BaseException:
+            _close(response)
+            raise
+        if answer is None:
+            return response
+        self._drain(response)
+        return answer
+
+    async def _stand_in(self, request: Request, replay: ReplayableBody | None, failure: _Failure) -> Response | None:
+        for fallback, head in self._fallbacks:
+            if fallback.upstream is None:
+                answer = self._fixed(request, fallback, head)
+            else:
+                answer = await self._ask(request, replay, failure, self._sources.upstreams.get(fallback.upstream))
+            if answer is not None:
+                self._stats.fallbacks[fallback.kind] += 1
+                return self._marked(answer, fallback.shown, failure)
+        return None
+
+    def _fixed(self, request: Request, fallback: Fallback, head: ResponseHead) -> Response | None:
+        """The same whatever is asked for: preconditions and ranges are about the upstream's representations, and a
+        server may ignore them (RFC 9110 §13.2.1, §14.2).
+        """
+        body = fallback.body.encode() if fallback.file is None else self._sources.files.get(fallback.file)
+        if body is None:
+            return None
+        lines = b"X-Request-Id: %b\r\n" % request.request_id
+        if head.status in NO_CONTENT:
+            return Response(head, b"", extra=lines)
+        return Response(head, body, extra=b"Content-Length: %d\r\n" % len(body) + lines, prepared=head.octets)
+
+    async def _ask(
+        self, request: Request, replay: ReplayableBody | None, failure: _Failure, upstream: StandInUpstream | None
+    ) -> Response | None:
+        """The answer of another upstream; None when it has none, or the request's body cannot be sent again."""
+        if upstream is None:
+            return None
+        if replay is not None:
+            if failure.answer is not None and not replay.whole:
+                # The upstream has answered while it is still being sent, and may be reading it.
+                return None
+            body = replay.read_anew()
+            if body is None:
+                return None
+            request.body = body
+        elif len(request.body) > LONGEST_KEPT:  # type: ignore[arg-type]  # without a replay it is all there
+            return None
+        request.on_half_close = None
+        try:
+            response = await upstream.handler.handle(request)
+        except ProxyError as error:
+            if not _is_replaced(error, upstream.failures):
+                raise
+            return None
+        if response.head.status in upstream.failures:
+            self._drain(response)
+            return None
+        return response
+
+    def _drain(self, response: Response) -> None:
+        """Let the circuit learn how an answer ends that no client gets."""
+        if isinstance(response.body, Body):
+            self._spawn(drain_quietly(response.body, LONGEST_DRAINED), name="drain a replaced answer")
+
+    def _marked(self, answer: Response, shown: str, failure: _Failure) -> Response:
+        """`answer`, which says that it is a fallback, and why."""
+        answer.source = Source.FALLBACK
+        answer.stand_in = StandIn(shown, failure.error, failure.detail)
+        said = proxy_status(self._via, failure.proxy_status, failure.detail, failure.status)
+        answer.extra += b"Proxy-Status: %b\r\nX-Sidecar-Fallback: %b\r\n" % (said, shown.encode())
+        return answer
+
+
+def _is_replaced(error: ProxyError, failures: AbstractSet[int]) -> bool:
+    return replaces_error(error.outcome, error.source.label, error.reason, error.status, failures)
+
+
+def _prepared(fallback: Fallback) -> tuple[Fallback, ResponseHead]:
+    """A fallback, and the head of its fixed answer, but for what is about one request."""
+    headers: Mapping[str, str | None] = dict(fallback.headers)
+    usual: dict[str, str | None] = {"cache-control": "no-store"}
+    if fallback.body or fallback.file is not None:
+        usual["content-type"] = content_type(fallback.file)
+    fields = [(name.encode(), value.encode()) for name, value in {**usual, **headers}.items() if value is not None]
+    return fallback, ResponseHead(fallback.status, Headers(fields))
+
+
+def _close(response: Response) -> None:
+    if isinstance(response.body, Body):
+        response.body.close()
+
+
+def around(inner: Handler, parts: RouteParts) -> Handler:
+    """The fallbacks of the route around `inner`, if it has any."""
+    fallbacks = parts.route.fallback
+    return FallbackStage(inner, fallbacks, parts) if fallbacks else inner

@@ -1,0 +1,186 @@
+"""Faults injected on purpose, so that what follows can be rehearsed.
+
+It stands around the cache: a fault hits a request whatever would have answered it. An abort is a failure of the
+circuit, unless `in_windows` is false, as if the upstream had answered so; a request that the circuit refuses goes on
+and meets that refusal, or what is stored. A delay comes first, and is over at once when the client leaves.
+
+Why it is cheap: a fault can come to any route at any time, so every route has this stage; while there is no fault its
+`handle` is the inner stage's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from sidecar.core.fault import strike
+from sidecar.core.http.heads import SAFE_METHODS, Headers, ResponseHead
+from sidecar.pipeline.breaker_stage import BreakerStage
+from sidecar.pipeline.errors import InjectedAbort, InjectedReset, ProxyError
+from sidecar.pipeline.message import Body, BodyEnd, Duplex, Response, StandIn
+from sidecar.pipeline.problem import proxy_status
+from sidecar.pipeline.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from sidecar.pipeline.message import End, Request, Sink
+    from sidecar.pipeline.ports import Handler
+    from sidecar.pipeline.stage import RouteParts
+
+STEPS_PER_SECOND = 10
+"""How often a slow body goes on."""
+RESET_STATUS = 502
+"""What log and metrics show for a request whose connection was reset on purpose."""
+
+
+class FaultStage:
+    """A `Handler` that does to requests what the route's fault says, as long as there is one."""
+
+    __slots__ = ("_circuit", "_clock", "_fault", "_injected", "_inner", "_random", "_stats", "_via", "handle")
+
+    handle: Callable[[Request], Coroutine[Any, Any, Response]]
+
+    def __init__(self, inner: Handler, parts: RouteParts) -> None:
+        self._inner = inner
+        self._fault = parts.fault
+        self._circuit = parts.circuit
+        self._clock = parts.shared.clock
+        self._random = parts.shared.random
+        self._stats = parts.stats
+        self._via = parts.shared.proxy.via
+        self._injected = parts.stats.faults
+        parts.fault.watcher = self._look
+        self._look()
+
+    def _look(self) -> None:
+        """There may be a fault now, or none any more."""
+        self.handle = self._inner.handle if self._fault.current is None else self._handle
+
+    async def _handle(self, request: Request) -> Response:
+        """The answer, with what the fault does to it. Raises what the inner handler raises, and InjectedAbort."""
+        active = self._fault.live(self._clock.monotonic())
+        struck = None if active is None else strike(active.settings, request.head, self._random)
+        if active is None or struck is None:
+            return await self._inner.handle(request)
+        done = ""
+        if struck.delay:
+            self._injected["delay"] += 1
+            done = f"delay {struck.delay:g} s"
+            await asyncio.sleep(struck.delay)
+        if struck.abort and not self._refuses(request, counts=active.settings.in_windows):
+            self._injected["abort"] += 1
+            await self._abort(request, struck.abort, counts=active.settings.in_windows)
+        if struck.reset:
+            self._injected["reset"] += 1
+            return _reset()
+        response = await self._inner.handle(request)
+        if struck.rate and _slow_down(request, response, struck.rate):
+            self._injected["slow_body"] += 1
+            done += f"{', ' if done else ''}slow_body {struck.rate} bytes/s"
+        return self._marked(response, done) if done else response
+
+    def _refuses(self, request: Request, *, counts: bool) -> bool:
+        """Whether the circuit will not let it pass, so that nothing would come of it but that refusal."""
+        safe = request.head.method in SAFE_METHODS
+        return counts and self._circuit.peek(self._clock.monotonic(), safe=safe) is not None
+
+    async def _abort(self, request: Request, status: int, *, counts: bool) -> None:
+        """Raises InjectedAbort, or the circuit's refusal."""
+        failing = _Failing(InjectedAbort.answering(status))
+        if counts:
+            await BreakerStage(failing, self._circuit, self._clock).handle(request)
+        await failing.handle(request)
+
+    def _marked(self, response: Response, done: str) -> Response:
+        """`response`, which says what was done to it."""
+        detail = f"injected fault: {done}"
+        response.extra += b"Proxy-Status: %b\r\n" % proxy_status(self._via, "", detail)
+        if response.stand_in is None:
+            response.stand_in = StandIn("fault", detail=detail)
+        return response
+
+
+class _Failing:
+    """A `Handler` in the place of the upstream."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: ProxyError) -> None:
+        self._error = error
+
+    async def handle(self, request: Request) -> Response:  # noqa: ARG002 - whatever is asked
+        raise self._error
+
+
+def _reset() -> Response:
+    return Response(ResponseHead(RESET_STATUS, Headers()), _ResetBody(None), source=Source.FAULT)
+
+
+class _ResetBody(Body):
+    """Content that fails before its head is sent, which ends the connection by a reset."""
+
+    __slots__ = ()
+
+    async def read(self) -> bytes:
+        error = InjectedReset("a fault is injected on this route: it resets connections")
+        self._finish(error)
+        raise error
+
+    async def pour(self, sink: Sink) -> None:  # noqa: ARG002 - nothing is sent, not even the head
+        await self.read()
+
+
+def _slow_down(request: Request, response: Response, rate: int) -> bool:
+    """Let the content trickle; False when there is none."""
+    body = response.body
+    if not body or isinstance(body, Duplex) or request.head.method == "HEAD":
+        return False
+    if isinstance(body, bytes) and response.prepared is None and b"content-length" not in response.head.headers.index:
+        response.extra += b"Content-Length: %d\r\n" % len(body)
+    response.body = _SlowBody(body, rate)
+    return True
+
+
+class _SlowBody(Body):
+    """`source` at `rate` octets per second."""
+
+    __slots__ = ("_rate", "_rest", "_source")
+
+    def __init__(self, source: bytes | Body, rate: int) -> None:
+        whole = isinstance(source, bytes)
+        super().__init__(len(source) if isinstance(source, bytes) else source.length)
+        self._rest = source if isinstance(source, bytes) else b""
+        self._source = None if whole else source
+        self._rate = rate
+        if isinstance(source, Body):
+            self.trailers = source.trailers
+
+    async def read(self) -> bytes:
+        rest = self._rest or await self._more()
+        if not rest:
+            self._finish(BodyEnd.COMPLETE)
+            return b""
+        piece = rest[: max(1, self._rate // STEPS_PER_SECOND)]
+        self._rest = rest[len(piece) :]
+        await asyncio.sleep(len(piece) / self._rate)
+        return self._pass(piece)
+
+    async def _more(self) -> bytes:
+        if not isinstance(self._source, Body):
+            return b""
+        try:
+            return await self._source.read()
+        except ProxyError as error:
+            self._finish(error)
+            raise
+
+    def _release(self, end: End) -> None:
+        self._rest = b""
+        if isinstance(self._source, Body) and isinstance(end, BodyEnd):
+            self._source.close(end)
+
+
+def around(inner: Handler, parts: RouteParts) -> FaultStage:
+    """The faults of the route around `inner`."""
+    return FaultStage(inner, parts)
