@@ -217,13 +217,36 @@ def test_a_refused_order_says_why_and_can_be_mended(look: Look, serve: Serve) ->
     expect(page.locator("#events > li").first).to_contain_text("1 entries purged by route catalog")
 
 
-def test_faults_show_only_where_the_api_has_them(look: Look, serve: Serve) -> None:
-    """Their calls stand in for those of the API: what matters here is what the page sends."""
+def test_a_fault_is_injected_and_ended(look: Look, serve: Serve) -> None:
     dashboard = serve("catalog")
     page = look(dashboard)
-    has_them = any(call["path"] == "/v1/faults" for call in dashboard.api("/v1")["calls"])
+    there = any(call["path"] == "/v1/faults" for call in dashboard.api("/v1")["calls"])
     expect(page.get_by_role("heading", name="The one circuit lets requests through")).to_be_visible()
-    expect(page.get_by_role("button", name="Inject a fault …")).to_be_visible(visible=has_them)
+    expect(page.get_by_role("button", name="Inject a fault …")).to_be_visible(visible=there)
+    sent = [] if there else stand_in_for_faults(page)
+    page.get_by_role("button", name="Inject a fault …").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Fault").select_option("abort")
+    dialog.get_by_label("How").fill("503")
+    dialog.get_by_label("Share").fill("100%")
+    dialog.get_by_label("Reason").fill("drill")
+    dialog.get_by_label("Your name").fill("alice")
+    dialog.get_by_role("button", name="Inject", exact=True).click()
+    listed = re.compile(r"catalog abort with 503 for 100 % of the requests, \d min.* left by alice: drill")
+    expect(page.locator("#faults")).to_contain_text(listed)
+    if there:
+        assert dashboard.get("/catalog/a") == 503
+    page.get_by_role("button", name="End the fault on catalog").click()
+    expect(page.locator("#faults")).to_have_text("none")
+    if there:
+        assert dashboard.get("/catalog/a") == 200
+    else:
+        fault = {"abort": {"status": 503, "share": "100%"}, "ttl": "5m", "reason": "drill", "actor": "alice"}
+        assert sent == [("PUT", "faults/catalog", fault), ("DELETE", "faults/catalog", None)]
+
+
+def stand_in_for_faults(page: Page) -> list[tuple[str, str, Any]]:
+    """Let the page believe that the API has faults; what it sends."""
     faults: list[dict[str, Any]] = []
     sent: list[tuple[str, str, Any]] = []
 
@@ -234,7 +257,8 @@ def test_faults_show_only_where_the_api_has_them(look: Look, serve: Serve) -> No
             return
         path = request.url.rpartition("/v1/")[2]
         sent.append((request.method, path, json.loads(request.post_data or "null")))
-        shown = {"route": "catalog", "delay": {"duration": 2.0, "share": 0.25}, "seconds_left": 299, "reason": "drill"}
+        abort = {"status": 503, "share": 1.0}
+        shown = {"route": "catalog", "abort": abort, "seconds_left": 299, "actor": "alice", "reason": "drill"}
         faults[:] = [shown] if request.method == "PUT" else []
         route.fulfill(json={})
 
@@ -242,20 +266,7 @@ def test_faults_show_only_where_the_api_has_them(look: Look, serve: Serve) -> No
     page.route("**/v1", lambda route: route.fulfill(json={"calls": calls}))
     page.route(re.compile("/v1/faults"), answer)
     page.reload()
-    page.get_by_role("button", name="Inject a fault …").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Fault").select_option("delay")
-    dialog.get_by_label("How").fill("2s")
-    dialog.get_by_label("Share").fill("25%")
-    dialog.get_by_label("Reason").fill("drill")
-    dialog.get_by_role("button", name="Inject", exact=True).click()
-    expect(page.locator("#faults")).to_contain_text(
-        "catalog delay by 2 s for 25 % of the requests, 4 min 59 s left: drill"
-    )
-    page.get_by_role("button", name="End the fault on catalog").click()
-    expect(page.locator("#faults")).to_have_text("none")
-    fault = {"delay": {"duration": "2s", "share": "25%"}, "ttl": "5m", "reason": "drill", "actor": ""}
-    assert sent == [("PUT", "faults/catalog", fault), ("DELETE", "faults/catalog", None)]
+    return sent
 
 
 # The connection
