@@ -13,6 +13,7 @@ from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.config import BreakerSettings
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
+from sidecar.pipeline.slices import SLICE
 from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats
 from tests.support.fake_plane import FakePlane
 from tests.support.wire import turns
@@ -26,6 +27,8 @@ class World:
 
     def __init__(self, names: int = 1) -> None:
         self.now = 100.0
+        self.step = 0.0
+        """How long the work between two looks at the clock takes."""
         self.routes = [RouteStats(f"route-{number}") for number in range(names)]
         hooks = Hooks(random=lambda: 0.5, listener=lambda _: None, listener_failed=lambda _: None)
         circuits = {
@@ -33,12 +36,13 @@ class World:
             for name in (*(route.name for route in self.routes), "no-route")
         }
         plane = FakePlane(
-            LocalCircuits(lambda: circuits, lambda: self.now),
+            LocalCircuits(lambda: circuits, self._tell),
             lambda: PlaneStats(ListenerStats(), StoreStats(), self.routes, (), 0.0, 0),
         )
         self.sampler = TrafficSampler(plane, self._tell)
 
     def _tell(self) -> float:
+        self.now += self.step
         return self.now
 
 
@@ -79,3 +83,23 @@ async def test_two_readings_at_once_count_nothing_twice() -> None:
     await asyncio.gather(*(world.sampler.read() for _ in range(5)))
     told: Any = world.sampler.history.overview(str)
     assert [bucket["sources"] for bucket in told["buckets"]] == [{"upstream": 300}]
+
+
+async def test_a_thousand_routes_leave_the_loop_its_turns() -> None:
+    world = World(names=1000)
+    world.step = SLICE / 100
+    turns_taken = 0
+
+    async def count_turns() -> None:
+        nonlocal turns_taken
+        while True:
+            await asyncio.sleep(0)
+            turns_taken += 1
+
+    counting = asyncio.create_task(count_turns())
+    await world.sampler.read()
+    reading = turns_taken
+    world.step = 0.0
+    counting.cancel()
+    assert reading > 2 * 1000 // 100
+    assert len(list(world.sampler.history.circuits())) == 1001

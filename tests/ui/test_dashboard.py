@@ -212,7 +212,7 @@ def test_a_refused_order_says_why_and_can_be_mended(look: Look, serve: Serve) ->
     expect(dialog.get_by_role("alert")).to_contain_text("did you mean 'catalog'?")
     dialog.get_by_label("Which").fill("catalog")
     dialog.get_by_role("button", name="Purge").click()
-    expect(page.get_by_text("1 stored answers purged")).to_be_visible()
+    expect(page.get_by_text("1 stored answer purged")).to_be_visible()
     assert dashboard.api("/v1/cache")["entries"] == 0
     expect(page.locator("#events > li").first).to_contain_text("1 entries purged by route catalog")
 

@@ -1,20 +1,25 @@
 // The dashboard: asks for everything once, then follows one stream of traffic and events.
 
+import { Actions } from "./actions.js";
 import { askForTokenWith, call, follow } from "./api.js";
 import { CircuitList } from "./circuits.js";
 import { ask } from "./dialogs.js";
-import { byId, clock, setText, span } from "./format.js";
+import { byId, clock, setText } from "./format.js";
 import { Panels, showCacheSize, showEvents, showFaults } from "./panels.js";
-import { isBroken, stateWord, verdict } from "./words.js";
+import { isBroken, verdict } from "./words.js";
 
 const POINTS = 60;
 const EVENTS = 200;
-const TTLS = [["5m", "5 minutes"], ["15m", "15 minutes"], ["1h", "1 hour"], ["4h", "4 hours"], ["24h", "1 day"], ["never", "until somebody ends it"]];
 
 /** What is known. `circuits`: name → {report, traffic}; `offset`: how far the sidecar's clock is ahead of ours. */
 const known = { circuits: new Map(), buckets: [], lately: null, lastEvent: 0, offset: 0, lostAt: null, faults: false };
 const panels = new Panels();
-const list = new CircuitList({ force, release, reset });
+const actions = new Actions({
+  routes: () => [...known.circuits.keys()].sort(),
+  take: (report) => { take(report); draw(); },
+  lookAtTheRest,
+});
+const list = new CircuitList(actions);
 
 const now = () => Date.now() + known.offset;
 
@@ -88,7 +93,8 @@ const waiting = new Set();
 
 /** Ask anew about a circuit; about all of them when many changed at once. */
 function refresh(name) {
-  if (!waiting.size) setTimeout(refreshWaiting, 20);
+  // A failure shows as a lost connection; a circuit that a reload took away is gone with the next one.
+  if (!waiting.size) setTimeout(() => refreshWaiting().catch(() => {}), 20);
   waiting.add(name);
 }
 
@@ -110,7 +116,7 @@ async function lookAtTheRest() {
   const [cache, faults] = await Promise.all([call("GET", "v1/cache"), known.faults ? call("GET", "v1/faults") : null]);
   showCacheSize(cache);
   byId("faults-section").hidden = !faults;
-  if (faults) showFaults(faults.faults, (route) => attempt(() => call("DELETE", `v1/faults/${encodeURIComponent(route)}`), `Ended the fault on ${route}`));
+  if (faults) showFaults(faults.faults, (route) => actions.endFault(route));
 }
 
 // Showing
@@ -150,120 +156,7 @@ function tellConnection() {
 
 setInterval(() => { if (known.lately && known.lostAt == null && !document.hidden) draw(); }, 1000);
 
-// Acting
-
-function say(text) {
-  setText(byId("toast"), text);
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => setText(byId("toast"), ""), 6000);
-}
-
-async function attempt(act, done) {
-  try {
-    await act();
-    say(done);
-    await lookAtTheRest();
-  } catch (error) {
-    say(`That did not work: ${error.message}`);
-  }
-}
-
-const WHO = { name: "actor", label: "Your name" };
-const REASON = { name: "reason", label: "Reason" };
-
-function who() {
-  return { ...WHO, value: localStorage.getItem("actor") ?? "" };
-}
-
-const circuitPath = (name, what) => `v1/circuits/${encodeURIComponent(name)}/${what}`;
-
-async function force(name, mode) {
-  const word = mode === "forced_open" ? "Force open" : "Force closed";
-  const consequence = mode === "forced_open"
-    ? "No request reaches the upstream; clients get stored answers, a fallback or 503."
-    : "Every request reaches the upstream, however it fails.";
-  await ask({
-    title: `${word}: ${name}`,
-    text: consequence,
-    fields: [REASON, { name: "ttl", label: "For", options: TTLS, value: "1h" }, who()],
-    confirm: word,
-    submit: async (values) => {
-      localStorage.setItem("actor", values.actor);
-      take(await call("PUT", circuitPath(name, "override"), { mode, ...values }));
-      draw();
-      say(`${name} is ${stateWord(mode)}`);
-    },
-  });
-}
-
-function release(name) {
-  return attempt(async () => {
-    take(await call("DELETE", circuitPath(name, "override")));
-    draw();
-  }, `${name} is automatic again`);
-}
-
-async function reset(name) {
-  await ask({
-    title: `Reset: ${name}`,
-    text: "It is closed at once, with an empty window. An override stays.",
-    fields: [REASON, who()],
-    confirm: "Reset",
-    submit: async (values) => {
-      localStorage.setItem("actor", values.actor);
-      take(await call("POST", circuitPath(name, "reset"), values));
-      draw();
-      say(`${name} was reset`);
-    },
-  });
-}
-
-async function purge() {
-  await ask({
-    title: "Purge stored answers",
-    fields: [
-      { name: "selector", label: "What", options: [["url", "one URL"], ["prefix", "every URL that begins with"], ["route", "a route"], ["tag", "a tag"]] },
-      { name: "value", label: "Which", hint: "a URL or path as clients or the upstream know it, a route's name, or a tag" }],
-    confirm: "Purge",
-    submit: async ({ selector, value }) => {
-      const { purged } = await call("DELETE", `v1/cache?${new URLSearchParams({ [selector]: value })}`);
-      say(`${purged} stored answers purged`);
-      await lookAtTheRest();
-    },
-  });
-}
-
-/** What can be injected: the word in the dialog, and the block of the fault, from what was typed. */
-const FAULTS = {
-  abort: ["answer with a status", (value) => ({ status: Number(value) })],
-  delay: ["delay", (value) => ({ duration: value })],
-  reset: ["reset the connection", () => ({})],
-  slow_body: ["slow the answer's body down", (value) => ({ rate: value })],
-};
-
-async function inject() {
-  const kinds = Object.entries(FAULTS).map(([kind, [words]]) => [kind, words]);
-  await ask({
-    title: "Inject a fault",
-    text: "It takes the place of the route's other fault, and ends by itself.",
-    fields: [
-      { name: "route", label: "Route", options: [...known.circuits.keys()].sort() },
-      { name: "kind", label: "Fault", options: kinds },
-      { name: "value", label: "How", hint: "a status such as 503, a duration such as 2s, or a rate such as 1KiB; nothing for a reset" },
-      { name: "share", label: "Share of the requests", value: "50%" },
-      { name: "ttl", label: "For", options: TTLS.slice(0, -1), value: "5m" },
-      REASON, who(),
-      { name: "force", label: "Also while its circuit is open", type: "checkbox" }],
-    confirm: "Inject",
-    submit: async ({ route, kind, value, share, force: forced, ...rest }) => {
-      localStorage.setItem("actor", rest.actor);
-      const fault = { [kind]: { ...FAULTS[kind][1](value), share }, ...rest, ...(forced && { force: true }) };
-      await call("PUT", `v1/faults/${encodeURIComponent(route)}`, fault);
-      say(`Requests to ${route} meet a fault now`);
-      await lookAtTheRest();
-    },
-  });
-}
+// What the keyboard and the buttons do
 
 askForTokenWith(async (why) => {
   let token = "";
@@ -273,8 +166,8 @@ askForTokenWith(async (why) => {
   return token;
 });
 
-byId("purge").addEventListener("click", purge);
-byId("inject").addEventListener("click", inject);
+byId("purge").addEventListener("click", () => actions.purge());
+byId("inject").addEventListener("click", () => actions.inject());
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && !event.target.closest("input, select, dialog")) {
     event.preventDefault();
