@@ -142,7 +142,7 @@ def test_every_metric_named_is_exposed(metric: str) -> None:
     assert any(f'"{metric.removesuffix("_total")}' in source for source in sources)
 
 
-@pytest.mark.parametrize("feature", ["retry", "bulkhead", "fallback", "hedge", "faults"])
+@pytest.mark.parametrize("feature", ["bulkhead", "fallback", "faults"])
 def test_what_is_said_not_to_be_there_is_refused_in_a_configuration(feature: str, tmp_path: Path) -> None:
     file = tmp_path / "sidecar.yaml"
     file.write_text(f"upstreams: {{a: {{url: 'http://a', {feature}: {{}}}}}}\n")

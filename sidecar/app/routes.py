@@ -54,16 +54,18 @@ class RouteSet:
         self.circuits = {route.name: self._circuit(route) for route in config.routes}
         self.stacks = {route.name: self._stack(route, upstreams, unchanged) for route in config.routes}
         self.configs = {route.name: route for route in config.routes}
-        self._begin_series(restorable=config.state_dir is not None)
         before, self.upstreams = self.upstreams, upstreams
+        self._begin_series(restorable=config.state_dir is not None)
         _close_replaced(before, upstreams)
 
     def circuits_of(self, upstream: str) -> list[Circuit]:
         """The circuits of the routes to `upstream`."""
         return [self.circuits[name] for name, route in self.configs.items() if route.upstream.name == upstream]
 
-    def upstream_stats(self) -> list[UpstreamStats]:
-        """Every upstream's counters."""
+    def upstream_stats(self, now: float) -> list[UpstreamStats]:
+        """Every upstream's counters, and what its budget holds at `now`."""
+        for upstream in self.upstreams.values():
+            upstream.stats.look_at_budget(now)
         return [upstream.stats for upstream in self.upstreams.values()]
 
     def close(self) -> None:
@@ -75,6 +77,10 @@ class RouteSet:
         for name, route in self.configs.items():
             begin_route(self.stats[name], route)
             begin_circuit(self.circuits[name], restorable=restorable)
+        for name, upstream in self.upstreams.items():
+            retries = [route.retry for route in self.configs.values() if route.upstream.name == name]
+            budgets = (retry.budget for retry in retries if retry is not None and retry.budget is not None)
+            upstream.stats.budgets = tuple(dict.fromkeys(budgets))
 
     def _upstream(self, config: UpstreamConfig) -> Upstream:
         known = self.upstreams.get(config.name)
@@ -102,7 +108,8 @@ class RouteSet:
             # What its stages know goes on too: which misses are under way, and what is not worth waiting for.
             return self.stacks[name]
         innermost = UpstreamHandler(upstream, self._forwarder, route.timeouts, route.rewrite.host)
-        return build_stack(innermost, RouteParts(route, self.circuits[name], self.stats[name], self._parts))
+        parts = RouteParts(route, self.circuits[name], self.stats[name], upstream.stats, self._parts)
+        return build_stack(innermost, parts)
 
 
 def _connects_alike(one: UpstreamConfig, other: UpstreamConfig) -> bool:

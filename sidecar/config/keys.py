@@ -104,10 +104,8 @@ def _type(name: str, kind: ValueType[Any]) -> Type:
 
 
 LATER = (
-    Key("retry", Later("retries"), "attempts and retry budget"),
     Key("bulkhead", Later("bulkheads"), "concurrency limit with a queue"),
     Key("fallback", Later("fallbacks"), "a fixed answer, or another upstream"),
-    Key("hedge", Later("hedged requests"), "a second attempt when the first is slow"),
     Key("faults", Later("fault injection"), "delays and aborts for tests"),
 )
 URL = Key("url", value_type(ENDPOINT), "its one address: http://host:port, https://host or unix:/path.sock")

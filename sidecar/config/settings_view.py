@@ -24,7 +24,7 @@ class SettingView:
 
 
 def route_settings(route: RouteConfig) -> Iterator[SettingView]:
-    """The timeouts, breaker and cache settings in force on `route`."""
+    """The timeouts, breaker, cache and retry settings in force on `route`."""
     for name, value in settings(PER_ROUTE, route):
         yield SettingView(name, value, route.refs.get(name))
 

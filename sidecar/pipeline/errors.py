@@ -211,6 +211,8 @@ class UpstreamError(ProxyError):
     """The upstream could not be reached, did not answer in time, or answered nonsense."""
 
     outcome = Outcome.FAILURE
+    unsent: bool = False
+    """There was no connection, so that nothing of the request was sent."""
 
 
 class ConnectionRefused(UpstreamError):
@@ -225,6 +227,16 @@ class ConnectionLost(UpstreamError):
 
     proxy_status = "connection_terminated"
     reason = "connection_terminated"
+
+
+class Unanswered(ConnectionLost):
+    """The connection ended before the first octet of a response, on a request that stands for itself: another
+    connection may take it (RFC 9110 §9.2.2).
+    """
+
+
+class StaleConnection(Unanswered):
+    """And it had been kept alive: the request may not have been seen (RFC 9112 §9.3.1)."""
 
 
 class EarlyAnswerCut(ConnectionLost):

@@ -148,6 +148,19 @@ class Duplex(Body):
         raise NotImplementedError
 
 
+class Repeat(NamedTuple):
+    """Which attempt at a request is made (from 1 on), and what it makes of those before: the endpoints in `avoid` are
+    asked only if there are no others, and `fresh` trusts no connection that was kept alive.
+    """
+
+    number: int = 1
+    avoid: frozenset[object] = frozenset()
+    fresh: bool = False
+
+
+FIRST_ATTEMPT = Repeat()
+
+
 class Request:
     """A request inside the pipeline.
 
@@ -157,6 +170,10 @@ class Request:
     under way. `half_closed`: the client has closed its side, and may have left; `on_half_close` hears of it when that
     comes to be. `pins` are those of the client connection that it came on, None where no client asks. `is_probe`: the
     circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets `route_name` and `rewrite`.
+    `deadline` is when its answer must be complete, monotonic seconds, `inf` where nothing says so.
+
+    `attempts` is how often the upstream was asked so far, `repeat` what the next attempt is to be like; `endpoint` is
+    the address, known to the adapter, that the latest went to where there was a choice.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
@@ -164,9 +181,12 @@ class Request:
     """
 
     __slots__ = (
+        "attempts",
         "body",
         "client",
         "cut",
+        "deadline",
+        "endpoint",
         "half_closed",
         "head",
         "is_probe",
@@ -174,6 +194,7 @@ class Request:
         "on_interim",
         "on_sent",
         "pins",
+        "repeat",
         "request_id",
         "rewrite",
         "route_name",
@@ -201,6 +222,10 @@ class Request:
         self.on_half_close: Callable[[], None] | None = None
         self.sent_at = inf
         self.on_sent: SentListener | None = None
+        self.deadline: float = inf
+        self.attempts = 0
+        self.repeat = FIRST_ATTEMPT
+        self.endpoint: object | None = None
 
     def half_close(self) -> None:
         """The client has closed its side."""

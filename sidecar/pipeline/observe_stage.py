@@ -104,6 +104,7 @@ class ObserveStage:
                     sent,
                     request.request_id,
                     request.client,
+                    request.attempts,
                     *why,
                 )
             )
@@ -132,6 +133,7 @@ class ObserveStage:
                 0,
                 request.request_id,
                 request.client,
+                request.attempts,
                 error.reason,
                 error.detail,
                 aborted=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline import breaker_stage, observe_stage
+from sidecar.pipeline import breaker_stage, observe_stage, retry_stage
 from sidecar.pipeline.cache import stage as cache_stage
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ STAGES: tuple[Wrap, ...] = (
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
     breaker_stage.around,
+    # Each attempt asks the circuit and is an outcome of its own, so repeating stands outside it; the cache and whoever
+    # collapses into it see one request.
+    retry_stage.around,
     # The cache comes before the circuit: what it can answer costs no permit, and it stands in when the circuit refuses.
     cache_stage.around,
     # Whatever happened inside, it is counted, logged and answered here.

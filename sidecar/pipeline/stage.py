@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import ProxySettings, RouteConfig
     from sidecar.pipeline.ports import CacheStore, Clock, Handler, Spawn
     from sidecar.pipeline.record import AccessLog
-    from sidecar.pipeline.stats import RouteStats
+    from sidecar.pipeline.stats import RouteStats, UpstreamStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class RouteParts:
     route: RouteConfig
     circuit: Circuit
     stats: RouteStats
+    upstream: UpstreamStats
     shared: Parts
 
 

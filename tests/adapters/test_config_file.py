@@ -410,7 +410,7 @@ def test_an_error_is_reported_where_it_is(text: str | bytes, expected: list[tupl
     assert errors(text) == expected
 
 
-@pytest.mark.parametrize("key", ["retry", "bulkhead", "fallback", "hedge", "faults"])
+@pytest.mark.parametrize("key", ["bulkhead", "fallback", "faults"])
 @pytest.mark.parametrize("place", ["defaults", "upstream", "route"])
 def test_features_to_come_are_refused_at_every_level(key: str, place: str) -> None:
     block = f"{{{key}: {{attempts: 2}}}}"
@@ -461,7 +461,7 @@ def test_the_first_error_says_what_to_write(text: str, hint: str) -> None:
 def test_a_hint_names_only_what_is_supported() -> None:
     for text in ("nothing: 1\n" + ONE, "retries: 1\n" + ONE, "upstreams: {a: {url: http://a, retries: {}}}"):
         (problem,) = load_text(text, {}).errors
-        assert problem.hint == "" or not re.search(r"\b(retry|redis|faults|bulkhead)\b", problem.hint)
+        assert problem.hint == "" or not re.search(r"\b(redis|faults|bulkhead)\b", problem.hint)
 
 
 def test_the_caret_covers_the_value() -> None:

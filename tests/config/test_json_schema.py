@@ -39,7 +39,7 @@ def test_what_the_loader_takes_is_valid(document: object) -> None:
         ({"upstreams": UP, "proxi": {}}, []),
         ({"upstreams": {"a b": {"url": "http://a"}}}, ["upstreams"]),
         ({"upstreams": {"a": {"uri": "x"}}}, ["upstreams", "a"]),
-        ({"upstreams": {"a": {"url": "http://a", "retry": {}}}}, ["upstreams", "a", "retry"]),
+        ({"upstreams": {"a": {"url": "http://a", "bulkhead": {}}}}, ["upstreams", "a", "bulkhead"]),
         ({"upstreams": UP, "routes": [{"upstream": "a"}]}, ["routes", 0]),
         ({"upstreams": UP, "state_dir": 5}, ["state_dir"]),
         ({"upstreams": UP, "cache": {"max_size": "big"}}, ["cache"]),

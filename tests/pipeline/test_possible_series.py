@@ -9,6 +9,8 @@ from sidecar.pipeline import errors
 from sidecar.pipeline.possible_series import (
     ATTEMPT_RESULTS,
     CACHE_RESULTS,
+    HEDGE_RESULTS,
+    RETRY_RESULTS,
     UPSTREAM_ERRORS,
     begin_route,
     begin_upstream,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from aiohttp import web
 
+    from sidecar.pipeline.stats import UpstreamStats
+
 REDACTED = "(redacted)"
 SECRET_FIELD = re.compile(r"auth|cookie|token|secret|key|passw|credential|session")
 """Names of request fields in which a value to match is likely a secret."""
@@ -43,8 +45,18 @@ async def list_routes(request: web.Request) -> web.Response:
 
 
 async def list_upstreams(request: web.Request) -> web.Response:
-    """Every upstream."""
-    return await json_long_answer({}, {"upstreams": map(plain, request.app[CONTEXT].config().upstreams)})
+    """Every upstream, with what is left of its retry budget."""
+    context = request.app[CONTEXT]
+    stats = {upstream.name: upstream for upstream in (await context.plane.stats()).upstreams}
+    found = ({**_by_name(it), **_retries(stats.get(it.name))} for it in context.config().upstreams)
+    return await json_long_answer({}, {"upstreams": found})
+
+
+def _retries(stats: UpstreamStats | None) -> dict[str, object]:
+    if stats is None:
+        return {}
+    counts = {"exhausted": stats.budget_exhausted, "observed": stats.budget_observed}
+    return {"retry_budget": {"available": stats.budget_available, **counts}}
 
 
 def plain(value: object) -> object:
@@ -63,7 +75,8 @@ def plain(value: object) -> object:
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
         case frozenset():
-            return sorted(value)
+            # Words before numbers, where there are both.
+            return sorted(map(plain, value), key=lambda item: (isinstance(item, int), item))
         case tuple():
             return [plain(item) for item in value]
     return _by_name(value) if is_dataclass(value) and not isinstance(value, type) else value
