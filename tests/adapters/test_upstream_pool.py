@@ -18,7 +18,7 @@ from sidecar.pipeline.stats import UpstreamStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.client import GOOD
 from tests.support.garbage import collected
-from tests.support.origin import AGAIN, CLOSE, GATE, HALF_CLOSE, OK, READ, READ_HEAD, RESET, STALL, Do, Script
+from tests.support.origin import AGAIN, CLOSE, GATE, HALF_CLOSE, OK, READ, RESET, STALL, Do, Script
 from tests.support.still_sidecar import still_sidecar
 from tests.support.wire import turns
 

@@ -89,6 +89,8 @@ def test_what_was_counted_stays_when_the_configuration_changes() -> None:
     assert stats.requests["GET", 502, "error"] == 3
     assert stats.requests["GET", 200, "cache"] == 0
     assert dict(upstream.attempts) == {**dict.fromkeys(ATTEMPT_RESULTS, 0), "success": 2}
+    assert upstream.retries == dict.fromkeys(RETRY_RESULTS, 0)
+    assert upstream.hedges == dict.fromkeys(HEDGE_RESULTS, 0)
 
 
 def kinds(error: type[errors.ProxyError]) -> Iterator[type[errors.ProxyError]]:
