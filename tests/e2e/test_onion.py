@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 DEPTHS = range(len(stack.STAGES) + 1)
 """0 is around the upstream, the last one outermost."""
-NAMES = ["upstream", "breaker", "cache", "observe"]
+NAMES = ["upstream", "breaker", "retry", "cache", "observe"]
 """What the barrier of each depth stands around."""
 BREAKER = {"failure_threshold": 2, "open_duration": "1h"}
 CACHE = {"mode": "standard", "stale_ttl": "1h"}
+RETRY = {"attempts": 2, "backoff": {"base": "0s"}}
 ROUNDS = 10
 SAME = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -86,7 +87,9 @@ async def barrier_at(depth: int, patch: pytest.MonkeyPatch, *, max_age: int = 36
     patch.setattr(stack, "STAGES", (*stack.STAGES[:depth], around, *stack.STAGES[depth:]))
     async with real_traffic.Site() as site:
         site.max_age = max_age
-        sidecar = await InProcess.start(config_text(site.url, upstream={"breaker": BREAKER, "cache": CACHE}))
+        sidecar = await InProcess.start(
+            config_text(site.url, upstream={"breaker": BREAKER, "cache": CACHE, "retry": RETRY})
+        )
         try:
             yield Scene(site, await sidecar.connect(), passed)
         finally:
