@@ -33,7 +33,8 @@ NAMES = ["upstream", "breaker", "retry", "cache", "observe"]
 """What the barrier of each depth stands around."""
 BREAKER = {"failure_threshold": 2, "open_duration": "1h"}
 CACHE = {"mode": "standard", "stale_ttl": "1h"}
-RETRY = {"attempts": 2, "backoff": {"base": "0s"}}
+RETRY = {"attempts": 2, "on": "timeout"}
+"""The stage is there, and nothing here times out."""
 ROUNDS = 10
 SAME = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
