@@ -10,7 +10,7 @@ from sidecar.core.circuit.explanation import Sample
 from sidecar.core.circuit.open import parse_retry_after
 from sidecar.core.circuit.outcome import Outcome, of_status
 from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
-from sidecar.core.http.heads import IDEMPOTENT_METHODS, SAFE_METHODS
+from sidecar.core.http.heads import SAFE_METHODS
 from sidecar.pipeline.errors import CircuitOpen, EarlyAnswerCut, ProxyError, StaleConnection
 from sidecar.pipeline.message import BodyEnd
 
@@ -123,8 +123,8 @@ class BreakerStage:
     ) -> None:
         describe = partial(self._sample, request, permit.started, None, error.reason)
         outcome = error.outcome
-        if isinstance(error, StaleConnection) and not request.is_probe and request.head.method in IDEMPOTENT_METHODS:
-            # An upstream may close a connection that is idle (RFC 9112 §9.3.1): only another attempt tells how it is.
+        if isinstance(error, StaleConnection) and not request.is_probe and not request.repeat.final:
+            # An upstream may close a connection that is idle (RFC 9112 §9.3.1): the next attempt tells how it is.
             outcome = Outcome.NOT_SENT
         self._circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)
 

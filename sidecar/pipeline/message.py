@@ -150,15 +150,18 @@ class Duplex(Body):
 
 class Repeat(NamedTuple):
     """Which attempt at a request is made (from 1 on), and what it makes of those before: the endpoints in `avoid` are
-    asked only if there are no others, and `fresh` trusts no connection that was kept alive.
+    asked only if there are no others, and `fresh` trusts no connection that was kept alive. `final`: none follows where
+    the connection ends before an answer.
     """
 
     number: int = 1
     avoid: frozenset[object] = frozenset()
     fresh: bool = False
+    final: bool = True
 
 
-FIRST_ATTEMPT = Repeat()
+ONLY_ATTEMPT = Repeat()
+FIRST_ATTEMPT = Repeat(final=False)
 
 
 class Request:
@@ -224,7 +227,7 @@ class Request:
         self.on_sent: SentListener | None = None
         self.deadline: float = inf
         self.attempts = 0
-        self.repeat = FIRST_ATTEMPT
+        self.repeat = ONLY_ATTEMPT
         self.endpoint: object | None = None
 
     def half_close(self) -> None:

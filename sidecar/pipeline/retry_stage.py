@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.circuit.open import parse_retry_after
 from sidecar.core.config import Measured, RetryCause
+from sidecar.core.http.heads import IDEMPOTENT_METHODS
 from sidecar.core.retry import HEDGED_METHODS, RetryRules, is_repeated
 from sidecar.pipeline.errors import (
     CircuitOpen,
@@ -32,7 +33,7 @@ from sidecar.pipeline.errors import (
 )
 from sidecar.pipeline.hedging import Race, discard
 from sidecar.pipeline.kept_body import KeptBody
-from sidecar.pipeline.message import FIRST_ATTEMPT, Body, Repeat, Response
+from sidecar.pipeline.message import FIRST_ATTEMPT, ONLY_ATTEMPT, Body, Repeat, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +63,10 @@ class RetryParts:
 class RetryStage:
     """A `Handler` that makes up to `attempts` of `inner`."""
 
-    __slots__ = ("_budget", "_clock", "_inner", "_monotonic", "_parts", "_race", "_rules", "_settings", "_stats",
-                 "_statuses")  # fmt: skip
+    __slots__ = (
+        "_budget", "_clock", "_first", "_inner", "_monotonic", "_parts", "_race", "_rules", "_settings", "_stats",
+        "_statuses",
+    )  # fmt: skip
 
     def __init__(self, inner: Handler, parts: RetryParts) -> None:
         self._inner = inner
@@ -75,6 +78,8 @@ class RetryStage:
         self._budget = parts.upstream.retry_budget
         self._clock = parts.clock
         self._monotonic = parts.clock.monotonic
+        several = parts.settings.attempts > 1 and RetryCause.RESET in self._rules.causes
+        self._first = FIRST_ATTEMPT if several else ONLY_ATTEMPT
         self._race: Race | None = None
         if parts.settings.hedge is not None:
             self._race = Race(inner, parts.upstream, parts.spawn, self._monotonic, self._is_good)
@@ -85,6 +90,7 @@ class RetryStage:
         if request.started >= budget.turns_at:
             budget.turn(request.started)
         budget.requests += 1
+        request.repeat = self._first if request.head.method in IDEMPOTENT_METHODS else ONLY_ATTEMPT
         if not isinstance(request.body, bytes):
             return await self._keeping(request, request.body)
         if self._race is not None and (delay := self._hedge_delay(request)) is not None:
@@ -128,7 +134,7 @@ class RetryStage:
         """The answer after `failed`, which is it where there is no retry."""
         try:
             while (wait := self._wait(request, failed, kept)) is not None:
-                _prepare(request, failed, kept)
+                _prepare(request, failed, kept, self._settings.attempts)
                 await asyncio.sleep(wait)
                 failed = await self._retry(request)
                 if isinstance(failed, Response) and self._is_good(failed):
@@ -137,7 +143,6 @@ class RetryStage:
                 return failed
             raise failed
         finally:
-            request.repeat = FIRST_ATTEMPT
             # Where it is raised, its traceback holds this frame.
             del failed
 
@@ -247,12 +252,12 @@ def _cause(error: UpstreamError) -> RetryCause | None:
     return RetryCause.TIMEOUT if timeout else None
 
 
-def _prepare(request: Request, failed: Failure, kept: KeptBody | None) -> None:
+def _prepare(request: Request, failed: Failure, kept: KeptBody | None, attempts: int) -> None:
     """Let go of what an attempt left, and make the request ready for the next."""
-    number, avoid, _ = request.repeat
+    number, avoid, *_ = request.repeat
     if request.endpoint is not None:
         avoid |= {request.endpoint}
-    request.repeat = Repeat(number + 1, avoid, isinstance(failed, StaleConnection))
+    request.repeat = Repeat(number + 1, avoid, isinstance(failed, StaleConnection), number + 1 >= attempts)
     if isinstance(failed, Response):
         discard(failed)
     if kept is not None:

@@ -399,6 +399,17 @@ async def test_a_kept_connection_that_died_says_nothing_about_the_upstream(
     assert await retries(sidecar) == {"success": 1}
 
 
+@pytest.mark.parametrize(("method", "settings"), [("POST", {}), ("GET", {"on": [503]})], ids=["method", "cause"])
+async def test_unless_the_request_ends_with_it(
+    start_origin: StartOrigin, start_sidecar: StartSidecar, method: str, settings: Block
+) -> None:
+    origin = await start_origin((READ, OK, READ, CLOSE), WELL_BEHAVED)
+    sidecar = await start_sidecar(origin, upstream=retrying(**settings))
+    assert await sidecar.is_well()
+    assert (await sidecar.exchange(asked(method), method)).status == 502
+    assert await circuit_calls(sidecar) == {"success": 1, "failure": 1}
+
+
 # The budget
 
 

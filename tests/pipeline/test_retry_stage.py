@@ -25,7 +25,7 @@ from sidecar.pipeline.errors import (
     Unanswered,
     UpstreamError,
 )
-from sidecar.pipeline.message import FIRST_ATTEMPT, Body, BodyEnd, Request, Response
+from sidecar.pipeline.message import Body, BodyEnd, Request, Response
 from sidecar.pipeline.retry_stage import RetryParts, RetryStage
 from sidecar.pipeline.stage import RouteParts
 from sidecar.pipeline.stats import UpstreamStats
@@ -140,7 +140,8 @@ async def test_each_attempt_knows_those_before_it() -> None:
     assert [repeat.number for repeat in scene.upstream.repeats] == [1, 2, 3, 4]
     assert [repeat.fresh for repeat in scene.upstream.repeats] == [False, False, True, False]
     assert [len(repeat.avoid) for repeat in scene.upstream.repeats] == [0, 1, 2, 3]
-    assert (asked.attempts, asked.repeat) == (4, FIRST_ATTEMPT)
+    assert [repeat.final for repeat in scene.upstream.repeats] == [False, False, False, True]
+    assert asked.attempts == 4
     assert scene.retries == {"failure": 2, "success": 1}
 
 

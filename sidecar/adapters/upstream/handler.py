@@ -20,7 +20,7 @@ from sidecar.pipeline.errors import (
     StaleConnection,
     UpstreamError,
 )
-from sidecar.pipeline.message import FIRST_ATTEMPT, Body, Response
+from sidecar.pipeline.message import Body, Response
 from sidecar.pipeline.possible_series import STALE_CONNECTION
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class UpstreamHandler:
         response: asyncio.Future[Received] | None = None
         try:
             repeat, at_hand = request.repeat, None
-            if repeat is FIRST_ATTEMPT or not (repeat.fresh or repeat.avoid):
+            if not (repeat.fresh or repeat.avoid):
                 at_hand = upstream.endpoints.at_hand(started, request.pins)
             endpoint, connection = at_hand or await self._connection(request)
             response = connection.send(self._head(request, endpoint), request, self._timeouts)
@@ -162,7 +162,7 @@ class UpstreamHandler:
             target = endpoint.base_path + target
         index = head.headers.index
         more = b"" if b"x-request-id" in index else b"X-Request-Id: %b\r\n" % request.request_id
-        if request.repeat is not FIRST_ATTEMPT:
+        if request.repeat.number > 1:
             more += b"%b: %d\r\n" % (ATTEMPT_FIELD, request.repeat.number)
         if self._forwarder.tells_client or not OF_THIS_HOP.isdisjoint(index):
             more += self._hop_lines(request)
