@@ -108,12 +108,12 @@ class RetryStage:
         kept = KeptBody(body, self._settings.max_body if self._rules.repeats(request.head) else 0)
         request.body = kept.from_start()
         try:
-            response = await self._inner.handle(request)
+            try:
+                response = await self._inner.handle(request)
+            except UpstreamError as error:
+                return await self._again(request, error, kept)
             if response.head.status in self._statuses:
                 return await self._again(request, response, kept)
-        except UpstreamError as error:
-            return await self._again(request, error, kept)
-        else:
             return response
         finally:
             kept.settle()

@@ -159,6 +159,19 @@ async def test_the_answer_that_is_passed_on_keeps_its_body() -> None:
     assert (response.body, body.end) == (body, None)
 
 
+async def test_a_streamed_request_has_no_more_attempts_than_others() -> None:
+    scene = Scene(
+        answer(503), Unanswered("reset"), attempts=10, budget=BudgetSettings(share=0.0, floor=0, observe=True)
+    )
+    with pytest.raises(Unanswered):
+        await scene.stage.handle(request("PUT", ToldBody()))
+    assert (len(scene.upstream.repeats), scene.retries) == (10, {"failure": 9})
+    scene = Scene(answer(503), Unanswered("reset"), attempts=10, budget=BudgetSettings(share=1.0, floor=0))
+    with pytest.raises(Unanswered):
+        await scene.stage.handle(request("PUT", ToldBody()))
+    assert scene.retries == {"failure": 1, "budget": 1}
+
+
 async def test_a_probe_is_never_tried_again() -> None:
     scene = Scene(answer(503))
     scene.upstream.probes = True
