@@ -195,7 +195,7 @@ def retry_causes(text: str) -> RetryOn:
     try:
         return frozenset(units.statuses(text))
     except BadValue as bad:
-        hint = did_you_mean(text, CAUSES) or bad.hint or f"write {', '.join(CAUSES)} or a status code"
+        hint = bad.hint if text[:1].isdigit() else did_you_mean(text, CAUSES)
         raise BadValue(f"{quoted(text)} is no cause of a retry", hint) from None
 
 
