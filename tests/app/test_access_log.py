@@ -65,7 +65,7 @@ class Start:
         file = self._folder / "log"
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
         sink = LineSink(descriptor)
-        text = written({"shop": {"url": url, "cache": {"mode": "off"}, "retry": None, **more}}, **(top or {}))
+        text = written({"shop": {"url": url, "cache": {"mode": "off"}, **more}}, **(top or {}))
         logged = Logged(await Configured.begin(self._folder / "sidecar.yaml", text, sink), sink, file)
         self.started.append((logged, descriptor))
         return logged
