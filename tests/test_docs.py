@@ -124,8 +124,9 @@ def test_make_knows_the_targets_that_the_documents_name(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
 
 
-def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path) -> None:
-    (config,) = blocks("yaml", section("Configure"))
+@pytest.mark.parametrize("heading", ["Configure", "Retries"])
+def test_the_configuration_shown_is_without_errors_and_warnings(heading: str, tmp_path: Path) -> None:
+    (config,) = blocks("yaml", section(heading))
     file = tmp_path / "sidecar.yaml"
     file.write_text(config)
     assert list(load(file, {}).problems) == []
