@@ -127,7 +127,7 @@ def test_make_knows_the_targets_that_the_documents_name(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=True)
 
 
-@pytest.mark.parametrize("heading", ["Configure", "Deadlines and limits"])
+@pytest.mark.parametrize("heading", ["Configure", "Retries", "Deadlines and limits"])
 def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path, heading: str) -> None:
     (config,) = blocks("yaml", section(heading))
     file = tmp_path / "sidecar.yaml"
@@ -170,14 +170,6 @@ def test_the_manifest_shown_is_the_one_in_deploy() -> None:
 def test_every_metric_named_is_exposed(metric: str) -> None:
     sources = [path.read_text() for path in (ROOT / "sidecar" / "adapters" / "metrics").rglob("*.py")]
     assert any(f'"{metric.removesuffix("_total")}' in source for source in sources)
-
-
-@pytest.mark.parametrize("feature", ["retry", "hedge"])
-def test_what_is_said_not_to_be_there_is_refused_in_a_configuration(feature: str, tmp_path: Path) -> None:
-    file = tmp_path / "sidecar.yaml"
-    file.write_text(f"upstreams: {{a: {{url: 'http://a', {feature}: {{}}}}}}\n")
-    (problem,) = load(file, {}).errors
-    assert "not supported yet" in problem.message
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
