@@ -19,8 +19,9 @@ The path of a request, the same for every request:
 1. `adapters/server/connection` reads octets; `request` makes a checked head of them, `answering` hands it to the one
    task of its client connection, which awaits the rest.
 2. `pipeline/gateway` chooses the route. Its stack is awaited from the outside in: `observe_stage` counts, logs and
-   turns errors into answers; `cache/stage` answers from the store or asks on; `breaker_stage` takes a permit of the
-   circuit, or refuses; `adapters/upstream/handler` sends the request on an upstream connection and awaits the head.
+   turns errors into answers; `cache/stage` answers from the store or asks on; `retry_stage` asks again where that
+   may help; `breaker_stage` takes a permit of the circuit, or refuses; `adapters/upstream/handler` sends the request
+   on an upstream connection and awaits the head.
 3. The response comes back the same way: the circuit learns its outcome, the cache stores it if it may, and `answering`
    writes its octets, at once or piece by piece.
 """

@@ -140,7 +140,7 @@ def test_the_commands_of_ctl_that_are_shown_are_commands(line: str, capsys: pyte
     assert code == (0 if "completion" in command else 1), capsys.readouterr().err
 
 
-@pytest.mark.parametrize("heading", ["Configure", "Deadlines and limits"])
+@pytest.mark.parametrize("heading", ["Configure", "Retries", "Deadlines and limits"])
 def test_the_configuration_shown_is_without_errors_and_warnings(tmp_path: Path, heading: str) -> None:
     (config,) = blocks("yaml", section(heading))
     file = tmp_path / "sidecar.yaml"
@@ -183,14 +183,6 @@ def test_the_manifest_shown_is_the_one_in_deploy() -> None:
 def test_every_metric_named_is_exposed(metric: str) -> None:
     sources = [path.read_text() for path in (ROOT / "sidecar" / "adapters" / "metrics").rglob("*.py")]
     assert any(f'"{metric.removesuffix("_total")}' in source for source in sources)
-
-
-@pytest.mark.parametrize("feature", ["retry", "hedge"])
-def test_what_is_said_not_to_be_there_is_refused_in_a_configuration(feature: str, tmp_path: Path) -> None:
-    file = tmp_path / "sidecar.yaml"
-    file.write_text(f"upstreams: {{a: {{url: 'http://a', {feature}: {{}}}}}}\n")
-    (problem,) = load(file, {}).errors
-    assert "not supported yet" in problem.message
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -109,7 +109,7 @@ class DataPlane:
             listener=self._stats,
             store=self._store.stats,
             routes=tuple(self.routes.stats.values()),
-            upstreams=self.routes.upstream_stats(),
+            upstreams=self.routes.upstream_stats(self._runtime.clock.monotonic()),
             loop_lag=0.0 if self._lag is None else self._lag.longest,
             log_lines_dropped=0 if self._sink is None else self._sink.dropped,
         )

@@ -70,8 +70,8 @@ class RouteSet:
         self._take_up_fallbacks(upstreams, files)
         self.stacks = {route.name: self._stack(route, upstreams, unchanged) for route in config.routes}
         self.configs = {route.name: route for route in config.routes}
-        self._begin_series(restorable=config.state_dir is not None)
         before, self.upstreams = self.upstreams, upstreams
+        self._begin_series(restorable=config.state_dir is not None)
         _close_replaced(before, upstreams)
 
     def configure_faults(self) -> None:
@@ -93,8 +93,10 @@ class RouteSet:
         fallback = self._fallback_circuits.get(upstream)
         return own if fallback is None or fallback in self.configs else [*own, self.circuits[fallback]]
 
-    def upstream_stats(self) -> list[UpstreamStats]:
-        """Every upstream's counters."""
+    def upstream_stats(self, now: float) -> list[UpstreamStats]:
+        """Every upstream's counters, and what its budget holds at `now`."""
+        for upstream in self.upstreams.values():
+            upstream.stats.look_at_budget(now)
         return [upstream.stats for upstream in self.upstreams.values()]
 
     def close(self) -> None:
@@ -107,6 +109,10 @@ class RouteSet:
             begin_route(self.stats[name], route)
         for circuit in self.circuits.values():
             begin_circuit(circuit, restorable=restorable)
+        for name, upstream in self.upstreams.items():
+            retries = [route.retry for route in self.configs.values() if route.upstream.name == name]
+            budgets = (retry.budget for retry in retries if retry is not None and retry.budget is not None)
+            upstream.stats.budgets = tuple(dict.fromkeys(budgets))
 
     def _upstream(self, config: UpstreamConfig) -> Upstream:
         known = self.upstreams.get(config.name)
@@ -161,9 +167,8 @@ class RouteSet:
             # What its stages know goes on too: which misses are under way, and what is not worth waiting for.
             return self.stacks[name]
         innermost = UpstreamHandler(upstream, self._forwarder, route.timeouts, route.rewrite.host)
-        return build_stack(
-            innermost, RouteParts(route, self.circuits[name], self.stats[name], self._parts, self.faults[name])
-        )
+        parts = RouteParts(route, self.circuits[name], self.stats[name], upstream.stats, self._parts, self.faults[name])
+        return build_stack(innermost, parts)
 
 
 def _connects_alike(one: UpstreamConfig, other: UpstreamConfig) -> bool:

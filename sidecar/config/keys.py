@@ -106,21 +106,17 @@ def _type(name: str, kind: ValueType[Any]) -> Type:
     return block_of(kind, name) if isinstance(kind, type) and is_dataclass(kind) else value_type(kind)
 
 
-LATER = (
-    Key("retry", Later("retries"), "attempts and retry budget"),
-    Key("hedge", Later("hedged requests"), "a second attempt when the first is slow"),
-)
 URL = Key("url", value_type(ENDPOINT), "its one address: http://host:port, https://host or unix:/path.sock")
 REDIS = Key("redis", Later("fleet sharing over Redis"), "state shared with other sidecars")
 
 PER_ROUTE = block_of(PerRoute, "route").keys
 """What a route inherits from its upstream."""
-UPSTREAM = Block("upstream", UpstreamConfig, (URL, *block_of(UpstreamConfig, "upstream").keys, *LATER))
+UPSTREAM = Block("upstream", UpstreamConfig, (URL, *block_of(UpstreamConfig, "upstream").keys))
 DEFAULTS = Block(
     "defaults", UpstreamConfig, tuple(key for key in UPSTREAM.keys if key.name not in {"url", "endpoints"})
 )
 MATCH = block_of(Match, "match")
-ROUTE = Block("route", RouteConfig, (*block_of(RouteConfig, "route").keys, *LATER))
+ROUTE = block_of(RouteConfig, "route")
 PROCESS = block_of(Config, "configuration").keys
 """What a process has once: its listeners and stores."""
 ROOT = Block(

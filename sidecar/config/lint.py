@@ -33,6 +33,7 @@ def lint(config: Config) -> Iterator[Finding]:
         yield from breaker_findings(route)
         yield from _timeout_findings(route)
         yield from limit_findings(route)
+        yield from _retry_findings(route)
         yield from _cache_findings(route, config.cache)
     yield from routing_findings(config.routes)
     yield from fallback_findings(config)
@@ -60,6 +61,21 @@ def _timeout_findings(route: RouteConfig) -> Iterator[Finding]:
             message = f"timeouts.{name} {show_duration(part)} is never reached: total is {show_duration(total)}"
             hint = f"write {name}: {show_duration(total)} or less"
             yield Finding("route", route.name, f"timeouts.{name}", message, hint)
+
+
+def _retry_findings(route: RouteConfig) -> Iterator[Finding]:
+    retry = route.retry
+    if retry is None:
+        return
+    if retry.backoff.base > retry.backoff.max:
+        base, longest = show_duration(retry.backoff.base), show_duration(retry.backoff.max)
+        message = f"backoff.base {base} is never reached: max is {longest}"
+        yield Finding("route", route.name, "retry.backoff.base", message, f"write base: {longest} or less")
+    first_byte = route.timeouts.first_byte
+    if retry.hedge is not None and isinstance(retry.hedge.after, float) and retry.hedge.after >= first_byte:
+        message = f"no hedge is ever sent: the first attempt ends after {show_duration(first_byte)} (first_byte)"
+        hint = f"write less than {show_duration(first_byte)}, or p95"
+        yield Finding("route", route.name, "retry.hedge.after", message, hint)
 
 
 def _cache_findings(route: RouteConfig, store: CacheStoreSettings) -> Iterator[Finding]:

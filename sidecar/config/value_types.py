@@ -11,7 +11,24 @@ from sidecar.config import addresses, units
 from sidecar.config.suggest import did_you_mean
 from sidecar.config.units import BadValue, quoted
 from sidecar.core import config_key as k
-from sidecar.core.config import ENDPOINT, LISTEN, RATE, WINDOW, CountWindow, Rate, TimeWindow, Window
+from sidecar.core.config import (
+    ENDPOINT,
+    HEDGE_DELAY,
+    IDEMPOTENT,
+    LISTEN,
+    RATE,
+    RETRY_METHOD,
+    RETRY_ON,
+    WINDOW,
+    CountWindow,
+    HedgeDelay,
+    Measured,
+    Rate,
+    RetryCause,
+    RetryOn,
+    TimeWindow,
+    Window,
+)
 from sidecar.core.http.methods import LONGEST_METHOD, MethodFlaw, flaw_of
 
 if TYPE_CHECKING:
@@ -169,6 +186,42 @@ def show_window(value: Window) -> object:
     return units.show_duration(value.seconds) if isinstance(value, TimeWindow) else value.requests
 
 
+CAUSES = tuple(cause.value for cause in RetryCause)
+DURATION_PATTERN = r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+"
+
+
+def retry_causes(text: str) -> RetryOn:
+    """A cause by its word, or statuses."""
+    if text in CAUSES:
+        return frozenset({RetryCause(text)})
+    try:
+        return frozenset(units.statuses(text))
+    except BadValue as bad:
+        hint = bad.hint if text[:1].isdigit() else did_you_mean(text, CAUSES)
+        raise BadValue(f"{quoted(text)} is no cause of a retry", hint) from None
+
+
+def show_retry_causes(causes: RetryOn) -> list[Any]:
+    """The words, then the statuses."""
+    statuses = frozenset(cause for cause in causes if isinstance(cause, int))
+    return [cause.value for cause in RetryCause if cause in causes] + units.show_statuses(statuses)
+
+
+def retry_method(text: str) -> str:
+    """A method, or the word for those that are idempotent."""
+    return text if text == IDEMPOTENT else method(text)
+
+
+def hedge_delay(text: str) -> HedgeDelay:
+    """A duration, or the word for what is measured."""
+    return Measured(text) if text == Measured.P95.value else _duration(zero=False).parse(text)
+
+
+def show_hedge_delay(value: HedgeDelay) -> str:
+    """As it would be written."""
+    return value.value if isinstance(value, Measured) else units.show_duration(value)
+
+
 def url_path(text: str) -> str:
     """A path as it stands in a request: absolute, percent-encoded, without query."""
     if not text.startswith("/"):
@@ -235,6 +288,7 @@ UNBOUNDED: dict[k.ValueType[Any], ScalarType] = {
     k.REGEX: ScalarType("a regular expression", regex, STRING, lambda pattern: pattern.pattern.decode()),
     k.METHOD: ScalarType("a method", method, STRING),
     k.HOST: ScalarType("a host, with or without port", host, STRING),
+    RETRY_METHOD: ScalarType("idempotent or a method", retry_method, STRING),
     WINDOW: ScalarType(
         "a duration or a number of requests",
         window,
@@ -247,21 +301,37 @@ UNBOUNDED: dict[k.ValueType[Any], ScalarType] = {
         _text_schema(r"[0-9]+(\.[0-9]+)? ?/ ?[smh]"),
         lambda rate: units.show_rate(rate.count, rate.seconds),
     ),
+    HEDGE_DELAY: ScalarType(
+        "a duration or p95", hedge_delay, _text_schema(rf"p95|{DURATION_PATTERN}"), show_hedge_delay
+    ),
     LISTEN: ScalarType("an address such as 127.0.0.1:4100", addresses.listen_address, STRING),
     ENDPOINT: ScalarType("a URL such as http://host:port", addresses.endpoint, STRING),
 }
 LARGEST_FILE = {UNBOUNDED[k.FILE]: None, UNBOUNDED[k.CONTENT_FILE]: k.LARGEST_CONTENT}
 """Types that name a file which must be there, and how many octets it may have."""
 IDENTIFIER = UNBOUNDED[k.IDENTIFIER]
+STATUS_PATTERN = "[1-5][0-9]{2}( *- *[1-5][0-9]{2})?"
 STATUSES = ListType(
     ScalarType(
         "a status code or a range such as 500-599",
         units.statuses,
-        _number_schema("integer", "[1-5][0-9]{2}( *- *[1-5][0-9]{2})?", minimum=100, maximum=599),
+        _number_schema("integer", STATUS_PATTERN, minimum=100, maximum=599),
     ),
     lambda found: frozenset[int]().union(*found),
     units.show_statuses,
 )
+LISTS: dict[k.ValueType[Any], ListType] = {
+    k.STATUSES: STATUSES,
+    RETRY_ON: ListType(
+        ScalarType(
+            "connect, reset, timeout or a status code",
+            retry_causes,
+            _number_schema("integer", f"{'|'.join(CAUSES)}|{STATUS_PATTERN}", minimum=100, maximum=599),
+        ),
+        lambda found: frozenset[Any]().union(*found),
+        show_retry_causes,
+    ),
+}
 BOUNDED: dict[str, Callable[..., ScalarType]] = {
     "duration": _duration,
     "percentage": _percentage,
@@ -280,7 +350,7 @@ def value_type(kind: k.ValueType[Any]) -> ScalarType | ListType | MapType:
             return _set_of(scalar_type(item), may_be_empty=may_be_empty)
         case k.KeyType("map", (name, value)):
             return MapType(scalar_type(name), scalar_type(value))
-    return STATUSES if kind == k.STATUSES else scalar_type(kind)
+    return LISTS.get(kind) or scalar_type(kind)
 
 
 def scalar_type(kind: k.ValueType[Any]) -> ScalarType:

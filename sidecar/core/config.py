@@ -346,6 +346,83 @@ class PoolSettings:
     cooldown: float = key(1.0, duration(zero=True), "how long an endpoint that refused is passed over")
 
 
+class RetryCause(Enum):
+    """connect: no connection was made. reset: it ended before the first octet of an answer. timeout: no answer came in
+    time.
+    """
+
+    CONNECT = "connect"
+    RESET = "reset"
+    TIMEOUT = "timeout"
+
+
+RetryOn: TypeAlias = frozenset[RetryCause | int]
+"""Causes and statuses of answers."""
+RETRY_ON: KeyType[RetryOn] = KeyType("retry causes")
+RETRY_METHOD: KeyType[str] = KeyType("method or idempotent")
+IDEMPOTENT = "idempotent"
+"""Stands for every idempotent method (RFC 9110 §9.2.2)."""
+
+
+class Measured(Enum):
+    """A delay that follows what is measured: p95 of the upstream's attempts."""
+
+    P95 = "p95"
+
+
+HedgeDelay: TypeAlias = float | Measured
+HEDGE_DELAY: KeyType[HedgeDelay] = KeyType("hedge delay")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBackoff:
+    """How long to wait before a retry, in seconds: a random time below a limit that doubles (full jitter)."""
+
+    base: float = key(0.025, duration(zero=True), "the first wait is shorter than this, the next than twice this, …")
+    max: float = key(0.25, duration(zero=True), "and none is longer than this")
+    max_wait: float = key(
+        1.0, duration(zero=True), "an upstream's Retry-After is waited for up to this; beyond: no retry"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """How many retries and hedges all routes of an upstream together may make."""
+
+    share: float = key(0.2, percentage(zero=True), "retries per request of the upstream's last 10 s")
+    floor: int = key(3, whole(0), "and so many per second in any case")
+    observe: bool = key(False, bool, "only report what would have been refused")
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeSettings:
+    """A second attempt beside a slow first one."""
+
+    after: HedgeDelay = field(metadata=no_default(HEDGE_DELAY, "how long the first may take: a duration, or p95"))
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySettings:
+    """Which requests are sent again, and how often. `attempts` includes the first; sizes in bytes."""
+
+    attempts: int = key(2, whole(1, 10), "with the first; 1: none")
+    on: RetryOn = key(
+        frozenset({RetryCause.CONNECT, RetryCause.RESET, 502, 503, 504}),
+        RETRY_ON,
+        "connect, reset, timeout and statuses",
+    )
+    methods: frozenset[str] = key(frozenset({IDEMPOTENT}), set_of(RETRY_METHOD), "idempotent, or a list")
+    idempotency_key: bool = key(False, bool, "a POST with Idempotency-Key counts as idempotent")
+    max_body: int = key(64 * 1024, size(), "a longer request body is not kept, and its request not sent again")
+    backoff: RetryBackoff = block(RetryBackoff, "how long to wait before a retry")
+    budget: BudgetSettings | None = key(
+        BudgetSettings(), BudgetSettings, "how many retries there may be; null: no limit"
+    )
+    hedge: HedgeSettings | None = key(
+        None, HedgeSettings, "a second attempt of a GET or HEAD whose first is slow; null: none"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Priority:
     """Which requests are of the class `low`; all others are `normal`."""
@@ -479,6 +556,7 @@ class PerRoute:
     timeouts: Timeouts = block(Timeouts, "how long the upstream may take")
     breaker: BreakerSettings = block(BreakerSettings, "when the circuit opens and closes")
     cache: CacheSettings = block(CacheSettings, "what is stored, and when it stands in")
+    retry: RetrySettings | None = key(RetrySettings(), RetrySettings, "what is sent again; null: nothing")
     bulkhead: BulkheadSettings | None = key(BulkheadSettings(), BulkheadSettings, "requests under way; null: no limit")
     rate_limit: RateLimit | None = key(None, RateLimit, "requests per time; null: no limit")
     fallback: tuple[Fallback, ...] | None = key(

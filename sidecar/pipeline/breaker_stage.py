@@ -12,7 +12,7 @@ from sidecar.core.circuit.outcome import Outcome, of_status
 from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
 from sidecar.core.http.heads import SAFE_METHODS
 from sidecar.pipeline.deadline_stage import clients_deadline
-from sidecar.pipeline.errors import CircuitOpen, ConnectionLost, EarlyAnswerCut, ProxyError
+from sidecar.pipeline.errors import CircuitOpen, ConnectionLost, EarlyAnswerCut, ProxyError, StaleConnection
 from sidecar.pipeline.message import BodyEnd
 
 if TYPE_CHECKING:
@@ -130,6 +130,9 @@ class BreakerStage:
     ) -> None:
         describe = partial(self._sample, request, permit.started, None, error.reason)
         outcome = error.outcome
+        if isinstance(error, StaleConnection) and not request.is_probe and not request.repeat.final:
+            # An upstream may close a connection that is idle (RFC 9112 §9.3.1): the next attempt tells how it is.
+            outcome = Outcome.NOT_SENT
         if isinstance(error, ConnectionLost) and self._out_of_the_clients_time(request):
             outcome = Outcome.CANCELLED
         self._circuit.settle(permit, outcome, self._monotonic(), describe=describe, retry_after=retry_after)

@@ -273,6 +273,8 @@ class UpstreamError(ProxyError):
 
     outcome = Outcome.FAILURE
     stale_instead = True
+    unsent: bool = False
+    """There was no connection, so that nothing of the request was sent."""
 
 
 class ConnectionRefused(UpstreamError):
@@ -287,6 +289,16 @@ class ConnectionLost(UpstreamError):
 
     proxy_status = "connection_terminated"
     reason = "connection_terminated"
+
+
+class Unanswered(ConnectionLost):
+    """The connection ended before the first octet of a response, on a request that stands for itself: another
+    connection may take it (RFC 9110 §9.2.2).
+    """
+
+
+class StaleConnection(Unanswered):
+    """And it had been kept alive: the request may not have been seen (RFC 9112 §9.3.1)."""
 
 
 class EarlyAnswerCut(ConnectionLost):

@@ -149,6 +149,22 @@ class Duplex(Body):
         raise NotImplementedError
 
 
+class Repeat(NamedTuple):
+    """Which attempt at a request is made (from 1 on), and what it makes of those before: the endpoints in `avoid` are
+    asked only if there are no others, and `fresh` trusts no connection that was kept alive. `final`: none follows where
+    the connection ends before an answer.
+    """
+
+    number: int = 1
+    avoid: frozenset[object] = frozenset()
+    fresh: bool = False
+    final: bool = True
+
+
+ONLY_ATTEMPT = Repeat()
+FIRST_ATTEMPT = Repeat(final=False)
+
+
 class Request:
     """A request inside the pipeline.
 
@@ -160,16 +176,21 @@ class Request:
     circuit lets it go upstream once, and not twice (breaker.md 13). `deadline` is when its time is up, whatever is
     waited for, in monotonic seconds; `inf`: never. The gateway sets `route_name` and `rewrite`.
 
+    `attempts` is how often the upstream was asked so far, `repeat` what the next attempt is to be like; `endpoint` is
+    the address, known to the adapter, that the latest went to where there was a choice.
+
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
     which the client was waited for meanwhile. `on_sent` is told when the last octet was sent and no answer is there.
     """
 
     __slots__ = (
+        "attempts",
         "body",
         "client",
         "cut",
         "deadline",
+        "endpoint",
         "half_closed",
         "head",
         "is_probe",
@@ -177,6 +198,7 @@ class Request:
         "on_interim",
         "on_sent",
         "pins",
+        "repeat",
         "request_id",
         "rewrite",
         "route_name",
@@ -205,6 +227,9 @@ class Request:
         self.on_half_close: Callable[[], None] | None = None
         self.sent_at = inf
         self.on_sent: SentListener | None = None
+        self.attempts = 0
+        self.repeat = ONLY_ATTEMPT
+        self.endpoint: object | None = None
 
     def half_close(self) -> None:
         """The client has closed its side."""

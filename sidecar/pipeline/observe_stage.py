@@ -105,6 +105,7 @@ class ObserveStage:
                     sent,
                     request.request_id,
                     request.client,
+                    request.attempts,
                     *why,
                 )
             )
@@ -133,6 +134,7 @@ class ObserveStage:
                 0,
                 request.request_id,
                 request.client,
+                request.attempts,
                 error.reason,
                 error.detail,
                 aborted=True,

@@ -55,7 +55,11 @@ BEFORE_AN_ANSWER: tuple[type[errors.ProxyError], ...] = (
     errors.ClientGone,
     errors.ClientTooSlow,
 )
-ATTEMPT_RESULTS = ("success", "cancelled", *(error.reason for error in BEFORE_AN_ANSWER))
+STALE_CONNECTION = "stale_connection"
+"""A kept-alive connection that died before its answer began: whether the request may be repeated is the route's."""
+RETRY_RESULTS = ("success", "failure", "budget", "too_late", "body_too_large")
+HEDGE_RESULTS = ("success", "failure", "cancelled")
+ATTEMPT_RESULTS = ("success", "cancelled", STALE_CONNECTION, *(error.reason for error in BEFORE_AN_ANSWER))
 OF_A_CLIENT: tuple[type[errors.ProxyError], ...] = (
     errors.BadRequest,
     errors.NoRoute,
@@ -105,8 +109,10 @@ def begin_circuit(circuit: Circuit, *, restorable: bool) -> None:
 
 
 def begin_upstream(stats: UpstreamStats) -> None:
-    """How attempts at an upstream can end."""
+    """How attempts at an upstream can end, with what is made of failures."""
     _begin(stats.attempts, ATTEMPT_RESULTS)
+    _begin(stats.retries, RETRY_RESULTS)
+    _begin(stats.hedges, HEDGE_RESULTS)
 
 
 def begin_listener(stats: ListenerStats) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 class ExchangeRecord(NamedTuple):
     """One finished request. `duration` is seconds until the response body ended; `bytes_sent` counts its payload
-    octets.
+    octets, `attempts` how often the upstream was asked.
 
     `status` is 499 when the client left before a response head. `reason` is an error's label, or "" when nothing
     went wrong; `detail` says it in words. `aborted`: the client did not get a whole response. `error` is what the
@@ -29,6 +29,7 @@ class ExchangeRecord(NamedTuple):
     bytes_sent: int
     request_id: bytes
     client: str
+    attempts: int = 0
     reason: str = ""
     detail: str = ""
     aborted: bool = False
@@ -41,7 +42,7 @@ def refusal_record(error: ProxyError, client: str, sent: int, first_line: tuple[
     """The record of octets that are no request; `first_line` is the method and the target that they begin with."""
     method, target = first_line
     return ExchangeRecord(
-        "", method, target, error.status, error.source.label, 0.0, sent, b"", client, error.reason, error.detail
+        "", method, target, error.status, error.source.label, 0.0, sent, b"", client, 0, error.reason, error.detail
     )
 
 

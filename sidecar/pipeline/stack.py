@@ -16,6 +16,7 @@ from sidecar.pipeline import (
     fault_stage,
     observe_stage,
     rate_limit_stage,
+    retry_stage,
 )
 from sidecar.pipeline.cache import stage as cache_stage
 
@@ -27,6 +28,9 @@ STAGES: tuple[Wrap, ...] = (
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
     breaker_stage.around,
+    # Each attempt asks the circuit and is an outcome of its own, so repeating stands outside it; the cache and whoever
+    # collapses into it see one request.
+    retry_stage.around,
     # A slot is held for all attempts together. Waiting for one, or being refused one, is no outcome of the circuit's.
     bulkhead_stage.around,
     # A request without a token takes no slot and waits for none.

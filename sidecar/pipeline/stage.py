@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import ProxySettings, RouteConfig
     from sidecar.pipeline.ports import CacheStore, Clock, Handler, Spawn
     from sidecar.pipeline.record import AccessLog
-    from sidecar.pipeline.stats import RouteStats
+    from sidecar.pipeline.stats import RouteStats, UpstreamStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class RouteParts:
     route: RouteConfig
     circuit: Circuit
     stats: RouteStats
+    upstream: UpstreamStats
     shared: Parts
     fault: RouteFault = field(default_factory=lambda: RouteFault("", lambda _: None))
 

@@ -9,10 +9,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.http.heads import STANDARD_METHODS
+from sidecar.core.retry import RecentDurations, RetryBudget
 from sidecar.pipeline.store_decisions import StoreDecisions
 
 if TYPE_CHECKING:
     from sidecar.core.bulkhead import Bulkhead
+    from sidecar.core.config import BudgetSettings
     from sidecar.core.rate_limit import TokenBucket
 
 OTHER_METHOD = "_OTHER"
@@ -92,17 +94,39 @@ class RouteStats:
 
 
 class UpstreamStats:
-    """One upstream's attempts and connections. `attempts` is keyed by result: `success` or an error's reason."""
+    """One upstream's attempts and connections. `attempts` is keyed by result: `success` or an error's reason.
 
-    __slots__ = ("active", "attempt_durations", "attempts", "idle", "name", "opened")
+    `retries` is keyed by what became of a failed attempt, `hedges` by what became of a hedge. `budget_exhausted` counts
+    what the budget refused, `budget_observed` what it would have refused if it did more than observe.
+    """
+
+    __slots__ = (
+        "active", "attempt_durations", "attempts", "budget_available", "budget_exhausted", "budget_observed", "budgets",
+        "hedges", "idle", "name", "opened", "recent_durations", "retries", "retry_budget",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.attempts: Counts = defaultdict(int)
         self.attempt_durations = Histogram()
+        self.recent_durations = RecentDurations()
+        self.retries: Counts = defaultdict(int)
+        self.hedges: Counts = defaultdict(int)
+        self.budget_exhausted = 0
+        self.budget_observed = 0
+        self.retry_budget = RetryBudget()
+        self.budgets: tuple[BudgetSettings, ...] = ()
+        """Those that the upstream's routes go by."""
+        self.budget_available = 0.0
+        """Retries left when it was last looked at, by the strictest of the budgets."""
         self.active = 0
         self.idle = 0
         self.opened = 0
+
+    def look_at_budget(self, now: float) -> None:
+        """Note what is left of the retry budget."""
+        left = (self.retry_budget.available(budget, now) for budget in self.budgets)
+        self.budget_available = min(left, default=0.0)
 
 
 class ListenerStats:

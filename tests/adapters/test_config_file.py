@@ -410,19 +410,6 @@ def test_an_error_is_reported_where_it_is(text: str | bytes, expected: list[tupl
     assert errors(text) == expected
 
 
-@pytest.mark.parametrize("key", ["retry", "hedge"])
-@pytest.mark.parametrize("place", ["defaults", "upstream", "route"])
-def test_features_to_come_are_refused_at_every_level(key: str, place: str) -> None:
-    block = f"{{{key}: {{attempts: 2}}}}"
-    text = {
-        "defaults": ONE + f"defaults: {block}",
-        "upstream": f"upstreams: {{a: {{url: http://a, {block[1:-1]}}}}}",
-        "route": ONE + f"routes: [{{match: {{prefix: /}}, upstream: a, {block[1:-1]}}}]",
-    }[place]
-    assert next(message for _, _, message in errors(text)).startswith(f"{key} is not supported yet")
-    assert load_text(text.replace("{attempts: 2}", "null"), {}).problems == ()
-
-
 def test_fleet_sharing_is_refused() -> None:
     assert errors(ONE + "redis: {url: redis://r}") == [
         (2, 1, "redis is not supported yet: this version has no fleet sharing over Redis")
@@ -461,7 +448,7 @@ def test_the_first_error_says_what_to_write(text: str, hint: str) -> None:
 def test_a_hint_names_only_what_is_supported() -> None:
     for text in ("nothing: 1\n" + ONE, "retries: 1\n" + ONE, "upstreams: {a: {url: http://a, retries: {}}}"):
         (problem,) = load_text(text, {}).errors
-        assert problem.hint == "" or not re.search(r"\b(retry|redis|faults)\b", problem.hint)
+        assert problem.hint == "" or not re.search(r"\b(redis)\b", problem.hint)
 
 
 def test_the_caret_covers_the_value() -> None:

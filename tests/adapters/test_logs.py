@@ -26,6 +26,7 @@ RECORD = ExchangeRecord(
     bytes_sent=1024,
     request_id=b"id-1",
     client="127.0.0.1:5000",
+    attempts=2,
 )
 
 
@@ -111,6 +112,7 @@ def test_a_finished_request_is_one_json_line() -> None:
             "bytes_sent": 1024,
             "request_id": "id-1",
             "client": "127.0.0.1:5000",
+            "attempts": 2,
         }
     ]
 

@@ -80,6 +80,9 @@ class World:
             upstream.attempts["connection_refused"] += 1
             upstream.attempt_durations.observe(0.02)
             upstream.active, upstream.idle, upstream.opened = 1, 4, 6
+            upstream.retries["too_late"] += 2
+            upstream.hedges["cancelled"] += 3
+            upstream.budget_available, upstream.budget_exhausted, upstream.budget_observed = 2.5, 4, 5
         for circuit in self.circuits:
             self.fail(circuit, 5)
             circuit.override(OverrideMode.FORCED_CLOSED, "", "", None, self.now)
@@ -139,6 +142,11 @@ EXPECTED = [
     ("sidecar_upstream_connections", {"upstream": "shop", "state": "active"}, 1),
     ("sidecar_upstream_connections", {"upstream": "shop", "state": "idle"}, 4),
     ("sidecar_upstream_connections_opened_total", {"upstream": "shop"}, 6),
+    ("sidecar_retries_total", {"upstream": "shop", "result": "too_late"}, 2),
+    ("sidecar_retry_budget_available", {"upstream": "shop"}, 2.5),
+    ("sidecar_retry_budget_exhausted_total", {"upstream": "shop"}, 4),
+    ("sidecar_retry_budget_observed_total", {"upstream": "shop"}, 5),
+    ("sidecar_hedges_total", {"upstream": "shop", "result": "cancelled"}, 3),
     ("sidecar_circuit_state", {"circuit": "catalog", "state": "open"}, 1),
     ("sidecar_circuit_state", {"circuit": "catalog", "state": "closed"}, 0),
     ("sidecar_circuit_state", {"circuit": "catalog", "state": "half_open"}, 0),

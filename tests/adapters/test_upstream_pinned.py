@@ -427,7 +427,7 @@ async def test_a_request_without_credentials_goes_to_a_new_connection_when_its_o
     start_origin: StartOrigin, start_sidecar: StartSidecar, leave: Do
 ) -> None:
     origin = await start_origin((READ, NTLM_ASKED, READ, leave, STALL), (READ, NTLM_ASKED, AGAIN))
-    sidecar = await start_sidecar(origin)
+    sidecar = await start_sidecar(origin, upstream={"retry": {"attempts": 2}})
     client = await sidecar.connect()
     await client.exchange(GOOD)
 
@@ -440,7 +440,7 @@ async def test_a_step_of_a_handshake_is_never_repeated_on_another_connection(
     start_origin: StartOrigin, start_sidecar: StartSidecar, leave: Do
 ) -> None:
     origin = await start_origin((READ, NTLM_ASKED, READ, leave, STALL), (READ, NTLM_ASKED, AGAIN))
-    sidecar = await start_sidecar(origin)
+    sidecar = await start_sidecar(origin, upstream={"retry": {"attempts": 2}})
     client = await sidecar.connect()
     await client.exchange(GOOD)
 
@@ -454,7 +454,7 @@ async def test_a_first_step_on_a_pooled_connection_that_died_is_repeated(
     start_origin: StartOrigin, start_sidecar: StartSidecar, leave: Do
 ) -> None:
     origin = await start_origin((READ, OK, READ, leave, STALL), (READ, NTLM_ASKED, AGAIN))
-    sidecar = await start_sidecar(origin)
+    sidecar = await start_sidecar(origin, upstream={"retry": {"attempts": 2}})
     client = await sidecar.connect()
     assert (await client.exchange(GOOD)).status == 200
 

@@ -18,7 +18,7 @@ from sidecar.pipeline.stats import UpstreamStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.client import GOOD
 from tests.support.garbage import collected
-from tests.support.origin import AGAIN, CLOSE, GATE, HALF_CLOSE, OK, READ, READ_HEAD, RESET, STALL, Do, Script
+from tests.support.origin import AGAIN, CLOSE, GATE, HALF_CLOSE, OK, READ, RESET, STALL, Do, Script
 from tests.support.still_sidecar import still_sidecar
 from tests.support.wire import turns
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.upstream.connection import UpstreamConnection
     from sidecar.core.http.heads import RequestHead
     from tests.conftest import StartOrigin, StartSidecar
+    from tests.support.running import Block
 
 NOT_REUSED = {
     "extra-bytes-after-length": ("GET", OK + b"extra"),
@@ -109,6 +110,7 @@ async def test_a_connection_that_ends_while_idle_is_replaced(
     assert len(origin.connections) == 2
 
 
+RETRIES: Block = {"retry": {"attempts": 2}}
 RETRIED = {
     "get": (b"GET /again HTTP/1.1\r\nHost: a\r\n\r\n", True),
     "head": (b"HEAD /again HTTP/1.1\r\nHost: a\r\n\r\n", True),
@@ -131,7 +133,7 @@ async def test_a_kept_connection_that_dies_unanswered_is_retried_once_if_that_is
     leave: Do,
 ) -> None:
     origin = await start_origin((READ, OK, READ, leave, STALL), (READ, b"HTTP/1.1 204 No Content\r\n\r\n", AGAIN))
-    sidecar = await start_sidecar(origin)
+    sidecar = await start_sidecar(origin, upstream=RETRIES)
     assert await sidecar.is_well()
 
     response = await sidecar.exchange(data, data.split()[0].decode())
@@ -151,7 +153,7 @@ async def test_a_probe_is_sent_once_even_when_its_kept_connection_dies(
     failing = b"HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno"
     origin = await start_origin((READ, failing, READ, leave, STALL), (READ, b"HTTP/1.1 204 No\r\n\r\n", AGAIN))
     breaker = {"failure_threshold": 1, "open_duration": "10s", "backoff": {"jitter": 0}, "success_threshold": 1}
-    async with still_sidecar(origin, upstream={"breaker": breaker, "cache": {"mode": mode}}) as sidecar:
+    async with still_sidecar(origin, upstream={"breaker": breaker, "cache": {"mode": mode}, **RETRIES}) as sidecar:
         assert (await sidecar.get("/")).status == 503
         assert await sidecar.state() == "open"
         sidecar.clock.advance(10)
@@ -166,26 +168,12 @@ async def test_a_probe_is_sent_once_even_when_its_kept_connection_dies(
         assert await sidecar.state() == "closed"
 
 
-async def test_a_streamed_body_is_never_sent_twice(start_origin: StartOrigin, start_sidecar: StartSidecar) -> None:
-    origin = await start_origin((READ, OK, READ_HEAD, RESET), (READ, OK, AGAIN))
-    sidecar = await start_sidecar(origin)
-    assert await sidecar.is_well()
-    client = await sidecar.connect()
-
-    await client.send(b"PUT /once HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
-    await origin.until(lambda seen: b"PUT /once" in seen.connections[0].received)
-    response = await client.response("PUT")
-
-    assert response.status == 502
-    assert len(origin.connections) == 1
-
-
 @pytest.mark.parametrize("leave", [CLOSE, RESET], ids=["close", "reset"])
 async def test_nothing_is_retried_after_the_first_byte_of_an_answer(
     start_origin: StartOrigin, start_sidecar: StartSidecar, leave: Do
 ) -> None:
     origin = await start_origin((READ, OK, READ, b"H", leave), (READ, OK, AGAIN))
-    sidecar = await start_sidecar(origin)
+    sidecar = await start_sidecar(origin, upstream=RETRIES)
     assert await sidecar.is_well()
 
     assert (await sidecar.get("/again")).status == 502
@@ -195,7 +183,7 @@ async def test_nothing_is_retried_after_the_first_byte_of_an_answer(
 async def test_it_is_retried_only_once(start_origin: StartOrigin, start_sidecar: StartSidecar) -> None:
     dying: Script = (READ, GATE, OK, READ, RESET)
     origin = await start_origin(dying, dying, (READ, RESET))
-    sidecar = await start_sidecar(origin)
+    sidecar = await start_sidecar(origin, upstream=RETRIES)
     clients = [await sidecar.connect() for _ in range(2)]
     for client in clients:
         await client.send(GOOD)

@@ -235,7 +235,7 @@ async def test_an_idle_connection_that_was_cut_is_replaced(start: StartTls) -> N
         peer.send(LENGTH + b"ten octets")
         peer.cut()
 
-    sidecar = await start(serve)
+    sidecar = await start(serve, upstream={"retry": {"attempts": 2}})
 
     assert [(await sidecar.exchange(GOOD)).body for _ in range(3)] == [b"ten octets"] * 3
     assert (await outcomes(sidecar))[1] == 0

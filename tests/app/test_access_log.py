@@ -272,6 +272,19 @@ async def test_an_error_that_the_client_sees_is_the_upstreams_error_too(start: S
     assert (refused["status"], refused["reason"], "error" in refused) == (503, "circuit_open", False)
 
 
+async def test_a_line_says_how_often_the_upstream_was_asked(start_origin: StartOrigin, start: Start) -> None:
+    answers = (READ, SICK, READ, SICK, READ, FRESH, READ, FRESH, AGAIN)
+    origin = await start_origin(answers)
+    retry = {"attempts": 3, "backoff": {"base": "0s"}}
+    logged = await start(origin.url, cache={"mode": "standard"}, retry=retry)
+
+    for path in ("/shop/1", "/shop/2", "/shop/1", "/nowhere"):
+        await logged.sidecar.get(path)
+
+    lines = [(line["status"], line["attempts"]) for line in await logged.lines()]
+    assert lines == [(200, 3), (200, 1), (200, 0), (404, 0)]
+
+
 # What was sent, and asked
 
 OWN = {

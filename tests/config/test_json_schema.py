@@ -45,7 +45,7 @@ def test_what_the_loader_takes_is_valid(document: object) -> None:
         ({"upstreams": UP, "proxi": {}}, []),
         ({"upstreams": {"a b": {"url": "http://a"}}}, ["upstreams"]),
         ({"upstreams": {"a": {"uri": "x"}}}, ["upstreams", "a"]),
-        ({"upstreams": {"a": {"url": "http://a", "retry": {}}}}, ["upstreams", "a", "retry"]),
+        ({"upstreams": {"a": {"url": "http://a", "bulkhead": {"max": 1}}}}, ["upstreams", "a", "bulkhead"]),
         ({"upstreams": UP, "routes": [{"upstream": "a"}]}, ["routes", 0]),
         ({"upstreams": {"a": {"url": "http://a", "fallback": [{"statu": 200}]}}}, ["upstreams", "a", "fallback"]),
         ({"upstreams": {"a": {"url": "http://a", "fault": {"abort": 503}}}}, ["upstreams", "a", "fault", "abort"]),

@@ -20,11 +20,15 @@ from sidecar.core.config import (
     Config,
     CountWindow,
     Endpoint,
+    HedgeSettings,
+    Measured,
     Priority,
     ProxySettings,
     QueryKey,
     Rate,
     RateLimit,
+    RetryBackoff,
+    RetrySettings,
     Rewrite,
     RouteConfig,
     TelemetrySettings,
@@ -127,6 +131,27 @@ def test_the_total_timeout_is_what_the_open_period_is_measured_against() -> None
     assert findings(route(prefix="/a/", timeouts=Timeouts(total=15.0))) == []
     found = findings(route(prefix="/a/", timeouts=Timeouts(total=60.0)))
     assert "timeouts.total 1m" in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("retry", "setting"),
+    [
+        ({"backoff": RetryBackoff(base=0.5, max=0.25)}, "retry.backoff.base"),
+        ({"hedge": HedgeSettings(15.0)}, "retry.hedge.after"),
+    ],
+)
+def test_what_never_comes_in_a_retry_is_found(retry: dict[str, Any], setting: str) -> None:
+    found = findings(replace(route(prefix="/a/"), retry=RetrySettings(**retry)))
+    assert [each.setting for each in found] == [setting]
+
+
+@pytest.mark.parametrize(
+    "retry",
+    [None, RetrySettings(hedge=HedgeSettings(14.9)), RetrySettings(hedge=HedgeSettings(Measured.P95))],
+    ids=["none", "in time", "p95"],
+)
+def test_other_retries_are_beyond_reproach(retry: RetrySettings | None) -> None:
+    assert findings(replace(route(prefix="/a/"), retry=retry)) == []
 
 
 @pytest.mark.parametrize(

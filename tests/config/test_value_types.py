@@ -6,7 +6,19 @@ import pytest
 from sidecar.config.units import BadValue
 from sidecar.config.value_types import ListType, regex, scalar_type, value_type
 from sidecar.core import config_key as k
-from sidecar.core.config import RATE, WINDOW, BreakerMode, CountWindow, Rate, TimeWindow
+from sidecar.core.config import (
+    HEDGE_DELAY,
+    RATE,
+    RETRY_METHOD,
+    RETRY_ON,
+    WINDOW,
+    BreakerMode,
+    CountWindow,
+    Measured,
+    Rate,
+    RetryCause,
+    TimeWindow,
+)
 from sidecar.core.config_key import ValueType
 
 
@@ -34,6 +46,10 @@ from sidecar.core.config_key import ValueType
         (k.METHOD, "PROPFIND", "PROPFIND"),
         (k.HOST, "Shop.Local:8080", "shop.local:8080"),
         (k.HOST, "[::1]", "[::1]"),
+        (RETRY_METHOD, "idempotent", "idempotent"),
+        (RETRY_METHOD, "POST", "POST"),
+        (HEDGE_DELAY, "100ms", 0.1),
+        (HEDGE_DELAY, "p95", Measured.P95),
     ],
 )
 def test_a_value_is_read(kind: ValueType[Any], text: str, value: object) -> None:
@@ -58,6 +74,8 @@ def test_a_value_is_read(kind: ValueType[Any], text: str, value: object) -> None
         (RATE, "-1/s", "write a number with its unit of time: 100/s, 5/m or 1/h"),
         (RATE, "5/d", "write a number with its unit of time: 100/s, 5/m or 1/h"),
         (RATE, "0/s", "write a number above 0, or null for no limit"),
+        (RETRY_METHOD, "TRACE", ""),
+        (HEDGE_DELAY, "0s", "write how long, such as 500ms"),
         (k.PATH, "a", "write /a"),
         (k.PATH, "", "write /"),
         (k.PATH, " a", ""),
@@ -108,3 +126,23 @@ def test_items_keep_their_order_and_come_once() -> None:
 def test_the_schema_lets_a_variable_stand_for_any_value(kind: ValueType[Any]) -> None:
     patterns = re.findall(r"'pattern': '([^']*)'", str(value_type(kind)).replace("\\\\", "\\"))
     assert any(re.search(pattern, "${VALUE:-1}") for pattern in patterns)
+
+
+def test_causes_of_a_retry_are_words_and_statuses_in_one_list() -> None:
+    kind = value_type(RETRY_ON)
+    assert isinstance(kind, ListType)
+    causes = kind.collect([kind.item.parse(text) for text in ("reset", "502-504", "timeout", "429")])
+    assert causes == {RetryCause.RESET, RetryCause.TIMEOUT, 429, 502, 503, 504}
+    assert kind.show(causes) == ["reset", "timeout", "429", "502-504"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("conect", "did you mean 'connect'?"), ("600", "write 503 or 500-599"), ("504-502", "write 502-504")],
+)
+def test_what_is_no_cause_of_a_retry_is_refused(text: str, hint: str) -> None:
+    kind = value_type(RETRY_ON)
+    assert isinstance(kind, ListType)
+    with pytest.raises(BadValue) as refused:
+        kind.item.parse(text)
+    assert hint in refused.value.hint

@@ -17,6 +17,8 @@ REPLACED = {
     errors.InjectedAbort,
     errors.ConnectionRefused,
     errors.ConnectionLost,
+    errors.Unanswered,
+    errors.StaleConnection,
     errors.EarlyAnswerCut,
     errors.DnsFailed,
     errors.TlsFailed,

@@ -369,7 +369,9 @@ async def test_the_limit_follows_the_latency_and_upstreams_explain_it(
     monkeypatch.setattr("sidecar.core.adaptive_limit.AdaptiveLimit.INTERVAL", 0.05)
     quick: Script = (READ, Slowly(OK, 0.0001), AGAIN)
     slow: Script = (READ, Slowly(OK, 0.004), AGAIN)
-    all_ = await crowd(start_origin, start_sidecar, quick, bulkhead={"max_concurrent": 16, "adaptive": True})
+    # Retries see to it that a connection that the origin closes here fails no request.
+    limit = {"max_concurrent": 16, "adaptive": True}
+    all_ = await crowd(start_origin, start_sidecar, quick, bulkhead=limit, retry={"attempts": 2})
     client = await all_.sidecar.connect()
 
     async def ask_until(done: Any) -> None:

@@ -63,7 +63,7 @@ def no_such_name() -> Iterator[str]:
 def two_upstreams(good: str, broken: str) -> dict[str, Any]:
     """Two routes to the same resources: by way of `good` for who sends X-Way, else by way of `broken`."""
     common = {"rewrite": {"host": "shop.test"}, "cache": SHARED_CACHE}
-    upstream = {"breaker": QUIET_BREAKER, "timeouts": TIMEOUTS}
+    upstream = {"breaker": QUIET_BREAKER, "timeouts": TIMEOUTS, "retry": None}
     return {
         "upstreams": {"good": {"url": good, **upstream}, "broken": {"url": broken, **upstream}},
         "routes": [

@@ -316,7 +316,9 @@ async def test_a_probe_that_ends_while_it_waits_for_a_connection_gives_its_permi
     origin = await start_origin((READ, RESET), (READ, STALL), WELL_BEHAVED)
     pool = {"max_connections": 1, "queue_timeout": "100ms" if ending == "timeout" else "10s"}
     top = {
-        "upstreams": {"origin": {"url": origin.url, "breaker": BREAKER, "pool": pool, "cache": {"mode": "off"}}},
+        "upstreams": {
+            "origin": {"url": origin.url, "breaker": BREAKER, "pool": pool, "cache": {"mode": "off"}, "retry": None}
+        },
         "routes": [
             {"name": "busy", "match": {"prefix": "/busy"}, "upstream": "origin"},
             {"name": "all", "match": {"prefix": "/"}, "upstream": "origin"},

@@ -255,6 +255,31 @@ async def test_an_upstream_that_neither_reads_nor_answers_is_slow_when_it_answer
         assert await calls(sidecar) == {"success": 1, "slow": 1}
 
 
+@pytest.mark.parametrize("retry", [None, {"attempts": 2}], ids=["once", "retried"])
+@pytest.mark.parametrize("method", [b"POST", b"PUT"])
+async def test_four_stalling_uploads_do_not_open_a_circuit(
+    start_origin: StartOrigin, retry: dict[str, Any] | None, method: bytes
+) -> None:
+    origin = await start_origin((READ, OK, AGAIN))
+    breaker = {**SLOW, "slow_rate": "25%", "minimum_requests": 4}
+    async with still_sidecar(origin, upstream={"breaker": breaker, "retry": retry}) as sidecar:
+        clients = [await sidecar.connect() for _ in range(4)]
+        head, first, rest = BY_LENGTH
+        for client in clients:
+            await client.send(head.replace(b"POST", method) + b"\r\n" + first)
+        await origin.until(
+            lambda origin: len(origin.connections) == 4 and all(it.received for it in origin.connections)
+        )
+        sidecar.clock.advance(5)
+        assert (await shown(sidecar))["window"]["slow"] == 0
+        for client in clients:
+            await client.send(rest)
+        assert [(await client.response("POST")).status for client in clients] == [200] * 4
+        assert await sidecar.is_quiet()
+        assert await calls(sidecar) == {"success": 4}
+        assert await sidecar.state() == "closed"
+
+
 async def test_an_upload_that_nobody_answers_times_out_from_its_last_octet_on(start_origin: StartOrigin) -> None:
     origin = await start_origin((READ, STALL))
     async with still_sidecar(origin, upstream={"breaker": SLOW, "timeouts": TIMEOUTS}) as sidecar:

@@ -138,7 +138,7 @@ BAD_CONFIGS = {
     "bad-yaml": ("upstreams: {a: [\n", "2:1"),
     "bad-duration": ('upstreams: {a: {url: "http://h", timeouts: {connect: soon}}}\n', "soon"),
     "bad-url": ("upstreams: {a: {url: 17}}\n", "17"),
-    "later-feature": ('upstreams: {a: {url: "http://h", retry: {attempts: 2}}}\n', "retry"),
+    "later-feature": ('upstreams: {a: {url: "http://h", bulkhead: {max_queue: 2}}}\n', "bulkhead"),
     "empty": ("", "upstreams"),
 }
 

@@ -29,12 +29,19 @@ if TYPE_CHECKING:
 
 DEPTHS = range(len(stack.STAGES) + 1)
 """0 is around the upstream, the last one outermost."""
-NAMES = ["upstream", "breaker", "bulkhead", "rate limit", "cache", "fault", "fallback", "deadline", "observe"]
+NAMES = [
+    "upstream", "breaker", "retry", "bulkhead", "rate limit", "cache", "fault", "fallback", "deadline", "observe",
+]  # fmt: skip
 """What the barrier of each depth stands around."""
 BREAKER = {"failure_threshold": 2, "open_duration": "1h"}
 CACHE = {"mode": "standard", "stale_ttl": "1h"}
-LIMITS = {"bulkhead": {"max_concurrent": 100}, "rate_limit": {"rate": "10000/s"}, "timeouts": {"total": "1m"}}
-"""All that is optional is there."""
+EVERYTHING = {
+    "retry": {"attempts": 2, "on": "timeout"},
+    "bulkhead": {"max_concurrent": 100},
+    "rate_limit": {"rate": "10000/s"},
+    "timeouts": {"total": "1m"},
+}
+"""All that is optional is there, and nothing here times out."""
 ROUNDS = 10
 SAME = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -88,7 +95,8 @@ async def barrier_at(depth: int, patch: pytest.MonkeyPatch, *, max_age: int = 36
     patch.setattr(stack, "STAGES", (*stack.STAGES[:depth], around, *stack.STAGES[depth:]))
     async with real_traffic.Site() as site:
         site.max_age = max_age
-        sidecar = await InProcess.start(config_text(site.url, upstream={"breaker": BREAKER, "cache": CACHE, **LIMITS}))
+        upstream = {"breaker": BREAKER, "cache": CACHE, **EVERYTHING}
+        sidecar = await InProcess.start(config_text(site.url, upstream=upstream))
         try:
             yield Scene(site, await sidecar.connect(), passed)
         finally:

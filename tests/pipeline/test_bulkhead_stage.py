@@ -11,7 +11,7 @@ from sidecar.core.config import BulkheadSettings, ProxySettings
 from sidecar.pipeline.bulkhead_stage import BulkheadStage, around
 from sidecar.pipeline.errors import BulkheadFull
 from sidecar.pipeline.stage import Parts, RouteParts
-from sidecar.pipeline.stats import RouteStats
+from sidecar.pipeline.stats import RouteStats, UpstreamStats
 from tests.support.circuits import Bench
 from tests.support.fake_store import FakeStore
 from tests.support.routes import route
@@ -41,7 +41,7 @@ class Scene:
         parts = Parts(ProxySettings(), self.clock, spawn, FakeStore(), Records())
         self.inner = ScriptedHandler(response())
         config = route(bulkhead=settings)
-        stage = around(self.inner, RouteParts(config, Bench(0.0).circuit, self.stats, parts))
+        stage = around(self.inner, RouteParts(config, Bench(0.0).circuit, self.stats, UpstreamStats("a"), parts))
         assert isinstance(stage, BulkheadStage)
         self.stage = stage
         assert self.bulkhead.take()

@@ -13,7 +13,7 @@ from sidecar.pipeline.fallback_sources import FallbackSources, StandInUpstream
 from sidecar.pipeline.fallback_stage import around
 from sidecar.pipeline.message import Body, BodyEnd
 from sidecar.pipeline.stage import Parts, RouteParts
-from sidecar.pipeline.stats import RouteStats
+from sidecar.pipeline.stats import RouteStats, UpstreamStats
 from tests.support.circuits import Bench
 from tests.support.fake_store import FakeStore
 from tests.support.routes import route
@@ -35,7 +35,7 @@ def staged(inner: Handler, other: Handler) -> Handler:
     sources = FallbackSources({"other": StandInUpstream(other, frozenset({503}))})
     parts = Parts(ProxySettings(), ManualClock(), spawn, FakeStore(), None, sources)
     config = route("shop", fallback=(Fallback(upstream="other"), Fallback(body="calm")))
-    return around(inner, RouteParts(config, Bench().circuit, RouteStats("shop"), parts))
+    return around(inner, RouteParts(config, Bench().circuit, RouteStats("shop"), UpstreamStats("shop"), parts))
 
 
 class Refusing:
@@ -73,4 +73,7 @@ async def test_who_listened_for_the_client_on_behalf_of_the_first_upstream_hears
 async def test_a_route_without_fallbacks_has_no_such_stage() -> None:
     inner = Refusing()
     parts = Parts(ProxySettings(), ManualClock(), spawn, FakeStore(), None)
-    assert around(inner, RouteParts(route("shop"), Bench().circuit, RouteStats("shop"), parts)) is inner
+    assert (
+        around(inner, RouteParts(route("shop"), Bench().circuit, RouteStats("shop"), UpstreamStats("shop"), parts))
+        is inner
+    )

@@ -103,5 +103,5 @@ def test_a_new_request_has_no_route_and_a_new_response_no_error() -> None:
 
 def test_the_sources_are_the_labels_of_the_metric() -> None:
     assert {source.label for source in Source} == {
-        "upstream", "cache", "stale", "circuit", "bulkhead", "fallback", "fault", "error", "sidecar",
+        "upstream", "cache", "stale", "circuit", "bulkhead", "rate_limit", "fallback", "fault", "error", "sidecar",
     }  # fmt: skip

@@ -157,7 +157,7 @@ async def test_a_client_that_leaves_before_the_answer_counts_as_499_and_cancella
         await waiting
     assert scene.counted(499, "error", "_OTHER")
     assert scene.record == ExchangeRecord(
-        "catalog", "PURGE", b"/items", 499, "error", 0.25, 0, b"r-1", "10.0.0.9",
+        "catalog", "PURGE", b"/items", 499, "error", 0.25, 0, b"r-1", "10.0.0.9", 0,
         "client_gone", "the client left before the answer", aborted=True,
     )  # fmt: skip
 

@@ -24,6 +24,8 @@ from sidecar.pipeline import errors
 from sidecar.pipeline.possible_series import (
     ATTEMPT_RESULTS,
     CACHE_RESULTS,
+    HEDGE_RESULTS,
+    RETRY_RESULTS,
     UPSTREAM_ERRORS,
     begin_route,
     begin_upstream,
@@ -122,6 +124,8 @@ def test_what_was_counted_stays_when_the_configuration_changes() -> None:
     assert stats.requests["GET", 502, "error"] == 3
     assert stats.requests["GET", 200, "cache"] == 0
     assert dict(upstream.attempts) == {**dict.fromkeys(ATTEMPT_RESULTS, 0), "success": 2}
+    assert upstream.retries == dict.fromkeys(RETRY_RESULTS, 0)
+    assert upstream.hedges == dict.fromkeys(HEDGE_RESULTS, 0)
 
 
 def test_every_route_may_be_given_a_fault_and_only_one_with_fallbacks_falls_back() -> None:

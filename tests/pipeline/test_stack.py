@@ -12,7 +12,7 @@ from sidecar.core.config import BreakerMode, BreakerSettings, CacheMode, CacheSe
 from sidecar.pipeline.errors import ConnectionRefused
 from sidecar.pipeline.stack import build_stack
 from sidecar.pipeline.stage import Parts, RouteParts
-from sidecar.pipeline.stats import RouteStats
+from sidecar.pipeline.stats import RouteStats, UpstreamStats
 from tests.support.cache_world import Origin, Reply, WorldClock, receive
 from tests.support.circuits import Bench
 from tests.support.fake_store import FakeStore
@@ -41,7 +41,9 @@ class Onion:
         self.records = log.all
         parts = Parts(ProxySettings(via="edge"), self.clock, self._spawn, self.store, log)
         config = route("catalog", cache=CacheSettings(cache), breaker=BreakerSettings(mode))
-        self.stack = build_stack(self.origin, RouteParts(config, self.bench.circuit, self.stats, parts))
+        self.stack = build_stack(
+            self.origin, RouteParts(config, self.bench.circuit, self.stats, UpstreamStats("catalog"), parts)
+        )
 
     async def ask(self) -> Answer:
         asked = request(started=self.clock.now)

@@ -97,6 +97,7 @@ async def _calls_of(work: Work) -> Calls:
             site.url,
             upstream={
                 "cache": {"mode": "standard", "stale_ttl": "1h"},
+                "retry": {"attempts": 2},
                 "breaker": {"failure_threshold": 2, "open_duration": "1h"},
             },
         )

@@ -40,8 +40,10 @@ class KeptLines:
 
 
 def written(upstreams: dict[str, Any], *, routes: list[dict[str, Any]] | None = None, **top: Any) -> str:
-    """A configuration (JSON is YAML) whose listeners take free ports unless `top` says otherwise."""
-    config = {**LISTENERS, **top, "upstreams": upstreams}
+    """A configuration (JSON is YAML) whose listeners take free ports unless `top` says otherwise, and in which retries
+    are off unless an upstream has some.
+    """
+    config = {**LISTENERS, **top, "upstreams": {name: {"retry": None, **block} for name, block in upstreams.items()}}
     return json.dumps(config if routes is None else {**config, "routes": routes}, indent=1)
 
 

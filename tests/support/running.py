@@ -38,14 +38,14 @@ def config_text(
 ) -> str:
     """A configuration (JSON is YAML) with one upstream `origin` behind one route `all` that takes every path.
 
-    The cache is off and every listener takes a free port unless a block says otherwise.
+    The cache and retries are off and every listener takes a free port unless a block says otherwise.
     """
     urls = origin.url if isinstance(origin, RawOrigin) else origin
     where: Block = {"endpoints": urls} if isinstance(urls, list) else {"url": urls}
     listeners = {name: {"listen": "127.0.0.1:0"} for name in ("proxy", "admin", "telemetry")}
     config: Block = {
         **listeners,
-        "upstreams": {"origin": {**where, "cache": {"mode": "off"}, **(upstream or {})}},
+        "upstreams": {"origin": {**where, "cache": {"mode": "off"}, "retry": None, **(upstream or {})}},
         "routes": [{"name": ROUTE, "match": {"prefix": "/"}, "upstream": "origin", **(route or {})}],
         **(top or {}),
     }

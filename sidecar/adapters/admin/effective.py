@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from sidecar.core.report import Json
+    from sidecar.pipeline.stats import UpstreamStats
 
 
 async def show_info(request: web.Request) -> web.Response:
@@ -43,17 +44,28 @@ async def list_routes(request: web.Request) -> web.Response:
 
 
 async def list_upstreams(request: web.Request) -> web.Response:
-    """Every upstream, with the bulkheads of its routes as they are now."""
+    """Every upstream, with what is left of its retry budget, and the bulkheads of its routes as they are now."""
     context = request.app[CONTEXT]
     config, counted = context.config(), await context.plane.stats()
+    stats = {upstream.name: upstream for upstream in counted.upstreams}
     limits = {route.name: route.bulkhead for route in counted.routes}
     bulkheads: defaultdict[str, list[Json]] = defaultdict(list)
     for route in config.routes:
         bulkhead = limits.get(route.name)
         if bulkhead is not None:
             bulkheads[route.upstream.name].append(bulkhead_report(route.name, bulkhead))
-    upstreams = ({**_by_name(each), "bulkheads": bulkheads[each.name]} for each in config.upstreams)
-    return await json_long_answer({}, {"upstreams": upstreams})
+    found = (
+        {**_by_name(each), **_retries(stats.get(each.name)), "bulkheads": bulkheads[each.name]}
+        for each in config.upstreams
+    )
+    return await json_long_answer({}, {"upstreams": found})
+
+
+def _retries(stats: UpstreamStats | None) -> dict[str, object]:
+    if stats is None:
+        return {}
+    counts = {"exhausted": stats.budget_exhausted, "observed": stats.budget_observed}
+    return {"retry_budget": {"available": stats.budget_available, **counts}}
 
 
 def plain(value: object) -> object:
@@ -72,7 +84,8 @@ def plain(value: object) -> object:
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
         case frozenset():
-            return sorted(value)
+            # Words before numbers, where there are both.
+            return sorted(map(plain, value), key=lambda item: (isinstance(item, int), item))
         case tuple():
             return [plain(item) for item in value]
     return _by_name(value) if is_dataclass(value) and not isinstance(value, type) else value

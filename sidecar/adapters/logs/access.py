@@ -67,13 +67,14 @@ class AccessLog:
 
 def access_line(record: ExchangeRecord, time_of_day: str) -> str:
     """The line about `record`. Octets that are no UTF-8 appear as `\\xNN`."""
-    route, method, target, status, source, duration, sent, request_id, client, *rest = record
+    route, method, target, status, source, duration, sent, request_id, client, attempts, *rest = record
     wrong = what_went_wrong(record) if any(rest) else ""
     return (
         f'{{"time":"{time_of_day}","level":"info","logger":"sidecar.access","message":"request",'
         f'"route":{quote(route)},"method":{quote(method)},"target":{quote(target.decode("utf-8", "backslashreplace"))},'
         f'"status":{status},"source":"{source}","duration_ms":{duration * 1000:.3f},"bytes_sent":{sent},'
-        f'"request_id":{quote(request_id.decode("utf-8", "backslashreplace"))},"client":{quote(client)}{wrong}}}\n'
+        f'"request_id":{quote(request_id.decode("utf-8", "backslashreplace"))},"client":{quote(client)},'
+        f'"attempts":{attempts}{wrong}}}\n'
     )
 
 

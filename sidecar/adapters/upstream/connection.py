@@ -25,8 +25,8 @@ body as a request), whose response was not read to its end, or behind whose resp
 cut is never taken for the end of a body.
 
 How failures are told. `_fail` is the one way: the error goes to the future while the head is awaited, later to the
-body. Nothing is repeated here. A kept-alive connection that died before the first octet of its response is told apart
-as `StaleConnection`; whether the request is sent once more, `handler` decides.
+body. Nothing is repeated here. A connection that died before the first octet of its response is told apart as
+`Unanswered`, a kept-alive one as `StaleConnection`; whether the request is sent once more, `retry_stage` decides.
 
 Why it is cheap. With a whole body on both sides an exchange is one write, one read and one future: no task, no stream,
 no timer (`DeadlineWheel` looks at `deadline` now and then). What only a streamed request body needs is in `sending`.
@@ -38,7 +38,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from sidecar.adapters.upstream.failure import StaleConnection, lost_by
+from sidecar.adapters.upstream.failure import lost_by
 from sidecar.adapters.upstream.response import Framing, ResponseReader
 from sidecar.adapters.upstream.sending import BodySender
 from sidecar.adapters.upstream.state import (
@@ -64,6 +64,8 @@ from sidecar.pipeline.errors import (
     FirstByteTimeout,
     IdleTimeout,
     ProxyError,
+    StaleConnection,
+    Unanswered,
     forget_frames,
 )
 from sidecar.pipeline.message import Body, BodyEnd
@@ -93,6 +95,7 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
         "_reader",
         "_repeatable",
         "_response",
+        "_reused",
         "_used",
         "dedicated",
         "drained",
@@ -119,8 +122,8 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
         """While the request's body is being sent."""
         self.drained: asyncio.Future[None] | None = None
         self._interim: Callable[[ResponseHead], None] | None = None
-        self._used = False
-        """Whether it has carried an exchange."""
+        self._used = self._reused = False
+        """Whether it has carried an exchange; whether it had before the one under way."""
         self._repeatable = False
         """Whether another connection may take the exchange over when this one turns out to be dead."""
         self.opened_at = self.idle_since = owner.clock.monotonic()
@@ -149,8 +152,8 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
             authorization is not None and not of_a_request(authorization) and sends_connection_credentials(fields)
         )
         # Another connection would know nothing of the earlier steps of a handshake.
-        self._repeatable = self._used and not (credentials and self.dedicated)
-        self._used = True
+        self._repeatable = not (credentials and self.dedicated)
+        self._reused, self._used = self._used, True
         if credentials:
             self._dedicate()
         if timeouts.total is None:
@@ -413,7 +416,7 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
         try:
             reader.eof()
         except ConnectionLost as error:
-            self._fail(self._stale() or error)
+            self._fail(self._if_answered(error))
             return False
         if body is not None:
             self._pass_on(body, reader)
@@ -425,12 +428,15 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
         if self.state is EARLY:
             self._fail(EarlyAnswerCut("the upstream closed the connection while the request was still being sent"))
         else:
-            self._fail(self._stale() or lost_by(exc))
+            self._fail(self._if_answered(lost_by(exc)))
 
-    def _stale(self) -> ConnectionLost | None:
+    def _if_answered(self, error: ConnectionLost) -> ConnectionLost:
+        """`error`, told apart where no octet of a response had come."""
         if self._response is None or self._reader.started or not self._repeatable:
-            return None
-        return StaleConnection("the upstream closed a kept-alive connection before its response")
+            return error
+        if self._reused:
+            return StaleConnection("the upstream closed a kept-alive connection before its response")
+        return Unanswered(error.detail)
 
     def _stop_sending(self) -> None:
         sender, self._body_sender = self._body_sender, None

@@ -18,6 +18,7 @@ from sidecar.pipeline.errors import DnsFailed, ProxyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from sidecar.adapters.upstream.connection import UpstreamConnection
     from sidecar.core.config import Endpoint, UpstreamConfig
@@ -157,15 +158,17 @@ class EndpointSet:
                 return endpoint, connection
         return None
 
-    async def choose(self) -> tuple[NamedEndpoint, EndpointPool]:
-        """Where the next attempt goes. Raises ProxyError when no name has ever resolved."""
+    async def choose(self, avoid: frozenset[object] = frozenset()) -> tuple[NamedEndpoint, EndpointPool]:
+        """Where the next attempt goes: to none of the pools to `avoid`, unless there are no others. Raises ProxyError
+        when no name has ever resolved.
+        """
         if self._next_resolve <= self._clock.monotonic():
             await self._resolve_due()
         if not self._choices:
             raise self._failure.again()
-        return self.prefer(self._choices)
+        return self.prefer((self.others(avoid) if avoid else None) or self._choices)
 
-    def others(self, tried: set[EndpointPool]) -> list[tuple[NamedEndpoint, EndpointPool]]:
+    def others(self, tried: AbstractSet[object]) -> list[tuple[NamedEndpoint, EndpointPool]]:
         """The choices that have not been tried."""
         return [choice for choice in self._choices if choice[1] not in tried]
 

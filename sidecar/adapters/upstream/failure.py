@@ -43,10 +43,6 @@ def connect_failure(error: Exception, where: str) -> ProxyError:
     raise error
 
 
-class StaleConnection(ConnectionLost):
-    """A kept-alive connection died before the first octet of its response: the request may not have been seen."""
-
-
 def lost_by(exc: Exception | None) -> ConnectionLost:
     """The ProxyError for a connection that was lost with `exc` in the middle of an exchange."""
     if isinstance(exc, Truncated):

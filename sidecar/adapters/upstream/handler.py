@@ -1,4 +1,4 @@
-"""The innermost stage: one request to one upstream, attempted once; twice where a kept-alive connection had died."""
+"""The innermost stage: one request to one upstream, attempted once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.endpoints import EndpointSet
-from sidecar.adapters.upstream.failure import StaleConnection
 from sidecar.core.http.forwarding import rewrite_target, trailers_allowed
 from sidecar.core.http.framing import CHUNKED_LINE
-from sidecar.core.http.heads import IDEMPOTENT_METHODS, ResponseHead
+from sidecar.core.http.heads import ResponseHead
+from sidecar.core.retry import ATTEMPT_FIELD
 from sidecar.pipeline.deadline_stage import to_pass_on
 from sidecar.pipeline.deadlines import DeadlineWheel
-from sidecar.pipeline.errors import ConnectionRefused, ConnectTimeout, ProxyError, TotalTimeout
+from sidecar.pipeline.errors import (
+    ConnectionRefused,
+    ConnectTimeout,
+    ProxyError,
+    StaleConnection,
+    TotalTimeout,
+    UpstreamError,
+)
 from sidecar.pipeline.message import Body, Response
+from sidecar.pipeline.possible_series import STALE_CONNECTION
 
 if TYPE_CHECKING:
     from sidecar.adapters.upstream.connection import Received, UpstreamConnection
     from sidecar.adapters.upstream.endpoints import NamedEndpoint
-    from sidecar.adapters.upstream.pool import EndpointPool
     from sidecar.core.config import Timeouts, UpstreamConfig
     from sidecar.core.http.forwarding import RequestForwarder
     from sidecar.pipeline.message import Request
@@ -87,78 +94,78 @@ class UpstreamHandler:
     async def handle(self, request: Request) -> Response:
         """The upstream's answer. Raises ProxyError.
 
-        Nothing is sent twice but an idempotent request without content whose kept-alive connection died before the
-        first octet of an answer (RFC 9112 §9.3.1). Nor is that when it is a circuit's probe, or a step of a handshake
-        that authenticates the connection: its other steps were on the one that died.
+        Nothing is sent twice: whether a request is attempted again is decided outside, and `request.repeat` says how.
         """
         upstream = self._upstream
         monotonic = upstream.clock.monotonic
         attempts = upstream.stats.attempts
-        fresh = False
-        while True:
-            started = monotonic()
-            request.sent_at = inf
-            connection: UpstreamConnection | None = None
-            response: asyncio.Future[Received] | None = None
-            try:
-                at_hand = None if fresh else upstream.endpoints.at_hand(started, request.pins)
-                endpoint, connection = at_hand or await self._connection(request, fresh=fresh)
-                response = connection.send(self._head(request, endpoint), request, self._timeouts)
-                head, body = await response
-            except ProxyError as error:
-                attempts[error.reason] += 1
-                # It holds the error, whose traceback holds this frame.
-                response = None
-                if fresh or not _may_repeat(request, error):
-                    _close(request.body)
-                    raise
-                fresh = True
-            except asyncio.CancelledError:
-                attempts["cancelled"] += 1
-                if connection is not None:
-                    connection.abandon(response)
-                raise
-            except Exception:
-                # A defect of ours; but whoever has taken a connection gives it back.
-                if connection is not None:
-                    connection.abandon(response)
-                raise
-            else:
-                attempts["success"] += 1
-                # As `Histogram.observe` does, without the call.
-                durations, took = upstream.stats.attempt_durations, monotonic() - started
-                durations.counts[bisect_left(durations.bounds, took)] += 1
-                durations.sum += took
-                if connection.dedicated:
-                    head = _bound(head, request)
-                return Response(head, body)
+        started = monotonic()
+        request.sent_at = inf
+        request.attempts += 1
+        connection: UpstreamConnection | None = None
+        response: asyncio.Future[Received] | None = None
+        try:
+            repeat, at_hand = request.repeat, None
+            if not (repeat.fresh or repeat.avoid):
+                at_hand = upstream.endpoints.at_hand(started, request.pins)
+            endpoint, connection = at_hand or await self._connection(request)
+            response = connection.send(self._head(request, endpoint), request, self._timeouts)
+            head, body = await response
+        except ProxyError as error:
+            attempts[STALE_CONNECTION if isinstance(error, StaleConnection) else error.reason] += 1
+            if isinstance(error, UpstreamError):
+                error.unsent = connection is None
+            # It holds the error, whose traceback holds this frame.
+            response = None
+            _close(request.body)
+            raise
+        except asyncio.CancelledError:
+            attempts["cancelled"] += 1
+            if connection is not None:
+                connection.abandon(response)
+            raise
+        except Exception:
+            # A defect of ours; but whoever has taken a connection gives it back.
+            if connection is not None:
+                connection.abandon(response)
+            raise
+        attempts["success"] += 1
+        # As `Histogram.observe` does, without the call.
+        durations, took = upstream.stats.attempt_durations, monotonic() - started
+        durations.counts[bisect_left(durations.bounds, took)] += 1
+        durations.sum += took
+        if connection.dedicated:
+            head = _bound(head, request)
+        return Response(head, body)
 
-    async def _connection(self, request: Request, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
-        """A connection for `request`, within the route's `total`."""
+    async def _connection(self, request: Request) -> tuple[NamedEndpoint, UpstreamConnection]:
+        """A connection within the route's `total`, to an address that no earlier attempt went to, if there is one."""
         until = request.started + self._total
         try:
-            return await self._connect(until, fresh=fresh)
+            return await self._connect(request, until)
         except (ConnectTimeout, TimeoutError):
             if self._upstream.clock.monotonic() < until - DeadlineWheel.TICK:
                 raise
             raise TotalTimeout.after(self._total) from None
 
-    async def _connect(self, until: float, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
+    async def _connect(self, request: Request, until: float) -> tuple[NamedEndpoint, UpstreamConnection]:
         monotonic, limit = self._upstream.clock.monotonic, self._timeouts.connect
+        repeat, endpoints = request.repeat, self._upstream.endpoints
         async with asyncio.timeout(None if until == inf else until - monotonic()):
-            endpoint, pool = await self._upstream.endpoints.choose()
-        tried: set[EndpointPool] = set()
+            endpoint, pool = await endpoints.choose(repeat.avoid)
+        tried: set[object] = set()
         while True:
+            request.endpoint = pool
             try:
-                if fresh:
+                if repeat.fresh:
                     return endpoint, await pool.connect(min(limit, until - monotonic()))
                 return endpoint, await pool.acquire(limit, until)
             except (ConnectionRefused, ConnectTimeout):
                 tried.add(pool)
-                others = self._upstream.endpoints.others(tried)
+                others = endpoints.others(tried)
                 if not others or len(tried) >= MAX_CONNECTS:
                     raise
-                endpoint, pool = self._upstream.endpoints.prefer(others)
+                endpoint, pool = endpoints.prefer(others)
 
     def _head(self, request: Request, endpoint: NamedEndpoint) -> bytes:
         """The serialized request head for `endpoint`."""
@@ -177,6 +184,8 @@ class UpstreamHandler:
             left = to_pass_on(request.deadline, self._upstream.clock.monotonic())
             more += b"%b: %d\r\n" % (self._deadline_field, left)
             head = replace(head, headers=head.headers.without({self._deadline_field}))
+        if request.repeat.number > 1:
+            more += b"%b: %d\r\n" % (ATTEMPT_FIELD, request.repeat.number)
         if self._forwarder.tells_client or not OF_THIS_HOP.isdisjoint(index):
             more += self._hop_lines(request)
         return self._forwarder.octets(head, target, host_line, more)
@@ -196,11 +205,6 @@ class UpstreamHandler:
         elif b"te" in index and trailers_allowed(head.headers):
             lines += b"Connection: TE\r\nTE: trailers\r\n"
         return lines
-
-
-def _may_repeat(request: Request, error: ProxyError) -> bool:
-    unsent = isinstance(error, StaleConnection) and not request.body
-    return unsent and not request.is_probe and request.head.method in IDEMPOTENT_METHODS
 
 
 def _bound(head: ResponseHead, request: Request) -> ResponseHead:

@@ -149,15 +149,14 @@ class RequestForwarder:
     def octets(self, head: RequestHead, target: bytes, host_line: bytes, more: bytes) -> bytes:
         """The whole head for the rewritten `target`. `host_line` is the Host field, `more` are this hop's own lines."""
         headers = head.headers
-        index = headers.index
         drops = _REQUEST_DROPS
-        named = index.get(b"connection")
+        named = headers.index.get(b"connection")
         if named is not None and named.lower() not in _PLAIN_CONNECTION:
             drops = drops | connection_options(headers)
         if head.minor_version == 0:
             # No expectation was meant (RFC 9110 §10.1.1).
             drops = drops | {b"expect"}
-        fields = headers.lines_without(drops & index.keys())
+        fields = headers.without(drops).fields
         if head.method == "OPTIONS":
             fields = counted_down(head, fields)
         lines = b"\r\n".join((*map(field_line, fields), b""))

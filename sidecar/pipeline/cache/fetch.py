@@ -119,7 +119,11 @@ class Fetcher:
         while True:
             fetch.begin(self._store, self._clock.monotonic())
             request = conditional(fetch.request, preconditions) if preconditions else fetch.request
-            response = await self._inner.handle(request)
+            try:
+                response = await self._inner.handle(request)
+            finally:
+                if request is not fetch.request:
+                    fetch.request.attempts += request.attempts
             if fetch.stored is None or not (preconditions and _validates(response)):
                 return self.answered(fetch, response)
             validated = self._validated(fetch, fetch.stored, response)
@@ -289,6 +293,7 @@ def conditional(request: Request, preconditions: Sequence[Field]) -> Request:
     copy.deadline = request.deadline
     copy.on_interim = request.on_interim
     copy.pins = request.pins
+    copy.deadline = request.deadline
     copy.half_closed = request.half_closed
     request.on_half_close = copy.half_close
     return copy
