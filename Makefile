@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --quiet
 # would be built with whatever tools are newest that day. `pip check` fails when a closure is not whole after all.
 LOCKED := --no-deps --only-binary :all: --require-hashes
 # The extras of pyproject.toml that .venv has, and the Pythons and machines that a lock file has to serve.
-EXTRAS := test bench fuzz
+EXTRAS := redis test bench fuzz
 PYTHONS := 3.11 3.12 3.13
 MACHINES := x86_64 aarch64
 WORKERS ?= 2
@@ -78,7 +78,8 @@ lock: ## resolve the dependencies anew and rewrite the lock files
 	  --python-version $(firstword $(PYTHONS)) --only-binary :all: --no-strip-extras --generate-hashes \
 	  --custom-compile-command 'make lock' --output-file "$$@"; }; \
 	resolve requirements.lock pyproject.toml; \
-	resolve requirements-dev.lock --constraint requirements.lock $(EXTRAS:%=--extra %) pyproject.toml; \
+	resolve requirements-redis.lock --constraint requirements.lock --extra redis pyproject.toml; \
+	resolve requirements-dev.lock --constraint requirements-redis.lock $(EXTRAS:%=--extra %) pyproject.toml; \
 	resolve requirements-resolver.lock --group resolver; \
 	toml='import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'; \
 	build/lock/bin/python -c "$$toml" | resolve requirements-build.lock -

@@ -12,13 +12,14 @@ from sidecar.config.keys import DEFAULTS, ROOT, ROUTE, Block, Key, Later, Listed
 from sidecar.config.settings_view import shown
 from sidecar.config.value_types import NAME, ListType, MapType, ScalarType
 from sidecar.core.config import ServerTls
+from sidecar.core.fleet.settings import RedisSettings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DESCRIPTION = "Configuration of circuit-sidecar. Top-level keys that start with x- are free, for anchors."
 
 SHARED = tuple(key.type for key in DEFAULTS.keys if isinstance(key.type, Block))
 """Blocks that several others contain, described once."""
-GIVEN_WHOLE = (ROOT, ROUTE, block_of(ServerTls, "tls"))
+GIVEN_WHOLE = (ROOT, ROUTE, block_of(ServerTls, "tls"), block_of(RedisSettings, "redis"))
 """Blocks in which a required key must stand; in others it may come from a lower layer."""
 
 

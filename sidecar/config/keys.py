@@ -111,7 +111,6 @@ LATER = (
     Key("faults", Later("fault injection"), "delays and aborts for tests"),
 )
 URL = Key("url", value_type(ENDPOINT), "its one address: http://host:port, https://host or unix:/path.sock")
-REDIS = Key("redis", Later("fleet sharing over Redis"), "state shared with other sidecars")
 
 PER_ROUTE = block_of(PerRoute, "route").keys
 """What a route inherits from its upstream."""
@@ -128,7 +127,6 @@ ROOT = Block(
     Config,
     (
         *PROCESS,
-        REDIS,
         Key("defaults", DEFAULTS, "merged under every upstream, key by key"),
         Key("upstreams", Named(UPSTREAM), "services behind the sidecar, by name", required=True),
         Key("routes", Listed(ROUTE), "which requests go where; an upstream without one gets /<name>/, stripped"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.core.config import Address, Endpoint, Match, RouteConfig
+from sidecar.core.fleet.settings import RedisUrl
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,7 +53,7 @@ def plain(value: object) -> object:
     match value:
         case Enum():
             return value.value
-        case Address() | Endpoint():
+        case Address() | Endpoint() | RedisUrl():
             return str(value)
         case Match():
             return {**_by_name(value), "headers": {name: _wanted(name, wanted) for name, wanted in value.headers}}
