@@ -110,7 +110,8 @@ def test_tests_run_with_the_versions_that_are_released() -> None:
 
 def test_a_fleet_changes_no_version_of_what_a_lone_sidecar_has() -> None:
     alone, shared = (
-        {entry.name: entry.version for entry in entries(lock)} for lock in ("requirements.lock", "requirements-redis.lock")
+        {entry.name: entry.version for entry in entries(lock)}
+        for lock in ("requirements.lock", "requirements-redis.lock")
     )
     assert alone.items() < shared.items()
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.adapters.upstream.handler import Upstream, UpstreamHandler
 from sidecar.core.circuit.circuit import Circuit
+from sidecar.core.fleet_settings import FleetTrip
 from sidecar.core.http.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
 from sidecar.pipeline.data_plane import UnusableUpstream
@@ -54,7 +55,8 @@ class RouteSet:
         self.circuits = {route.name: self._circuit(route) for route in config.routes}
         self.stacks = {route.name: self._stack(route, upstreams, unchanged) for route in config.routes}
         self.configs = {route.name: route for route in config.routes}
-        self._begin_series(restorable=config.state_dir is not None)
+        shared = config.redis is not None and config.fleet.trip is not FleetTrip.LOCAL
+        self._begin_series(restorable=config.state_dir is not None, shared=shared)
         before, self.upstreams = self.upstreams, upstreams
         _close_replaced(before, upstreams)
 
@@ -71,10 +73,10 @@ class RouteSet:
         for upstream in self.upstreams.values():
             upstream.close()
 
-    def _begin_series(self, *, restorable: bool) -> None:
+    def _begin_series(self, *, restorable: bool, shared: bool) -> None:
         for name, route in self.configs.items():
             begin_route(self.stats[name], route)
-            begin_circuit(self.circuits[name], restorable=restorable)
+            begin_circuit(self.circuits[name], restorable=restorable, shared=shared)
 
     def _upstream(self, config: UpstreamConfig) -> Upstream:
         known = self.upstreams.get(config.name)

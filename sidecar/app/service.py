@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def build(config: Config, clock: Clock, sink: LineSink | None = None) -> App:
     """Everything, connected and not yet started. `sink` takes the access log's lines; None: there is none.
 
-    Raises UnusableUpstream when the files that an upstream names cannot be used.
+    Raises UnusableUpstream when the files that an upstream names cannot be used, MissingExtra when a library is not
+    there.
     """
     return App(config, clock, sink)
 
@@ -67,7 +68,7 @@ class App:
         self.control.drain()
         self.data.abort()
         await self.control.end_orders()
-        self.data.disconnect()
+        await self.data.disconnect()
         await self.control.save(hurry or asyncio.Event())
         self.data.close()
         await self._tasks.cancel_all()

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from sidecar.config.problem import Finding, Severity
 from sidecar.config.units import show_duration
-from sidecar.core.fleet.settings import FleetSettings, RedisKind, RedisTls
+from sidecar.core.fleet_settings import FleetSettings, RedisKind, RedisTls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.core.config import Config
-    from sidecar.core.fleet.settings import RedisSettings
+    from sidecar.core.fleet_settings import RedisSettings
 
 
 def fleet_findings(config: Config) -> Iterator[Finding]:

@@ -7,10 +7,12 @@ from urllib.parse import unquote
 from sidecar.config import units
 from sidecar.config.addresses import URL, host_and_port, unix_path
 from sidecar.config.units import BadValue, quoted
-from sidecar.core.fleet.settings import RedisKind, RedisUrl
+from sidecar.core.fleet_settings import RedisKind, RedisUrl
 
 PORTS = {RedisKind.SINGLE: 6379, RedisKind.SENTINEL: 26379, RedisKind.CLUSTER: 6379}
-EXAMPLE = "write redis://host:6379/0, rediss://host, unix:/path.sock, redis+sentinel://a,b/master or redis+cluster://a,b"
+EXAMPLE = (
+    "write redis://host:6379/0, rediss://host, unix:/path.sock, redis+sentinel://a,b/master or redis+cluster://a,b"
+)
 
 
 def redis_url(text: str) -> RedisUrl:

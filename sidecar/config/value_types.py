@@ -13,7 +13,7 @@ from sidecar.config.suggest import did_you_mean
 from sidecar.config.units import BadValue, quoted
 from sidecar.core import config_key as k
 from sidecar.core.config import ENDPOINT, LISTEN, WINDOW, CountWindow, TimeWindow, Window
-from sidecar.core.fleet.settings import REDIS_URL
+from sidecar.core.fleet_settings import REDIS_URL
 from sidecar.core.http.methods import LONGEST_METHOD, MethodFlaw, flaw_of
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ from sidecar.core.config_key import (
     tuple_of,
     whole,
 )
-from sidecar.core.fleet.settings import FleetSettings, RedisSettings
+from sidecar.core.fleet_settings import FleetSettings, RedisSettings
 
 if TYPE_CHECKING:
     import re

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from sidecar.core.circuit.explanation import State
+from sidecar.core.fleet.messages import CircuitView
+
 if TYPE_CHECKING:
     from sidecar.core.circuit.explanation import (
         CircuitSnapshot,
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
         Trip,
         WindowView,
     )
+    from sidecar.core.fleet.messages import FleetView
 
 Json: TypeAlias = "dict[str, object]"
 
@@ -87,8 +91,9 @@ def transition_report(transition: Transition, moment: Moment) -> Json:
     }
 
 
-def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> Json:
-    """A circuit as the API shows it; its route has the circuit's name."""
+def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment, fleet: FleetView | None = None) -> Json:
+    """A circuit as the API shows it; its route has the circuit's name. `fleet`: None where there is none."""
+    shared = {} if fleet is None else {"fleet": fleet_report(snapshot.name, fleet, moment)}
     return {
         "name": snapshot.name,
         "route": snapshot.name,
@@ -114,6 +119,33 @@ def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> 
             "sentence": snapshot.would_have.sentence,
         },
         "config_ref": snapshot.config_ref,
+        **shared,
+    }
+
+
+def fleet_report(circuit: str, fleet: FleetView, moment: Moment) -> Json:
+    """A circuit across the fleet. `disagree`: pods that opened theirs, while the fleet's is closed. `leader`: who
+    probes. `fresh` is false for what was not looked up in Redis just now.
+    """
+    view = fleet.circuits.get(circuit) or CircuitView()
+    state = State.CLOSED if view.record is None else view.record.state
+    pooled = view.pooled
+    return {
+        "state": state.value,
+        "members": [
+            {"id": one.id, "version": one.version, "seen": moment.date(moment.monotonic - one.seen)}
+            for one in fleet.members
+        ],
+        "votes": len(view.voters),
+        "leader": next(iter(view.probing), None),
+        "disagree": list(view.voters) if state is State.CLOSED else [],
+        "window": {
+            "requests": pooled.requests,
+            "failures": pooled.failures,
+            "slow": pooled.slow,
+            "failure_rate": pooled.failures / pooled.requests if pooled.requests else 0.0,
+        },
+        "fresh": fleet.fresh,
     }
 
 
@@ -125,6 +157,7 @@ def override_report(override: Override, moment: Moment) -> Json:
         "actor": override.actor,
         "set_at": moment.date(override.set_at),
         "expires_at": moment.optional_date(override.expires_at),
+        "scope": "fleet" if override.fleet else "pod",
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.pipeline import breaker_stage, observe_stage
 from sidecar.pipeline.cache import stage as cache_stage
+from sidecar.pipeline.fleet import lease_stage
 
 if TYPE_CHECKING:
     from sidecar.pipeline.ports import Handler
@@ -19,6 +20,9 @@ STAGES: tuple[Wrap, ...] = (
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
     breaker_stage.around,
+    # A probe of a circuit that a fleet shares gets its lease right before the circuit is asked, so that nobody who is
+    # refused holds one.
+    lease_stage.around,
     # The cache comes before the circuit: what it can answer costs no permit, and it stands in when the circuit refuses.
     cache_stage.around,
     # Whatever happened inside, it is counted, logged and answered here.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,8 +12,7 @@ from sidecar.adapters.config_file import load_text
 from sidecar.config.change import compare, in_force
 from sidecar.config.redis_url import redis_url
 from sidecar.config.units import BadValue
-from sidecar.core.config import Config
-from sidecar.core.fleet.settings import (
+from sidecar.core.fleet_settings import (
     FleetSettings,
     FleetTrip,
     RedisKind,
@@ -22,6 +21,11 @@ from sidecar.core.fleet.settings import (
     RedisUrl,
     Scope,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.core.config import Config
 
 ONE = "upstreams: {a: {url: http://a}}\n"
 
@@ -89,7 +93,11 @@ def test_what_is_no_url_of_redis_is_refused(text: str) -> None:
 def test_the_defaults_are_those_of_the_contract() -> None:
     config = configured("redis: {url: redis://r}")
     assert config.redis == RedisSettings(RedisUrl(RedisKind.SINGLE, (("r", 6379),)))
-    assert (config.redis.namespace, config.redis.sync_interval, config.redis.probe_lease_timeout) == ("sidecar", 0.25, 0.05)
+    assert (config.redis.namespace, config.redis.sync_interval, config.redis.probe_lease_timeout) == (
+        "sidecar",
+        0.25,
+        0.05,
+    )
     assert (config.redis.read_timeout, config.redis.username, config.redis.password_file) == (0.02, None, None)
     assert config.redis.tls == RedisTls()
     assert config.fleet == FleetSettings(FleetTrip.QUORUM, 2, Scope.FLEET, None)
@@ -142,7 +150,7 @@ def test_what_cannot_be_is_an_error(text: str, message: str) -> None:
 )
 def test_what_can_hardly_be_meant_is_a_warning(text: str, message: str) -> None:
     assert any(found.startswith(message) for found in warnings(text))
-    assert configured(text)
+    configured(text)
 
 
 def test_the_admin_api_shows_no_password() -> None:

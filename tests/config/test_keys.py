@@ -14,9 +14,8 @@ from sidecar.config.reader import Reader
 from sidecar.config.sections import construct
 from sidecar.config.settings_view import settings
 from sidecar.config.value_types import ListType, ScalarType
-from sidecar.core import config
+from sidecar.core import config, fleet_settings
 from sidecar.core import config_key as k
-from sidecar.core.fleet import settings as fleet_settings
 
 
 def blocks(block: Block[Any]) -> Iterator[Block[Any]]:
@@ -40,7 +39,7 @@ MADE_ELSEWHERE = {
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 def test_every_setting_has_its_key_and_every_key_its_setting(block: Block[Any]) -> None:
     fields = {field.name for field in dataclasses.fields(block.cls)} - MADE_ELSEWHERE.get(block, set())
-    expected = {key.name for key in block.keys if not isinstance(key.type, Later)} 
+    expected = {key.name for key in block.keys if not isinstance(key.type, Later)}
     expected -= {"defaults"} if block is keys.ROOT else {"url"} if block in {keys.UPSTREAM, keys.DEFAULTS} else set()
     assert fields == expected
 

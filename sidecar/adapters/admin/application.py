@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from sidecar.adapters.admin.context import AdminContext
 
+OVERRIDE = "/v1/circuits/{name}/override"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -66,8 +68,19 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
     return (
         Entry("GET", "/v1/circuits", circuits.list_circuits, "every circuit"),
         Entry("GET", "/v1/circuits/{name}", circuits.show_circuit, "one circuit, and why it opened last"),
-        Entry("PUT", "/v1/circuits/{name}/override", circuits.override_circuit, "force it: {mode, ttl, reason, actor}"),
-        Entry("DELETE", "/v1/circuits/{name}/override", circuits.release_circuit, "back to the automatic state"),
+        Entry(
+            "PUT",
+            "/v1/circuits/{name}/override",
+            circuits.override_circuit,
+            "force it: {mode, ttl, reason, actor, scope}",
+        ),
+        Entry(
+            "DELETE",
+            "/v1/circuits/{name}/override",
+            circuits.release_circuit,
+            "back to the automatic state",
+            circuits.SCOPE,
+        ),
         Entry(
             "POST", "/v1/circuits/{name}/reset", circuits.reset_circuit, "closed, with an empty window: {reason, actor}"
         ),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.bodies import Fields, json_object, refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
-from sidecar.adapters.admin.problems import unknown
+from sidecar.adapters.admin.problems import BodyError, bad_values, unknown
+from sidecar.adapters.admin.queries import single
 from sidecar.core.circuit.explanation import OverrideMode
+from sidecar.core.fleet_settings import Scope
 from sidecar.core.report import circuit_report
 from sidecar.pipeline.data_plane import UnknownCircuit
 
@@ -24,8 +26,11 @@ Order: TypeAlias = "Callable[[CircuitControl, str], Awaitable[None]]"
 """What is to be done with a circuit, given by its name."""
 
 DEFAULT_TTL = 3600.0
-KEYS = ("mode", "ttl", "reason", "actor")
+KEYS = ("mode", "ttl", "reason", "actor", "scope")
 RESET_KEYS = ("reason", "actor")
+SCOPES = tuple(scope.value for scope in Scope)
+SCOPE = ("scope",)
+"""Query parameters of a removal."""
 MODES = tuple(mode.value for mode in OverrideMode)
 
 
@@ -34,9 +39,11 @@ async def list_circuits(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     upstreams = {route.name: route.upstream.name for route in context.config().routes}
     readings = await context.plane.circuits.readings()
+    fleet = None if context.plane.fleet is None else await context.plane.fleet.view(None)
     moment = context.moment()
     reports = (
-        circuit_report(reading.snapshot, upstreams.get(reading.snapshot.name, ""), moment) for reading in readings
+        circuit_report(reading.snapshot, upstreams.get(reading.snapshot.name, ""), moment, fleet)
+        for reading in readings
     )
     return await json_long_answer({}, {"circuits": reports})
 
@@ -50,14 +57,19 @@ async def override_circuit(request: web.Request) -> web.Response:
     """Force a circuit; before the answer is sent, the override holds for every request (breaker.md 24)."""
     order = read_order(await json_object(request))
     return await _shown_after(
-        request, lambda circuits, name: circuits.override(name, order.mode, order.reason, order.actor, order.ttl)
+        request,
+        lambda circuits, name: circuits.override(name, order.mode, order.reason, order.actor, order.ttl, order.scope),
     )
 
 
 async def release_circuit(request: web.Request) -> web.Response:
-    """Back to the automatic state."""
+    """Back to the automatic state; `?scope=` says whose, where that is not where the override is in force."""
     refuse_other_types(request)
-    return await _shown_after(request, lambda circuits, name: circuits.release_override(name))
+    word = single(request, "scope")
+    if word is not None and word not in SCOPES:
+        raise bad_values([BodyError("?scope", f"wanted is one of {', '.join(SCOPES)}")])
+    scope = None if word is None else Scope(word)
+    return await _shown_after(request, lambda circuits, name: circuits.release_override(name, scope))
 
 
 async def reset_circuit(request: web.Request) -> web.Response:
@@ -70,12 +82,13 @@ async def reset_circuit(request: web.Request) -> web.Response:
 
 @dataclass(frozen=True, slots=True)
 class OverrideOrder:
-    """What an operator wants; `ttl` in seconds, None until it is removed."""
+    """What an operator wants; `ttl` in seconds, None until it is removed; `scope` None: as configured."""
 
     mode: OverrideMode
     ttl: float | None
     reason: str
     actor: str
+    scope: Scope | None
 
 
 def read_order(content: Mapping[str, object]) -> OverrideOrder:
@@ -84,8 +97,9 @@ def read_order(content: Mapping[str, object]) -> OverrideOrder:
     mode = fields.choice("mode", MODES)
     ttl = fields.ttl("ttl", DEFAULT_TTL)
     reason, actor = fields.text("reason"), fields.text("actor")
+    scope = Scope(fields.choice("scope", SCOPES)) if "scope" in content else None
     fields.finish()
-    return OverrideOrder(OverrideMode(mode), ttl, reason, actor)
+    return OverrideOrder(OverrideMode(mode), ttl, reason, actor, scope)
 
 
 async def _shown_after(request: web.Request, order: Order | None) -> web.Response:
@@ -99,4 +113,5 @@ async def _shown_after(request: web.Request, order: Order | None) -> web.Respons
     except UnknownCircuit as error:
         raise unknown("circuit", name, error.known) from None
     upstream = next((route.upstream.name for route in context.config().routes if route.name == name), "")
-    return json_answer(circuit_report(snapshot, upstream, context.moment()))
+    fleet = None if context.plane.fleet is None else await context.plane.fleet.view(name)
+    return json_answer(circuit_report(snapshot, upstream, context.moment(), fleet))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.core.config import Address, Endpoint, Match, RouteConfig
-from sidecar.core.fleet.settings import RedisUrl
+from sidecar.core.fleet_settings import RedisUrl
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

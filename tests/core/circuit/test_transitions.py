@@ -24,6 +24,10 @@ IN_THE_TABLE = {
     ("half_open", "probe_failed"): "open",
     ("open", "switched_off"): "closed",
     ("half_open", "switched_off"): "closed",
+    ("closed", "fleet_opened"): "open",
+    ("half_open", "fleet_opened"): "open",
+    ("open", "fleet_closed"): "closed",
+    ("half_open", "fleet_closed"): "closed",
     **{(state, "reset"): "closed" for state in ("closed", "open", "half_open")},
 }
 

@@ -61,14 +61,18 @@ class RedisSettings:
     """The Redis that the fleet shares; times in seconds."""
 
     url: RedisUrl = field(
-        metadata=no_default(REDIS_URL, "redis://host:6379/0, rediss://…, unix:/path.sock, redis+sentinel://…, redis+cluster://…")
+        metadata=no_default(
+            REDIS_URL, "redis://host:6379/0, rediss://…, unix:/path.sock, redis+sentinel://…, redis+cluster://…"
+        )
     )
     namespace: str = key("sidecar", NAMESPACE, "begins every key: sidecars with the same one are a fleet")
     username: str | None = key(None, TEXT, "ACL user; null: the URL's, or the default user")
     password_file: str | None = key(None, FILE, "file with the password; null: the URL's, or none")
     tls: RedisTls = block(RedisTls, "how rediss:// is verified")
     sync_interval: float = key(0.25, duration(), "how often the fleet's state is looked at")
-    probe_lease_timeout: float = key(0.05, duration(), "how long a probe waits for its lease; beyond, it is decided here")
+    probe_lease_timeout: float = key(
+        0.05, duration(), "how long a probe waits for its lease; beyond, it is decided here"
+    )
     read_timeout: float = key(0.02, duration(), "how long a single look-up may take before memory must do")
 
 
@@ -91,7 +95,9 @@ class Scope(Enum):
 class FleetSettings:
     """What the sidecars of a fleet decide together."""
 
-    trip: FleetTrip = key(FleetTrip.QUORUM, FleetTrip, "who opens everybody's circuit: quorum, any pod, or none (local)")
+    trip: FleetTrip = key(
+        FleetTrip.QUORUM, FleetTrip, "who opens everybody's circuit: quorum, any pod, or none (local)"
+    )
     quorum: int = key(2, whole(1, 10_000), "pods that must have opened their own; all, where there are fewer")
     overrides: Scope = key(Scope.FLEET, Scope, "whom an override is for that does not say: fleet or pod")
     pod_id: str | None = key(None, IDENTIFIER, "this sidecar's name in the fleet; null: host name and process id")
