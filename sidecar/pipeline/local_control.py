@@ -114,8 +114,8 @@ class LocalProbes:
         """Take a probe's permit of each circuit that is due, and settle it at once."""
         for circuit in self._due(upstream):
             now = self._monotonic()
-            if circuit.gate is not None and (lease := self._held.pop(circuit.name, None)) is not None:
-                circuit.gate.lend(lease)
+            if not self._lent(circuit):
+                continue
             permit = circuit.ask(now, safe=True)
             if circuit.gate is not None and self._leases is not None:
                 self._leases.return_unused(circuit)
@@ -135,6 +135,17 @@ class LocalProbes:
         lease = await leases.acquire(circuit)
         if lease is not None:
             self._held[circuit.name] = lease
+        return lease is not None
+
+    def _lent(self, circuit: Circuit) -> bool:
+        """Lend the lease that `due` got; whether the circuit may be asked."""
+        gate, lease = circuit.gate, self._held.pop(circuit.name, None)
+        if gate is None or not gate.shut:
+            if lease is not None and self._leases is not None:
+                self._leases.give_back(circuit, lease)
+            return True
+        if lease is not None:
+            gate.lend(lease)
         return lease is not None
 
     def _due(self, upstream: str) -> list[Circuit]:

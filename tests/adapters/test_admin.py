@@ -122,6 +122,7 @@ async def test_forcing_open_holds_before_the_answer_is_sent(client: "Client", pr
         "actor": "alice",
         "set_at": "2025-11-24T16:00:00.000Z",
         "expires_at": "2025-11-24T16:15:00.000Z",
+        "scope": "pod",
     }
 
 

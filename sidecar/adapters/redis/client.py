@@ -116,7 +116,7 @@ def _connect(settings: RedisSettings) -> Redis | RedisCluster:
         return _single(settings)
     nodes = [ClusterNode(*host) for host in settings.url.hosts]
     options = _options(settings)
-    del options["retry_on_timeout"], options["db"]
+    del options["db"]
     # A Cluster that lacks a slot somewhere still has ours.
     return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
 
@@ -143,7 +143,6 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
-        "retry_on_timeout": False,
         "health_check_interval": 0,
         "max_connections": MOST_CONNECTIONS,
         "protocol": 2,

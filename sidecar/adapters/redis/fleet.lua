@@ -128,6 +128,8 @@ local function vote(name, v)
     redis.call('PEXPIRE', votes, v.ttl + 1000)
   end
   redis.call('ZREMRANGEBYSCORE', votes, '-inf', now)
+  -- The list of changes may have been lost while this was not: a fresh pod would not hear of it.
+  if r.state ~= 'closed' and not redis.call('ZSCORE', owned('changed', 'zset'), 'c:' .. name) then tell(r) end
   local count = redis.call('ZCARD', votes)
   local needed = math.min(req.quorum, math.max(members(), req.members, 1))
   if r.state == 'closed' and v.left > 0 and v.ttl > 0 and count >= needed and r.round <= number(v.round) then
@@ -205,17 +207,17 @@ local function news(reply)
   reply.clock, reply.members, reply.records, reply.words = text(micro), members(), {}, {}
   if reply.v == req.known then return reply end
   local known_epoch, known = string.match(req.known, '^(%d+)-(%d+)$')
-  local since = tonumber(known_epoch) == epoch and tonumber(known) <= last and known or '0'
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', owned('changed', 'zset'), '(' .. since, '+inf')) do
+  local all = tonumber(known_epoch) ~= epoch or tonumber(known) > last
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', owned('changed', 'zset'), all and '-inf' or '(' .. known, '+inf')) do
     local kind, circuit = string.sub(name, 1, 2), string.sub(name, 3)
     if kind == 'c:' then
       table.insert(reply.records, shown(record(circuit)))
-    elseif since ~= '0' then
+    elseif not all then
       local held = word(circuit)
       if held then table.insert(reply.words, spoken(circuit, held)) end
     end
   end
-  if since == '0' then
+  if all then
     for _, circuit in ipairs(redis.call('HKEYS', owned('o', 'hash'))) do
       local held = word(circuit)
       if held then table.insert(reply.words, spoken(circuit, held)) end

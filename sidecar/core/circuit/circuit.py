@@ -113,8 +113,7 @@ class Circuit:
             return False
         if now >= self._waits.look_at:
             self._catch_up(now)
-        free = max(1, machine.settings.half_open_probes) - len(machine.probes)
-        return gate.may_ask(now, free) and self.would_probe(now, safe=safe)
+        return gate.may_ask(now, machine.probes.left(machine.settings)) and self.would_probe(now, safe=safe)
 
     def would_probe(self, now: float, *, safe: bool) -> bool:
         """Whether `ask` admits a request as a probe once it is lent a lease; changes nothing."""
@@ -146,7 +145,8 @@ class Circuit:
 
     def step_aside(self, permit: Permit) -> None:
         """The client of a permitted request may have left: if it is a probe, it keeps no other from probing."""
-        self._machine.probes.step_aside(permit)
+        if self._machine.probes.step_aside(permit) and self.gate is not None:
+            self.gate.stepped_aside(permit)
 
     def sent(self, permit: Permit, now: float, describe: Describe | None = None) -> None:
         """The request was sent whole, and the upstream's time begins. Need not be told unless `watches_slow`, where

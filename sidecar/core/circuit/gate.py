@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from sidecar.core.circuit.explanation import State
+from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.core.circuit.outcome import Outcome
     from sidecar.core.circuit.permit import Permit
 
 AT_ONCE = float("-inf")
@@ -108,6 +108,11 @@ class Gate:
         lease = self.take_back()
         if lease is not None:
             self._leases[permit] = lease
+
+    def stepped_aside(self, permit: Permit) -> None:
+        """A probe goes on without keeping others from probing: its lease is free, and its verdict still counts."""
+        if (lease := self._leases.get(permit)) is not None:
+            self._tell(ProbeEnd(lease, Outcome.CANCELLED))
 
     def ended(self, permit: Permit, outcome: Outcome, retry_after: float | None = None) -> None:
         """A probe ended."""

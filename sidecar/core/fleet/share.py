@@ -26,6 +26,8 @@ VOTE_EVERY = 1.0
 BUCKETS = 10
 SPAN_OF_COUNT = 30.0
 """Seconds that pooled numbers look back where the circuit's own window is a number of calls."""
+LONGEST_DETAIL = 300
+"""Characters of a reason that travel."""
 NEVER = float("inf")
 LONG_AGO = float("-inf")
 OWN_JUDGEMENT = frozenset({Cause.FAILURE_THRESHOLD, Cause.FAILURE_RATE, Cause.SLOW_RATE, Cause.PROBE_FAILED})
@@ -158,7 +160,7 @@ class Share:
             end.outcome.value,
             left=self._left(snapshot, now),
             reopenings=snapshot.reopenings,
-            detail=_detail(snapshot),
+            detail=self._why(snapshot),
             closes=snapshot.state is State.CLOSED,
             threshold=self.circuit.settings.success_threshold,
         )
@@ -181,12 +183,20 @@ class Share:
         if not self.voting(now):
             return Vote(0.0, self.round)
         snapshot = self.circuit.snapshot(now)
-        return Vote(VOTE_TTL, self.round, self._left(snapshot, now), snapshot.reopenings, _detail(snapshot))
+        return Vote(VOTE_TTL, self.round, self._left(snapshot, now), snapshot.reopenings, self._why(snapshot))
 
     def _left(self, snapshot: CircuitSnapshot, now: float) -> float:
         """Seconds of the open period that are left."""
         until = snapshot.next_probe_at if snapshot.state is State.OPEN else None
         return 0.0 if until is None else max(0.0, until - now)
+
+    def _why(self, snapshot: CircuitSnapshot) -> str:
+        """Why it is not closed, in the words of whoever found out first."""
+        if snapshot.trip is None:
+            return ""
+        if self.record is not None and snapshot.trip.cause is Cause.FLEET_OPENED:
+            return self.record.detail
+        return snapshot.trip.detail[:LONGEST_DETAIL]
 
     def _include_window(self, counts: tuple[int, int, int], now: float) -> None:
         """The first news after a quiet time tell of all that the window holds."""
@@ -198,8 +208,3 @@ class Share:
             min(told[1], counts[1] - held[1]),
             min(told[2], counts[2] - held[2]),
         )
-
-
-def _detail(snapshot: CircuitSnapshot) -> str:
-    """Why it is not closed, in words."""
-    return "" if snapshot.trip is None else snapshot.trip.detail

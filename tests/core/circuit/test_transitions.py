@@ -138,3 +138,11 @@ def test_exactly_what_the_settings_allow(
 
     assert set(found) == expected
     assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize(("mode", "follows"), [("enforce", True), ("observe", False), ("off", False)])
+def test_only_a_circuit_that_refuses_follows_a_fleet(mode: str, follows: bool) -> None:  # noqa: FBT001 - a column
+    settings = BreakerSettings(mode=BreakerMode(mode))
+    shared = set(possible_transitions(settings, restorable=False, shared=True))
+    more = {(State.OPEN, Cause.FLEET_OPENED), (State.CLOSED, Cause.FLEET_CLOSED)}
+    assert shared - set(possible_transitions(settings, restorable=False)) == (more if follows else set())
