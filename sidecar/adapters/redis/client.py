@@ -62,7 +62,9 @@ class RedisClient:
         self.settings = settings
         self.stats = stats
         self.trouble = trouble
-        self._redis = _connect(settings)
+        self._sentinel = _sentinel(settings) if settings.url.kind is RedisKind.SENTINEL else None
+        self._redis: Redis | RedisCluster
+        self._redis = _cluster(settings) if settings.url.kind is RedisKind.CLUSTER else self._server()
 
     async def call(self, *command: str | bytes | int, deadline: float, doing: str) -> Any:
         """The answer to `command` within `deadline` seconds. `doing` says in the log what it was for."""
@@ -98,7 +100,7 @@ class RedisClient:
                 raise unavailable(error) from error
             node = self._redis.get_random_node()
             return Redis(host=str(node.host), port=int(node.port), **_options(self.settings))
-        return _single(self.settings)
+        return self._server()
 
     def garbage(self, error: Exception, doing: str) -> StoreUnavailable:
         """An answer that makes no sense, counted."""
@@ -109,11 +111,23 @@ class RedisClient:
     async def close(self) -> None:
         """Let go of every connection."""
         await self._redis.aclose()
+        for one in () if self._sentinel is None else self._sentinel.sentinels:
+            await one.aclose()
+
+    def _server(self) -> Redis:
+        """A client of the one server: the one named, or the one that the Sentinels name."""
+        url = self.settings.url
+        if self._sentinel is not None:
+            master: Redis = self._sentinel.master_for(url.master)
+            return master
+        options = _options(self.settings)
+        if url.unix_path:
+            return Redis(unix_socket_path=url.unix_path, **options)
+        ((host, port),) = url.hosts
+        return Redis(host=host, port=port, **options)
 
 
-def _connect(settings: RedisSettings) -> Redis | RedisCluster:
-    if settings.url.kind is not RedisKind.CLUSTER:
-        return _single(settings)
+def _cluster(settings: RedisSettings) -> RedisCluster:
     nodes = [ClusterNode(*host) for host in settings.url.hosts]
     options = _options(settings)
     del options["db"]
@@ -121,18 +135,10 @@ def _connect(settings: RedisSettings) -> Redis | RedisCluster:
     return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
 
 
-def _single(settings: RedisSettings) -> Redis:
-    """One server: the one named, or the one that the Sentinels name."""
-    url, options = settings.url, _options(settings)
-    if url.unix_path:
-        return Redis(unix_socket_path=url.unix_path, **options)
-    if url.kind is RedisKind.SENTINEL:
-        asked = {name: options[name] for name in options if name.startswith(("ssl", "socket", "retry", "protocol"))}
-        sentinel = Sentinel(url.hosts, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
-        master: Redis = sentinel.master_for(url.master)
-        return master
-    ((host, port),) = url.hosts
-    return Redis(host=host, port=port, **options)
+def _sentinel(settings: RedisSettings) -> Sentinel:
+    options = _options(settings)
+    asked = {name: options[name] for name in options if name.startswith(("ssl", "socket", "retry", "protocol"))}
+    return Sentinel(settings.url.hosts, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
 
 
 def _options(settings: RedisSettings) -> dict[str, Any]:

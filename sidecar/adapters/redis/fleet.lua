@@ -250,7 +250,10 @@ function operations.lease()
   if r.state == 'open' then
     if left(r) > 0 then return {granted = false, record = shown(r), wait = left(r)} end
     write(r, 'half_open', seen)
-    redis.call('ZADD', owned('changed', 'zset'), text((select(2, version()))), 'c:' .. r.name)
+    -- Nobody has to be told, but who comes later should hear of it.
+    version()
+    redis.call('ZADD', owned('changed', 'zset'), text(micro), 'c:' .. r.name)
+    redis.call('EXPIRE', prefix .. 'changed', MONTH)
   end
   local leases = owned('l:' .. r.name, 'zset')
   redis.call('ZREMRANGEBYSCORE', leases, '-inf', now)
