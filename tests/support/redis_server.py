@@ -42,6 +42,7 @@ class RedisServer:
         self._folder = folder / f"redis-{self.port}"
         self._folder.mkdir()
         self._options = options
+        self.bus = int(options[options.index("--cluster-port") + 1]) if "--cluster-port" in options else 0
         self._process: asyncio.subprocess.Process | None = None
 
     @property
