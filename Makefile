@@ -25,7 +25,7 @@ DURATION ?=
 CAN_BUILD_IMAGE = $(shell [ "$$(id -u)" = 0 ] && command -v debootstrap)
 IMAGE_TESTS := tests/test_image.py
 
-.PHONY: help install run test check lint format bench fuzz soak image-check lock clean system-packages
+.PHONY: help install run test check lint format bench bench-fleet fuzz soak image-check lock clean system-packages
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -55,6 +55,9 @@ format: .venv/development ## rewrite the sources in the one format
 
 bench: system-packages .venv/development ## measure beside nginx, HAProxy and Envoy; ARGS="--help" tells more
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
+
+bench-fleet: system-packages .venv/development ## what a fleet costs, with a real Redis; ARGS="--members 100 --seconds 3"
+	$(BIN)/python tests/benchmarks/bench_fleet.py $(ARGS)
 
 fuzz: .venv/development ## hostile bytes for both parsers, DURATION seconds each (60); a long walk for the circuit
 	$(BIN)/python -m tests.fuzz.write_seeds build/fuzz
@@ -98,8 +101,8 @@ system-packages:
 	"$$(.ci/find-python)" -m venv .venv
 	@touch $@
 
-.venv/runtime: .venv/python requirements.lock requirements-build.lock pyproject.toml
-	$(PIP) install $(LOCKED) -r requirements-build.lock -r requirements.lock
+.venv/runtime: .venv/python requirements-redis.lock requirements-build.lock pyproject.toml
+	$(PIP) install $(LOCKED) -r requirements-build.lock -r requirements-redis.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	$(PIP) check
 	@touch $@

@@ -47,6 +47,6 @@ def _store(settings: RedisSettings, me: Member, stats: FleetStats, clock: Clock)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "redis":
             raise
-        message = "`redis` is configured, but its client is not installed: pip install 'circuit-sidecar[redis]'"
+        message = "`redis` is configured, but its client is not installed: it comes with circuit-sidecar[redis]"
         raise MissingExtra(message) from error
     return RedisFleetStore(settings, me, stats, clock)

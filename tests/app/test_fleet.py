@@ -42,7 +42,8 @@ def test_a_missing_client_is_told_with_what_to_install(tmp_path: Path) -> None:
     file.write_text(config_text("http://127.0.0.1:1", top={"redis": {"url": NOBODY}}))
     done = run_without_redis(file)
     assert done.returncode == 1
-    assert "pip install 'circuit-sidecar[redis]'" in done.stderr
+    assert done.stderr.startswith("sidecar: `redis` is configured, but its client is not installed")
+    assert "circuit-sidecar[redis]" in done.stderr
 
 
 def test_a_sidecar_that_is_alone_loads_no_client() -> None:

@@ -9,6 +9,7 @@ must not be taken for the next one.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +111,10 @@ class RedisClient:
 
     async def close(self) -> None:
         """Let go of every connection."""
-        await self._redis.aclose()
-        for one in () if self._sentinel is None else self._sentinel.sentinels:
-            await one.aclose()
+        for one in (self._redis, *(() if self._sentinel is None else self._sentinel.sentinels)):
+            # A connection that cannot be ended in order is ended all the same.
+            with suppress(*CAUGHT):
+                await one.aclose()
 
     def _server(self) -> Redis:
         """A client of the one server: the one named, or the one that the Sentinels name."""

@@ -126,11 +126,12 @@ class RedisFleetStore:
         await self._client.close()
 
     async def _ask(
-        self, operation: str, request: dict[str, Any], read: Callable[[Any], T], deadline: float = DEADLINE
+        self, operation: str, request: dict[str, Any], read: Callable[[Any], T], deadline: float | None = None
     ) -> T:
         request |= {"pod": self._me.id, "version": self._me.version, "ttl": wire.milliseconds(MEMBER_TTL)}
         body = json.dumps(request, separators=(",", ":"))
         doing = f"{operation} the fleet's state"
+        deadline = DEADLINE if deadline is None else deadline
         reply = await self._client.run(self._script, self._key, operation, body, deadline=deadline, doing=doing)
         try:
             return read(wire.parsed(reply))
