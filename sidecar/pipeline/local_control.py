@@ -113,16 +113,21 @@ class LocalProbes:
     async def settle(self, upstream: str, result: ProbeResult) -> None:
         """Take a probe's permit of each circuit that is due, and settle it at once."""
         for circuit in self._due(upstream):
-            now = self._monotonic()
-            if not self._lent(circuit):
-                continue
-            permit = circuit.ask(now, safe=True)
-            if circuit.gate is not None and self._leases is not None:
-                self._leases.return_unused(circuit)
-            if isinstance(permit, Permit):
-                found = Outcome.SUCCESS if result.healthy else Outcome.FAILURE
-                outcome = found if permit.role is Role.PROBE else Outcome.NOT_SENT
-                circuit.settle(permit, outcome, now, describe=lambda: result.sample, retry_after=result.retry_after)
+            lease = self._held.pop(circuit.name, None)
+            if lease is not None or circuit.gate is None or not circuit.gate.shut:
+                self._settle(circuit, lease, result)
+
+    def _settle(self, circuit: Circuit, lease: Lease | None, result: ProbeResult) -> None:
+        now, gate = self._monotonic(), circuit.gate
+        if gate is not None and lease is not None:
+            gate.lend(lease)
+        permit = circuit.ask(now, safe=True)
+        if lease is not None and self._leases is not None:
+            self._leases.return_unused(circuit, lease)
+        if isinstance(permit, Permit):
+            found = Outcome.SUCCESS if result.healthy else Outcome.FAILURE
+            outcome = found if permit.role is Role.PROBE else Outcome.NOT_SENT
+            circuit.settle(permit, outcome, now, describe=lambda: result.sample, retry_after=result.retry_after)
 
     async def _may_probe(self, circuit: Circuit, leases: ProbeLeases) -> bool:
         """Whether the fleet lets this sidecar probe; its leave is kept for `settle`."""
@@ -135,17 +140,6 @@ class LocalProbes:
         lease = await leases.acquire(circuit)
         if lease is not None:
             self._held[circuit.name] = lease
-        return lease is not None
-
-    def _lent(self, circuit: Circuit) -> bool:
-        """Lend the lease that `due` got; whether the circuit may be asked."""
-        gate, lease = circuit.gate, self._held.pop(circuit.name, None)
-        if gate is None or not gate.shut:
-            if lease is not None and self._leases is not None:
-                self._leases.give_back(circuit, lease)
-            return True
-        if lease is not None:
-            gate.lend(lease)
         return lease is not None
 
     def _due(self, upstream: str) -> list[Circuit]:

@@ -52,8 +52,8 @@ class ProbeLeases(Protocol):
     def give_back(self, circuit: Circuit, lease: Lease) -> None:
         """Nobody probes with it."""
 
-    def return_unused(self, circuit: Circuit) -> None:
-        """Give back what was lent to `circuit` and taken by no probe."""
+    def return_unused(self, circuit: Circuit, lease: Lease) -> None:
+        """Give back what was lent to `circuit`, unless a probe took it."""
 
 
 WriteToken: TypeAlias = int

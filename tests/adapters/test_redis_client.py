@@ -72,7 +72,11 @@ async def test_a_frozen_server_costs_the_deadline_and_no_more(server: RedisServe
         await client.ask("PING", deadline=0.2)
     assert time.monotonic() - began < 1.0
     assert failure.value.kind == "timeout"
-    assert not client.stats.up
+    found = [client.stats.up]
+    with pytest.raises(StoreUnavailable):
+        await client.ask("PING", deadline=1.0)
+    found.append(client.stats.up)
+    assert found == [True, False], "who was in a hurry has not found out that nobody is there"
     server.thaw()
     assert await client.is_well()
 

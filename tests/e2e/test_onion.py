@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEPTHS = range(len(stack.STAGES) + 1)
 """0 is around the upstream, the last one outermost."""
-NAMES = ["upstream", "breaker", "cache", "observe"]
+NAMES = ["upstream", "breaker", "lease", "cache", "observe"]
 """What the barrier of each depth stands around."""
 BREAKER = {"failure_threshold": 2, "open_duration": "1h"}
 CACHE = {"mode": "standard", "stale_ttl": "1h"}

@@ -88,14 +88,14 @@ class BareMember:
     async def probe(self, outcome: Outcome, circuit: int = 0) -> bool:
         """A request that may be a probe; whether it was admitted."""
         it = self.circuits[circuit]
-        if it.wants_lease(time.monotonic(), safe=True):
+        gate, lease = it.gate, None
+        if gate is not None and it.wants_lease(time.monotonic(), safe=True):
             lease = await self.coordinator.leases.acquire(it)
-            if lease is not None and it.gate is not None and it.would_probe(time.monotonic(), safe=True):
-                it.gate.lend(lease)
-            elif lease is not None:
-                self.coordinator.leases.give_back(it, lease)
+            if lease is not None:
+                gate.lend(lease)
         admitted = self.request(circuit, outcome)
-        self.coordinator.leases.return_unused(it)
+        if lease is not None:
+            self.coordinator.leases.return_unused(it, lease)
         return admitted
 
     async def stop(self) -> None:

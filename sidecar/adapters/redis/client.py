@@ -76,8 +76,10 @@ class RedisClient:
         except NoScriptError:
             raise
         except CAUGHT as error:
-            self.stats.up = False
             failure = unavailable(error)
+            # Who was not willing to wait for long has not found out that nobody is there.
+            hasty = failure.kind == "timeout" and deadline < CONNECT_TIMEOUT
+            self.stats.up = self.stats.up and hasty
             self.trouble.failed(failure, doing)
             raise failure from error
         self.stats.up = True

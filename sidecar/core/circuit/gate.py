@@ -1,8 +1,8 @@
 """What a fleet says of one circuit's probes: while the circuit is the fleet's, a probe needs a lease.
 
-A lease is got before the circuit is asked (`Circuit.wants_lease`), lent to the gate, and taken by the probe that the
-next `Circuit.ask` admits; whoever lends asks without a pause, so that nobody comes between. When the probe ends,
-whichever way, `tell` hears of it once, with its lease. Without a lease nobody probes. Where Redis does not answer, the
+A lease is got before the circuit is asked (`Circuit.wants_lease`), lent to the gate, and taken by the next probe that
+`Circuit.ask` admits, whoever asks; who lent it takes it back afterwards if nobody did. When the probe ends, whichever
+way, `tell` hears of it once, with its lease. Without a lease nobody probes. Where Redis does not answer, the
 circuit decides alone, within its own `half_open_probes`: it is lent a lease that Redis may never have heard of.
 """
 
@@ -56,7 +56,7 @@ class Gate:
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
-        self._lent: Lease | None = None
+        self._lent: list[Lease] = []
         self._leases: dict[Permit, Lease] = {}
         self._explained: tuple[Refusal, Refusal] = (ELSEWHERE, ELSEWHERE)
         self.shared = False
@@ -66,7 +66,7 @@ class Gate:
     @property
     def shut(self) -> bool:
         """Whether a probe may not start."""
-        return self.shared and self._lent is None
+        return self.shared and not self._lent
 
     @property
     def leases(self) -> tuple[Lease, ...]:
@@ -78,13 +78,15 @@ class Gate:
         return self.shared and self.asking < free and now >= self.hold_until
 
     def lend(self, lease: Lease) -> None:
-        """The next probe has this lease."""
-        self._lent = lease
+        """A probe may have this lease."""
+        self._lent.append(lease)
 
-    def take_back(self) -> Lease | None:
-        """The lease that was lent and that no probe took."""
-        lease, self._lent = self._lent, None
-        return lease
+    def take_back(self, lease: Lease) -> bool:
+        """Lend it no longer; whether no probe took it."""
+        unused = lease in self._lent
+        if unused:
+            self._lent.remove(lease)
+        return unused
 
     def refusal(self) -> Refusal:
         """What a request is refused with that would be a probe."""
@@ -104,10 +106,9 @@ class Gate:
         return self._explained[1]
 
     def began(self, permit: Permit) -> None:
-        """A probe starts, with what was lent."""
-        lease = self.take_back()
-        if lease is not None:
-            self._leases[permit] = lease
+        """A probe starts, with what was lent first."""
+        if self._lent:
+            self._leases[permit] = self._lent.pop(0)
 
     def stepped_aside(self, permit: Permit) -> None:
         """A probe goes on without keeping others from probing: its lease is free, and its verdict still counts."""

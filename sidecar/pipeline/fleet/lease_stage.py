@@ -17,7 +17,7 @@ _CLOSED = State.CLOSED
 
 
 class LeaseStage:
-    """Stands right around the circuit's stage: between lending a lease and the circuit's answer nothing is awaited."""
+    """Stands right around the circuit's stage: who is refused before it holds no lease."""
 
     __slots__ = ("_circuit", "_inner", "_leases", "_monotonic")
 
@@ -48,7 +48,7 @@ class LeaseStage:
         try:
             return await self._inner.handle(request)
         finally:
-            self._leases.return_unused(circuit)
+            self._leases.return_unused(circuit, lease)
 
 
 def around(inner: Handler, parts: RouteParts) -> Handler:

@@ -92,9 +92,9 @@ class Leases:
         answer = asked.answer
         return lease if answer is None or answer.granted else None
 
-    def return_unused(self, circuit: Circuit) -> None:
+    def return_unused(self, circuit: Circuit, lease: Lease) -> None:
         """What was lent to `circuit` and taken by no probe goes back to the fleet."""
-        if circuit.gate is not None and (lease := circuit.gate.take_back()) is not None:
+        if circuit.gate is not None and circuit.gate.take_back(lease):
             self.give_back(circuit, lease)
 
     def give_back(self, circuit: Circuit, lease: Lease) -> None:

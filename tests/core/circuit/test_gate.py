@@ -88,7 +88,19 @@ def test_one_lease_is_one_probe() -> None:
     bench.probe()
     assert bench.gate.leases == (LEASE,)
     assert bench.circuit.ask(OPEN_FOR, safe=True) == ELSEWHERE
-    assert bench.gate.take_back() is None
+    assert not bench.gate.take_back(LEASE)
+
+
+def test_a_lease_that_no_probe_took_is_taken_back_and_no_other() -> None:
+    bench = Shared(half_open_probes=5)
+    mine, yours = Lease("a|1", 7), Lease("a|2", 7)
+    bench.gate.lend(mine)
+    bench.gate.lend(yours)
+    bench.admit(OPEN_FOR)
+    assert bench.gate.leases == (mine,)
+    assert not bench.gate.take_back(mine)
+    assert bench.gate.take_back(yours)
+    assert bench.circuit.ask(OPEN_FOR, safe=True) == ELSEWHERE
 
 
 @pytest.mark.parametrize(
