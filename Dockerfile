@@ -7,9 +7,10 @@ RUN python -m venv /opt/build && python -m venv --without-pip /opt/sidecar
 COPY requirements-build.lock ./
 RUN /opt/build/bin/pip install --no-deps --only-binary :all: --require-hashes -r requirements-build.lock \
     && /opt/build/bin/pip check
-COPY requirements.lock ./
+# With the client for a fleet: 4 MB of disk, and no memory where no `redis:` is configured.
+COPY requirements-redis.lock ./
 RUN /opt/build/bin/pip --python /opt/sidecar/bin/python \
-    install --no-compile --no-deps --only-binary :all: --require-hashes -r requirements.lock
+    install --no-compile --no-deps --only-binary :all: --require-hashes -r requirements-redis.lock
 COPY LICENSE README.md pyproject.toml ./
 COPY sidecar ./sidecar
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \

@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --quiet
 # would be built with whatever tools are newest that day. `pip check` fails when a closure is not whole after all.
 LOCKED := --no-deps --only-binary :all: --require-hashes
 # The extras of pyproject.toml that .venv has, and the Pythons and machines that a lock file has to serve.
-EXTRAS := test bench fuzz ui
+EXTRAS := redis test bench fuzz ui
 PYTHONS := 3.11 3.12 3.13
 MACHINES := x86_64 aarch64
 WORKERS ?= 2
@@ -25,7 +25,7 @@ DURATION ?=
 CAN_BUILD_IMAGE = $(shell [ "$$(id -u)" = 0 ] && command -v debootstrap)
 IMAGE_TESTS := tests/test_image.py
 
-.PHONY: help install run test check lint format bench fuzz soak image-check lock clean system-packages
+.PHONY: help install run test check lint format bench bench-fleet fuzz soak image-check lock clean system-packages
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -56,6 +56,9 @@ format: .venv/development ## rewrite the sources in the one format
 bench: system-packages .venv/development ## measure beside nginx, HAProxy and Envoy; ARGS="--help" tells more
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
+bench-fleet: system-packages .venv/development ## what a fleet costs, with a real Redis; ARGS="--members 100 --seconds 3"
+	$(BIN)/python tests/benchmarks/bench_fleet.py $(ARGS)
+
 fuzz: .venv/development ## hostile bytes for both parsers, DURATION seconds each (60); a long walk for the circuit
 	$(BIN)/python -m tests.fuzz.write_seeds build/fuzz
 	for side in requests responses; do \
@@ -78,7 +81,8 @@ lock: ## resolve the dependencies anew and rewrite the lock files
 	  --python-version $(firstword $(PYTHONS)) --only-binary :all: --no-strip-extras --generate-hashes \
 	  --custom-compile-command 'make lock' --output-file "$$@"; }; \
 	resolve requirements.lock pyproject.toml; \
-	resolve requirements-dev.lock --constraint requirements.lock $(EXTRAS:%=--extra %) pyproject.toml; \
+	resolve requirements-redis.lock --constraint requirements.lock --extra redis pyproject.toml; \
+	resolve requirements-dev.lock --constraint requirements-redis.lock $(EXTRAS:%=--extra %) pyproject.toml; \
 	resolve requirements-resolver.lock --group resolver; \
 	toml='import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'; \
 	build/lock/bin/python -c "$$toml" | resolve requirements-build.lock -
@@ -97,8 +101,8 @@ system-packages:
 	"$$(.ci/find-python)" -m venv .venv
 	@touch $@
 
-.venv/runtime: .venv/python requirements.lock requirements-build.lock pyproject.toml
-	$(PIP) install $(LOCKED) -r requirements-build.lock -r requirements.lock
+.venv/runtime: .venv/python requirements-redis.lock requirements-build.lock pyproject.toml
+	$(PIP) install $(LOCKED) -r requirements-build.lock -r requirements-redis.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	$(PIP) check
 	@touch $@

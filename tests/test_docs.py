@@ -174,12 +174,21 @@ async def test_the_faults_shown_are_injected_listed_and_ended(tmp_path: Path) ->
         await sidecar.stop()
 
 
+def test_the_fleet_shown_is_without_errors(tmp_path: Path) -> None:
+    (config,) = blocks("yaml", section("Many sidecars as one: a fleet over Redis"))
+    secret = tmp_path / "redis"
+    secret.write_text("sesame")
+    file = tmp_path / "sidecar.yaml"
+    file.write_text("upstreams: {a: {url: http://a}}\n" + config.replace("/run/secrets/redis", str(secret)))
+    assert list(load(file, {}).problems) == []
+
+
 def test_the_manifest_shown_is_the_one_in_deploy() -> None:
     (shown,) = blocks("yaml", section("Put it beside a service"))
     assert shown in (ROOT / "deploy" / "kubernetes" / "base" / "shop.yaml").read_text()
 
 
-@pytest.mark.parametrize("metric", sorted(set(re.findall(r"`(sidecar_\w+)\{?", section("Watch and steer")))))
+@pytest.mark.parametrize("metric", sorted(set(re.findall(r"`(sidecar_\w+)\{?", README))))
 def test_every_metric_named_is_exposed(metric: str) -> None:
     sources = [path.read_text() for path in (ROOT / "sidecar" / "adapters" / "metrics").rglob("*.py")]
     assert any(f'"{metric.removesuffix("_total")}' in source for source in sources)

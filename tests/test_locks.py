@@ -25,6 +25,7 @@ MACHINES = ("x86_64", "aarch64")
 EXTRAS = PROJECT["optional-dependencies"]
 ASKED: dict[str, list[str]] = {
     "requirements.lock": PROJECT["dependencies"],
+    "requirements-redis.lock": [*PROJECT["dependencies"], *EXTRAS["redis"]],
     "requirements-build.lock": PYPROJECT["build-system"]["requires"],
     "requirements-dev.lock": [*PROJECT["dependencies"], *(need for extra in EXTRAS.values() for need in extra)],
     "requirements-resolver.lock": PYPROJECT["dependency-groups"]["resolver"],
@@ -102,9 +103,17 @@ def test_a_locked_version_that_is_not_what_is_asked_for_is_noticed(need: str, me
 def test_tests_run_with_the_versions_that_are_released() -> None:
     runtime, development = (
         {entry.name: entry.version for entry in entries(lock)}
-        for lock in ("requirements.lock", "requirements-dev.lock")
+        for lock in ("requirements-redis.lock", "requirements-dev.lock")
     )
     assert runtime.items() <= development.items()
+
+
+def test_a_fleet_changes_no_version_of_what_a_lone_sidecar_has() -> None:
+    alone, shared = (
+        {entry.name: entry.version for entry in entries(lock)}
+        for lock in ("requirements.lock", "requirements-redis.lock")
+    )
+    assert alone.items() < shared.items()
 
 
 def test_the_makefile_resolves_for_what_is_supported() -> None:

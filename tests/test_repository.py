@@ -63,7 +63,7 @@ def test_ci_runs_what_the_readme_tells_a_user_to_and_ends_with_the_summary_of_py
 
 
 @pytest.mark.parametrize(
-    "target", ["install", "run", "test", "check", "bench", "fuzz", "soak", "lock", "clean", "help"]
+    "target", ["install", "run", "test", "check", "bench", "bench-fleet", "fuzz", "soak", "lock", "clean", "help"]
 )
 def test_the_makefile_has_the_target(target: str) -> None:
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -197,6 +197,9 @@ def _override_in(content: dict[str, Any], shift: float) -> Override:
         _text(content["actor"]),
         _number(content["set_at"]) - shift,
         None if until is None else _number(until) - shift,
+        # Files of versions without a fleet have neither.
+        content.get("fleet") is True,
+        _count(content.get("stamp", 0)),
     )
 
 

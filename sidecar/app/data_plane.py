@@ -13,6 +13,7 @@ from sidecar.adapters.loop_lag import LoopLag
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.adapters.server.context import ServerContext
 from sidecar.adapters.server.listener import Listener
+from sidecar.app.fleet import join_fleet
 from sidecar.app.monitors import Monitors
 from sidecar.app.routes import RouteSet
 from sidecar.app.snapshots import cache_keeper
@@ -21,6 +22,7 @@ from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.fault import CONFIGURED_BY
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.errors import Draining
+from sidecar.pipeline.fleet.control import FleetCircuits
 from sidecar.pipeline.gateway import Gateway
 from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalFaults, LocalProbes
 from sidecar.pipeline.possible_series import begin_listener, begin_store
@@ -51,7 +53,8 @@ class DataPlane:
     """The `DataPlanePort` of this process: listener, gateway, routes, upstreams, store, access log.
 
     `start` begins a task that its starter looks after itself; `sink` takes the access log's lines (None: there is
-    none); `transition` hears of every circuit's transitions, `fault_changed` of the faults. Raises Unusable.
+    none); `transition` hears of every circuit's transitions, `fault_changed` of the faults. Raises Unusable and
+    MissingExtra.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class DataPlane:
         self._runtime = runtime
         self._sink = sink
         self._stats = ListenerStats()
+        self.fleet = join_fleet(config, runtime)
+        self._transition = transition
         self._store = MemoryStore(config.cache, runtime.clock)
         begin_listener(self._stats)
         begin_store(self._store.stats)
@@ -85,17 +90,25 @@ class DataPlane:
         self._proxy = Listener(self._context, config.proxy.tls)
         self.routes = RouteSet(
             runtime,
-            Parts(config.proxy, runtime.clock, runtime.spawn, self._store, self._access_log),
-            Hooks(random.random, transition, _transition_failed),
+            Parts(
+                config.proxy,
+                runtime.clock,
+                runtime.spawn,
+                self._store,
+                self._access_log,
+                leases=None if self.fleet is None else self.fleet.leases,
+            ),
+            Hooks(random.random, transition if self.fleet is None else self._tell_all, _transition_failed),
             fault_changed,
         )
         self._route(config)
         self._warm = Monitors(runtime.spawn)
         self._lag: LoopLag | None = None
         self._cut_off_by = "at once"
-        self.circuits = LocalCircuits(lambda: self.routes.circuits, runtime.clock.monotonic)
+        self.circuits = self._make_control()
         self.faults = LocalFaults(self.routes.faulty, runtime.clock.monotonic)
-        self.probes = LocalProbes(self.routes.circuits_of, runtime.clock.monotonic)
+        leases = None if self.fleet is None else self.fleet.leases
+        self.probes = LocalProbes(self.routes.circuits_of, runtime.clock.monotonic, leases)
         self.cache = LocalCache(self._store)
         self.snapshots = (
             None if config.state_dir is None else cache_keeper(config.state_dir, self._store, runtime.clock)
@@ -112,6 +125,7 @@ class DataPlane:
             upstreams=self.routes.upstream_stats(self._runtime.clock.monotonic()),
             loop_lag=0.0 if self._lag is None else self._lag.longest,
             log_lines_dropped=0 if self._sink is None else self._sink.dropped,
+            fleet=None if self.fleet is None else self.fleet.stats,
         )
 
     async def use(self, config: Config, unchanged: Collection[str]) -> None:
@@ -144,7 +158,9 @@ class DataPlane:
         self._sockets.bind()
 
     async def serve(self) -> None:
-        """Accept clients."""
+        """Accept clients, after what the fleet knows has been taken up."""
+        if self.fleet is not None:
+            await self.fleet.join()
         self.routes.configure_faults()
         await self._proxy.serve(self._sockets.sockets)
 
@@ -179,10 +195,12 @@ class DataPlane:
         if self._lag is not None:
             self._lag.stop()
 
-    def disconnect(self) -> None:
-        """Let go of every upstream connection."""
+    async def disconnect(self) -> None:
+        """Let go of every upstream connection, and of the fleet."""
         self._warm.close()
         self.routes.close()
+        if self.fleet is not None:
+            await self.fleet.leave()
 
     def close(self) -> None:
         """Give the addresses up."""
@@ -199,6 +217,13 @@ class DataPlane:
         self.routes.apply(config, unchanged)
         self._config = config
         self._gateway.use(self.routes.table, self.routes.stacks)
+        if self.fleet is not None:
+            self.fleet.follow(self.routes.circuits.values())
+
+    def _tell_all(self, transition: Transition) -> None:
+        assert self.fleet is not None
+        self.fleet.note(transition)
+        self._transition(transition)
 
     def _keep_warm(self) -> None:
         self._warm.follow(warm_connections(self._config, self.routes.upstreams))
@@ -228,6 +253,12 @@ class DataPlane:
                 self._proxy.reload_tls()
             except (OSError, ValueError) as error:
                 log.warning("changed certificate files cannot be used, keeping the last good ones: %s", error)
+
+    def _make_control(self) -> LocalCircuits:
+        monotonic = self._runtime.clock.monotonic
+        if self.fleet is None:
+            return LocalCircuits(lambda: self.routes.circuits, monotonic)
+        return FleetCircuits(lambda: self.routes.circuits, monotonic, self.fleet)
 
     def _make_access_log(self) -> AccessLog | None:
         if self._sink is None or not self._config.proxy.access_log:

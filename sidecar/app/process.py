@@ -13,6 +13,7 @@ import uvloop
 
 from sidecar.adapters.config_file import load
 from sidecar.adapters.logs import LineSink, take_over_logging
+from sidecar.app.fleet import MissingExtra
 from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
 from sidecar.app.service import App, build
 from sidecar.config.problem_report import as_text
@@ -71,6 +72,8 @@ async def _serve(config: Config, sink: LineSink) -> int:
         await app.start()
     except OSError as error:
         return _not_started(error.strerror or str(error))
+    except MissingExtra as error:
+        return _not_started(str(error))
     except Unusable as error:
         return _not_started(f"{error.ref}: {error}")
     for name, addresses in app.addresses.items():

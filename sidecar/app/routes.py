@@ -9,6 +9,7 @@ from sidecar.adapters.upstream.handler import Upstream, UpstreamHandler
 from sidecar.core.circuit.circuit import Circuit
 from sidecar.core.fallback import circuit_name
 from sidecar.core.fault import RouteFault
+from sidecar.core.fleet_settings import FleetTrip
 from sidecar.core.http.forwarding import RequestForwarder
 from sidecar.core.routing import RouteTable
 from sidecar.pipeline.breaker_stage import BreakerStage
@@ -71,7 +72,8 @@ class RouteSet:
         self.stacks = {route.name: self._stack(route, upstreams, unchanged) for route in config.routes}
         self.configs = {route.name: route for route in config.routes}
         before, self.upstreams = self.upstreams, upstreams
-        self._begin_series(restorable=config.state_dir is not None)
+        shared = config.redis is not None and config.fleet.trip is not FleetTrip.LOCAL
+        self._begin_series(restorable=config.state_dir is not None, shared=shared)
         _close_replaced(before, upstreams)
 
     def configure_faults(self) -> None:
@@ -104,11 +106,11 @@ class RouteSet:
         for upstream in self.upstreams.values():
             upstream.close()
 
-    def _begin_series(self, *, restorable: bool) -> None:
+    def _begin_series(self, *, restorable: bool, shared: bool) -> None:
         for name, route in self.configs.items():
             begin_route(self.stats[name], route)
         for circuit in self.circuits.values():
-            begin_circuit(circuit, restorable=restorable)
+            begin_circuit(circuit, restorable=restorable, shared=shared)
         for name, upstream in self.upstreams.items():
             retries = [route.retry for route in self.configs.values() if route.upstream.name == name]
             budgets = (retry.budget for retry in retries if retry is not None and retry.budget is not None)

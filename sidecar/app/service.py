@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def build(config: Config, clock: Clock, sink: LineSink | None = None) -> App:
     """Everything, connected and not yet started. `sink` takes the access log's lines; None: there is none.
 
-    Raises Unusable when the files that an upstream or a fallback names cannot be used.
+    Raises Unusable when the files that an upstream or a fallback names cannot be used, MissingExtra when a library is
+    not there.
     """
     return App(config, clock, sink)
 
@@ -68,7 +69,7 @@ class App:
         self.control.drain()
         self.data.abort()
         await self.control.end_orders()
-        self.data.disconnect()
+        await self.data.disconnect()
         await self.control.save(hurry or asyncio.Event())
         self.data.close()
         await self._tasks.cancel_all()

@@ -51,7 +51,7 @@ def _port(text: str) -> int:
 def listen_address(text: str) -> Address:
     """A listener: `127.0.0.1:4100`, `[::1]:0`, `localhost:4100`, `unix:/run/proxy.sock`."""
     if text.startswith("unix:"):
-        return Address(unix_path=_unix_path(text))
+        return Address(unix_path=unix_path(text))
     if text.startswith((":", "*:")) and ":" not in text[2:]:
         raise BadValue(f"{quoted(text)} names no host", f"write 0.0.0.0:{text.rpartition(':')[2]} for every interface")
     if PORT.fullmatch(text):
@@ -65,7 +65,7 @@ def listen_address(text: str) -> Address:
 def endpoint(text: str) -> Endpoint:
     """One address of an upstream: `http://name[:port][/base]`, `https://…`, or `unix:/path.sock`."""
     if text.startswith("unix:"):
-        return Endpoint("http", "", 0, unix_path=_unix_path(text))
+        return Endpoint("http", "", 0, unix_path=unix_path(text))
     found = URL.fullmatch(text)
     if found is None:
         raise BadValue("not a URL", "write http://host:port, https://host or unix:/path.sock")
@@ -88,7 +88,8 @@ def _base_path(rest: str) -> str:
     return rest.removesuffix("/")
 
 
-def _unix_path(text: str) -> str:
+def unix_path(text: str) -> str:
+    """The path that `unix:/path.sock` or `unix:///path.sock` names."""
     path = text.removeprefix("unix:").removeprefix("//")
     if not path.startswith("/") or UNIX_PATH.fullmatch(path) is None:
         raise BadValue(f"{quoted(text)} is not a Unix socket", "write unix:/absolute/path.sock, 107 characters at most")

@@ -49,6 +49,8 @@ def in_force(running: Config, wanted: Config) -> Config:
         telemetry=running.telemetry,
         cache=running.cache,
         state_dir=running.state_dir,
+        redis=running.redis,
+        fleet=running.fleet,
     )
 
 

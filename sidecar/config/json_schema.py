@@ -12,6 +12,7 @@ from sidecar.config.keys import DEFAULTS, ROOT, ROUTE, Block, Key, Later, Listed
 from sidecar.config.settings_view import shown
 from sidecar.config.value_types import NAME, ListType, MapType, ScalarType
 from sidecar.core.config import ServerTls
+from sidecar.core.fleet_settings import RedisSettings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DESCRIPTION = "Configuration of circuit-sidecar. Top-level keys that start with x- are free, for anchors."
@@ -22,7 +23,7 @@ SHARED = tuple(
     if isinstance(key.type, Block | Listed)
 )
 """Blocks that several others contain, described once."""
-GIVEN_WHOLE = (ROOT, ROUTE, block_of(ServerTls, "tls"))
+GIVEN_WHOLE = (ROOT, ROUTE, block_of(ServerTls, "tls"), block_of(RedisSettings, "redis"))
 """Blocks in which a required key must stand; in others it may come from a lower layer."""
 
 

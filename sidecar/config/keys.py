@@ -107,7 +107,6 @@ def _type(name: str, kind: ValueType[Any]) -> Type:
 
 
 URL = Key("url", value_type(ENDPOINT), "its one address: http://host:port, https://host or unix:/path.sock")
-REDIS = Key("redis", Later("fleet sharing over Redis"), "state shared with other sidecars")
 
 PER_ROUTE = block_of(PerRoute, "route").keys
 """What a route inherits from its upstream."""
@@ -124,7 +123,6 @@ ROOT = Block(
     Config,
     (
         *PROCESS,
-        REDIS,
         Key("defaults", DEFAULTS, "merged under every upstream, key by key"),
         Key("upstreams", Named(UPSTREAM), "services behind the sidecar, by name", required=True),
         Key("routes", Listed(ROUTE), "which requests go where; an upstream without one gets /<name>/, stripped"),

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.config import addresses, units
+from sidecar.config.redis_url import redis_url
 from sidecar.config.suggest import did_you_mean
 from sidecar.config.units import BadValue, quoted
 from sidecar.core import config_key as k
@@ -29,6 +30,7 @@ from sidecar.core.config import (
     TimeWindow,
     Window,
 )
+from sidecar.core.fleet_settings import REDIS_URL
 from sidecar.core.http.methods import LONGEST_METHOD, MethodFlaw, flaw_of
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ PSEUDONYM = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 """A token for Via (RFC 9110 §7.6.3) that is also a structured-field token for Cache-Status (RFC 9211 §2)."""
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 FILE_NAME = re.compile(r"[^\x00-\x1f\x7f]+")
+NAMESPACE = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)
 VISIBLE = re.compile(r"[\x20-\x7e]*")
 URL_PATH = re.compile(r"/[!$%&'()*+,;=:@~A-Za-z0-9._/-]*", re.ASCII)
 MOST_BUCKETS = 1_000_000
@@ -306,6 +309,9 @@ UNBOUNDED: dict[k.ValueType[Any], ScalarType] = {
     ),
     LISTEN: ScalarType("an address such as 127.0.0.1:4100", addresses.listen_address, STRING),
     ENDPOINT: ScalarType("a URL such as http://host:port", addresses.endpoint, STRING),
+    REDIS_URL: ScalarType("a URL such as redis://host:6379/0", redis_url, STRING),
+    k.NAMESPACE: text_of(NAMESPACE, "a namespace (letters, digits, . _ : -)", longest=LONGEST_NAME),
+    k.TEXT: text_of(VISIBLE, "text in visible ASCII characters"),
 }
 LARGEST_FILE = {UNBOUNDED[k.FILE]: None, UNBOUNDED[k.CONTENT_FILE]: k.LARGEST_CONTENT}
 """Types that name a file which must be there, and how many octets it may have."""

@@ -42,6 +42,7 @@ from sidecar.core.config_key import (
     tuple_of,
     whole,
 )
+from sidecar.core.fleet_settings import FleetSettings, RedisSettings
 
 if TYPE_CHECKING:
     import re
@@ -635,4 +636,8 @@ class Config:
     state_dir: str | None = key(
         None, DIRECTORY, "directory where overrides, open circuits and the cache outlive a restart; made when missing"
     )
+    redis: RedisSettings | None = key(
+        None, RedisSettings, "the Redis over which sidecars act as one fleet; null: this one is alone"
+    )
+    fleet: FleetSettings = block(FleetSettings, "what the sidecars of a fleet decide together")
     source: str = "<config>"

@@ -47,6 +47,7 @@ REGEX: KeyType[re.Pattern[bytes]] = KeyType("regular expression")
 METHOD: KeyType[str] = KeyType("method")
 HOST: KeyType[str] = KeyType("host")
 STATUSES: KeyType[frozenset[int]] = KeyType("status codes")
+NAMESPACE: KeyType[str] = KeyType("namespace")
 
 
 def duration(*, zero: bool = False) -> KeyType[float]:

@@ -9,7 +9,9 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from sidecar.core.circuit.explanation import State
 from sidecar.core.fallback import upstream_of
+from sidecar.core.fleet.messages import CircuitView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     )
     from sidecar.core.config import Fault
     from sidecar.core.fault import ActiveFault, FaultChange
+    from sidecar.core.fleet.messages import FleetView
 
 Json: TypeAlias = "dict[str, object]"
 
@@ -98,8 +101,11 @@ def transition_report(transition: Transition, moment: Moment) -> Json:
     }
 
 
-def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> Json:
-    """A circuit as the API shows it; its route has the circuit's name, and a fallback upstream's own has no route."""
+def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment, fleet: FleetView | None = None) -> Json:
+    """A circuit as the API shows it; its route has the circuit's name, and a fallback upstream's own has no route.
+    `fleet`: None where there is none.
+    """
+    shared = {} if fleet is None else {"fleet": fleet_report(snapshot.name, fleet, moment)}
     return {
         "name": snapshot.name,
         "route": None if upstream_of(snapshot.name) else snapshot.name,
@@ -125,6 +131,33 @@ def circuit_report(snapshot: CircuitSnapshot, upstream: str, moment: Moment) -> 
             "sentence": snapshot.would_have.sentence,
         },
         "config_ref": snapshot.config_ref,
+        **shared,
+    }
+
+
+def fleet_report(circuit: str, fleet: FleetView, moment: Moment) -> Json:
+    """A circuit across the fleet. `disagree`: pods that opened theirs, while the fleet's is closed. `leader`: who
+    probes. `fresh` is false for what was not looked up in Redis just now.
+    """
+    view = fleet.circuits.get(circuit) or CircuitView()
+    state = State.CLOSED if view.record is None else view.record.state
+    pooled = view.pooled
+    return {
+        "state": state.value,
+        "members": [
+            {"id": one.id, "version": one.version, "seen": moment.date(moment.monotonic - one.seen)}
+            for one in fleet.members
+        ],
+        "votes": len(view.voters),
+        "leader": next(iter(view.probing), None),
+        "disagree": list(view.voters) if state is State.CLOSED else [],
+        "window": {
+            "requests": pooled.requests,
+            "failures": pooled.failures,
+            "slow": pooled.slow,
+            "failure_rate": pooled.failures / pooled.requests if pooled.requests else 0.0,
+        },
+        "fresh": fleet.fresh,
     }
 
 
@@ -153,6 +186,7 @@ def override_report(override: Override, moment: Moment) -> Json:
         "actor": override.actor,
         "set_at": moment.date(override.set_at),
         "expires_at": moment.optional_date(override.expires_at),
+        "scope": "fleet" if override.fleet else "pod",
     }
 
 

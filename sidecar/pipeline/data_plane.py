@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, Sample, SavedCircuit, State
     from sidecar.core.config import Config, Fault, UpstreamConfig
     from sidecar.core.fault import ActiveFault
+    from sidecar.core.fleet.messages import FleetView
+    from sidecar.core.fleet_settings import Scope
     from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.ports import AnswerList, Purged, RouteEntries
-    from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
+    from sidecar.pipeline.stats import FleetStats, ListenerStats, RouteStats, StoreStats, UpstreamStats
 
 
 class UnknownCircuit(LookupError):
@@ -94,7 +96,7 @@ class ProbeResult:
 @dataclass(frozen=True, slots=True)
 class PlaneStats:
     """What a data plane has counted so far. `loop_lag`: the longest delay of its event loop in the last ten seconds,
-    in seconds; `log_lines_dropped`: lines of its log that nobody took in time.
+    in seconds; `log_lines_dropped`: lines of its log that nobody took in time; `fleet`: None for one that is alone.
     """
 
     listener: ListenerStats
@@ -103,6 +105,7 @@ class PlaneStats:
     upstreams: Sequence[UpstreamStats]
     loop_lag: float
     log_lines_dropped: int
+    fleet: FleetStats | None = None
 
 
 class CircuitControl(Protocol):
@@ -114,11 +117,15 @@ class CircuitControl(Protocol):
     async def snapshot(self, name: str) -> CircuitSnapshot:
         """One circuit."""
 
-    async def override(self, name: str, mode: OverrideMode, reason: str, actor: str, ttl: float | None) -> None:
-        """Force it for `ttl` seconds; afterwards every request meets the override."""
+    async def override(
+        self, name: str, mode: OverrideMode, reason: str, actor: str, ttl: float | None, scope: Scope | None = None
+    ) -> None:
+        """Force it for `ttl` seconds; afterwards every request meets the override. `scope`: whether those of the whole
+        fleet are meant; None: as configured.
+        """
 
-    async def release_override(self, name: str) -> None:
-        """Back to the automatic state."""
+    async def release_override(self, name: str, scope: Scope | None = None) -> None:
+        """Back to the automatic state. `scope` None: where the override in force is."""
 
     async def reset(self, name: str, actor: str, reason: str) -> None:
         """Closed, with an empty window."""
@@ -153,6 +160,13 @@ class ProbeControl(Protocol):
 
     async def settle(self, upstream: str, result: ProbeResult) -> None:
         """Tell those that still wait: while the answer was awaited, live requests had precedence."""
+
+
+class FleetControl(Protocol):
+    """The fleet that this sidecar belongs to."""
+
+    async def view(self, circuit: str | None) -> FleetView:
+        """The fleet and `circuit` in it; with None every circuit, as far as it is known here."""
 
 
 class CacheControl(Protocol):
@@ -192,7 +206,11 @@ class CacheSnapshots(Protocol):
 
 
 class DataPlanePort(Protocol):
-    """A data plane as its control plane knows it. `snapshots`: None without a `state_dir`."""
+    """A data plane as its control plane knows it. `snapshots`: None without a `state_dir`; `fleet`: without `redis`."""
+
+    @property
+    def fleet(self) -> FleetControl | None:
+        """The other sidecars."""
 
     @property
     def circuits(self) -> CircuitControl:

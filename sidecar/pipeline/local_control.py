@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.circuit.explanation import CircuitSnapshot, OverrideMode, SavedCircuit
+    from sidecar.core.circuit.gate import Lease
     from sidecar.core.config import Fault, RouteConfig
     from sidecar.core.fault import ActiveFault, RouteFault
+    from sidecar.core.fleet_settings import Scope
     from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.data_plane import ProbeResult
-    from sidecar.pipeline.ports import AnswerList, CacheStore, Purged, RouteEntries
+    from sidecar.pipeline.ports import AnswerList, CacheStore, ProbeLeases, Purged, RouteEntries
     from sidecar.pipeline.stats import RouteStats
 
 
@@ -52,19 +54,27 @@ class LocalCircuits:
 
     async def snapshot(self, name: str) -> CircuitSnapshot:
         """One circuit."""
-        return self._named(name).snapshot(self._monotonic())
+        return self.named(name).snapshot(self._monotonic())
 
-    async def override(self, name: str, mode: OverrideMode, reason: str, actor: str, ttl: float | None) -> None:
+    async def override(
+        self,
+        name: str,
+        mode: OverrideMode,
+        reason: str,
+        actor: str,
+        ttl: float | None,
+        scope: Scope | None = None,  # noqa: ARG002 - one that is alone is its own fleet
+    ) -> None:
         """Force it for `ttl` seconds, or until it is released."""
-        self._named(name).override(mode, reason, actor, ttl, self._monotonic())
+        self.named(name).override(mode, reason, actor, ttl, self._monotonic())
 
-    async def release_override(self, name: str) -> None:
+    async def release_override(self, name: str, scope: Scope | None = None) -> None:  # noqa: ARG002 - the same
         """Back to the automatic state."""
-        self._named(name).release_override(self._monotonic())
+        self.named(name).release_override(self._monotonic())
 
     async def reset(self, name: str, actor: str, reason: str) -> None:
         """Closed, with an empty window."""
-        self._named(name).reset(self._monotonic(), actor, reason)
+        self.named(name).reset(self._monotonic(), actor, reason)
 
     async def export(self) -> dict[str, SavedCircuit]:
         """What is to be saved, by name."""
@@ -81,7 +91,8 @@ class LocalCircuits:
             circuits[name].restore(saved[name], self._monotonic())
         return saved.keys() - circuits.keys()
 
-    def _named(self, name: str) -> Circuit:
+    def named(self, name: str) -> Circuit:
+        """The circuit of that name. Raises UnknownCircuit."""
         circuits = self._circuits()
         if name not in circuits:
             raise UnknownCircuit(name, circuits)
@@ -127,23 +138,56 @@ class LocalProbes:
     what real requests meet; and an open one is left alone until its time is over.
     """
 
-    def __init__(self, circuits: Callable[[str], Iterable[Circuit]], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        circuits: Callable[[str], Iterable[Circuit]],
+        monotonic: Callable[[], float],
+        leases: ProbeLeases | None = None,
+    ) -> None:
         self._circuits = circuits
         self._monotonic = monotonic
+        self._leases = leases
+        self._held: dict[str, Lease] = {}
 
     async def due(self, upstream: str) -> bool:
         """Whether the next request to one of the circuits would be a probe, and would get a permit."""
-        return bool(self._due(upstream))
+        due = self._due(upstream)
+        if self._leases is None:
+            return bool(due)
+        found = [await self._may_probe(circuit, self._leases) for circuit in due]
+        return any(found)
 
     async def settle(self, upstream: str, result: ProbeResult) -> None:
         """Take a probe's permit of each circuit that is due, and settle it at once."""
         for circuit in self._due(upstream):
-            now = self._monotonic()
-            permit = circuit.ask(now, safe=True)
-            if isinstance(permit, Permit):
-                found = Outcome.SUCCESS if result.healthy else Outcome.FAILURE
-                outcome = found if permit.role is Role.PROBE else Outcome.NOT_SENT
-                circuit.settle(permit, outcome, now, describe=lambda: result.sample, retry_after=result.retry_after)
+            lease = self._held.pop(circuit.name, None)
+            if lease is not None or circuit.gate is None or not circuit.gate.shut:
+                self._settle(circuit, lease, result)
+
+    def _settle(self, circuit: Circuit, lease: Lease | None, result: ProbeResult) -> None:
+        now, gate = self._monotonic(), circuit.gate
+        if gate is not None and lease is not None:
+            gate.lend(lease)
+        permit = circuit.ask(now, safe=True)
+        if lease is not None and self._leases is not None:
+            self._leases.return_unused(circuit, lease)
+        if isinstance(permit, Permit):
+            found = Outcome.SUCCESS if result.healthy else Outcome.FAILURE
+            outcome = found if permit.role is Role.PROBE else Outcome.NOT_SENT
+            circuit.settle(permit, outcome, now, describe=lambda: result.sample, retry_after=result.retry_after)
+
+    async def _may_probe(self, circuit: Circuit, leases: ProbeLeases) -> bool:
+        """Whether the fleet lets this sidecar probe; its leave is kept for `settle`."""
+        if (unused := self._held.pop(circuit.name, None)) is not None:
+            leases.give_back(circuit, unused)
+        if circuit.gate is None or not circuit.gate.shared:
+            return True
+        if not circuit.wants_lease(self._monotonic(), safe=True):
+            return False
+        lease = await leases.acquire(circuit)
+        if lease is not None:
+            self._held[circuit.name] = lease
+        return lease is not None
 
     def _due(self, upstream: str) -> list[Circuit]:
         now = self._monotonic()

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Coroutine, Sequence
 
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
+    from sidecar.core.circuit.circuit import Circuit
+    from sidecar.core.circuit.gate import Lease
     from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.message import Request, Response
     from sidecar.pipeline.stats import StoreStats
@@ -40,6 +42,19 @@ class Handler(Protocol):
 
     async def handle(self, request: Request) -> Response:
         """The answer to `request`. Raises ProxyError when there is none."""
+
+
+class ProbeLeases(Protocol):
+    """The leave of a fleet to probe. A lease is lent to the circuit's gate by whoever asks the circuit next."""
+
+    async def acquire(self, circuit: Circuit) -> Lease | None:
+        """A lease for a circuit that wants one; None when none is to be had now. Waits briefly, if at all."""
+
+    def give_back(self, circuit: Circuit, lease: Lease) -> None:
+        """Nobody probes with it."""
+
+    def return_unused(self, circuit: Circuit, lease: Lease) -> None:
+        """Give back what was lent to `circuit`, unless a probe took it."""
 
 
 WriteToken: TypeAlias = int

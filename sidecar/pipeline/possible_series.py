@@ -103,9 +103,9 @@ def begin_fault(stats: RouteStats, route: RouteConfig, fault: Fault) -> None:
         _begin(stats.requests, _labelled(methods, ((fault.abort.status, Source.FAULT),)))
 
 
-def begin_circuit(circuit: Circuit, *, restorable: bool) -> None:
-    """What can happen to `circuit`; `restorable`: there is a state file."""
-    _begin(circuit.counters.transitions, _transitions(circuit.settings, restorable))
+def begin_circuit(circuit: Circuit, *, restorable: bool, shared: bool = False) -> None:
+    """What can happen to `circuit`; `restorable`: there is a state file; `shared`: there is a fleet."""
+    _begin(circuit.counters.transitions, _transitions(circuit.settings, restorable, shared))
 
 
 def begin_upstream(stats: UpstreamStats) -> None:
@@ -132,9 +132,13 @@ def _begin(counts: MutableMapping[K, int], possible: Iterable[K]) -> None:
 
 
 @lru_cache(maxsize=64)
-def _transitions(settings: BreakerSettings, restorable: bool) -> tuple[tuple[str, str], ...]:  # noqa: FBT001 - a key
+def _transitions(
+    settings: BreakerSettings,
+    restorable: bool,  # noqa: FBT001 - a key
+    shared: bool,  # noqa: FBT001 - a key
+) -> tuple[tuple[str, str], ...]:
     """One object for all circuits with the same settings, like the next: a thousand routes have very many counts."""
-    possible = possible_transitions(settings, restorable=restorable)
+    possible = possible_transitions(settings, restorable=restorable, shared=shared)
     return tuple((target.value, cause.value) for target, cause in possible)
 
 

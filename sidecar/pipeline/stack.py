@@ -19,6 +19,7 @@ from sidecar.pipeline import (
     retry_stage,
 )
 from sidecar.pipeline.cache import stage as cache_stage
+from sidecar.pipeline.fleet import lease_stage
 
 if TYPE_CHECKING:
     from sidecar.pipeline.ports import Handler
@@ -28,6 +29,9 @@ STAGES: tuple[Wrap, ...] = (
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
     breaker_stage.around,
+    # A probe of a circuit that a fleet shares gets its lease right before the circuit is asked, so that nobody who is
+    # refused holds one.
+    lease_stage.around,
     # Each attempt asks the circuit and is an outcome of its own, so repeating stands outside it; the cache and whoever
     # collapses into it see one request.
     retry_stage.around,

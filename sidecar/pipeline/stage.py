@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import ProxySettings, RouteConfig
-    from sidecar.pipeline.ports import CacheStore, Clock, Handler, Spawn
+    from sidecar.pipeline.ports import CacheStore, Clock, Handler, ProbeLeases, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats, UpstreamStats
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the stacks of all routes share. `access_log` is told of each finished request; None: nobody is."""
+    """What the stacks of all routes share. `access_log` is told of each finished request; None: nobody is. `leases`
+    are those of a fleet; None: this sidecar is alone.
+    """
 
     proxy: ProxySettings
     clock: Clock
@@ -30,6 +32,7 @@ class Parts:
     access_log: AccessLog | None
     fallbacks: FallbackSources = field(default_factory=FallbackSources)
     random: Callable[[], float] = random
+    leases: ProbeLeases | None = None
 
 
 @dataclass(frozen=True, slots=True)

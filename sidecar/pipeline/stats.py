@@ -155,6 +155,20 @@ class StoreStats:
         self.decisions = StoreDecisions()
 
 
+class FleetStats:
+    """What Redis was asked, and how that went. `up`: the latest command was answered; `errors` is keyed by kind;
+    `members` are the sidecars of the fleet.
+    """
+
+    __slots__ = ("commands", "errors", "members", "up")
+
+    def __init__(self) -> None:
+        self.up = False
+        self.commands = 0
+        self.errors: Counts = defaultdict(int)
+        self.members = 0
+
+
 class ProcessStats:
     """The process as a whole. `reloads` is keyed by result (`success`, `error`)."""
 

@@ -123,6 +123,7 @@ async def test_forcing_open_holds_before_the_answer_is_sent(client: "Client", pr
         "actor": "alice",
         "set_at": "2025-11-24T16:00:00.000Z",
         "expires_at": "2025-11-24T16:15:00.000Z",
+        "scope": "pod",
     }
 
 
@@ -181,6 +182,8 @@ async def test_an_override_ends_by_itself(client: "Client", ttl: dict[str, str],
         ({"mode": "observe", "actor": ["a"]}, "#/actor", "text"),
         ({"mode": "observe", "reason": "x" * 501}, "#/reason", "longer than"),
         ({"mode": "observe", "reason": "\ud800"}, "#/reason", "surrogate"),
+        ({"mode": "observe", "scope": "all"}, "#/scope", "wanted is one of fleet, pod"),
+        ({"mode": "observe", "scope": None}, "#/scope", "wanted is one of fleet, pod"),
         ({"mode": "observe", "tll": "5m"}, "#/tll", "did you mean 'ttl'?"),
         ({"mode": "observe", "a/b~c d": 1}, "#/a~1b~0c%20d", "unknown key"),
     ],
@@ -192,6 +195,15 @@ async def test_a_wrong_value_is_pointed_at(
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
     assert said in problem["errors"][0]["detail"]
     assert process.circuits["catalog"].snapshot(process.now).override is None
+
+
+@pytest.mark.parametrize("scope", ["fleet", "pod"])
+async def test_one_that_is_alone_is_its_own_fleet(client: "Client", scope: str) -> None:
+    shown = await call(client, "PUT", OVERRIDE, {"mode": "observe", "scope": scope})
+    assert (shown["override"]["mode"], shown["override"]["scope"]) == ("observe", "pod")
+    assert (await call(client, "DELETE", f"{OVERRIDE}?scope={scope}"))["override"] is None
+    problem = await call(client, "DELETE", f"{OVERRIDE}?scope=all", status=422)
+    assert [error["pointer"] for error in problem["errors"]] == ["?scope"]
 
 
 async def test_every_wrong_value_is_told_at_once(client: "Client") -> None:

@@ -410,13 +410,6 @@ def test_an_error_is_reported_where_it_is(text: str | bytes, expected: list[tupl
     assert errors(text) == expected
 
 
-def test_fleet_sharing_is_refused() -> None:
-    assert errors(ONE + "redis: {url: redis://r}") == [
-        (2, 1, "redis is not supported yet: this version has no fleet sharing over Redis")
-    ]
-    assert configured(ONE + "redis: null").routes
-
-
 def test_all_errors_come_at_once_in_order() -> None:
     found = errors(
         "proxy: {lisen: 1}\nupstreams:\n  a: {url: ftp://a, breaker: {window: x, mode: y}}\n  b: {}\nbad: 1\n"
@@ -448,7 +441,7 @@ def test_the_first_error_says_what_to_write(text: str, hint: str) -> None:
 def test_a_hint_names_only_what_is_supported() -> None:
     for text in ("nothing: 1\n" + ONE, "retries: 1\n" + ONE, "upstreams: {a: {url: http://a, retries: {}}}"):
         (problem,) = load_text(text, {}).errors
-        assert problem.hint == "" or not re.search(r"\b(redis)\b", problem.hint)
+        assert problem.hint == "" or not re.search(r"\bfaults\b", problem.hint)
 
 
 def test_the_caret_covers_the_value() -> None:

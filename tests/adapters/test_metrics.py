@@ -22,7 +22,7 @@ from sidecar.core.rate_limit import TokenBucket
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.slices import SLICE
-from sidecar.pipeline.stats import ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
+from sidecar.pipeline.stats import FleetStats, ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
 from tests.support.fake_plane import FakePlane
 
 OPEN_METRICS = "application/openmetrics-text"
@@ -44,6 +44,7 @@ class World:
         self.routes = [RouteStats(name) for name in route_names]
         self.upstreams = [UpstreamStats("shop")]
         self.circuits = [Circuit(name, BreakerSettings(), hooks, self.now) for name in route_names]
+        self.fleet = FleetStats()
         self.lag = 0.0
         self.metrics = self.seen_at(lambda: self.now)
 
@@ -53,7 +54,7 @@ class World:
         return Metrics("1.2.3", self.process, FakePlane(circuits, self._counted))
 
     def _counted(self) -> PlaneStats:
-        return PlaneStats(self.listener, self.store, self.routes, self.upstreams, self.lag, log_lines_dropped=7)
+        return PlaneStats(self.listener, self.store, self.routes, self.upstreams, self.lag, 7, self.fleet)
 
     def exercise(self) -> None:
         """Give every kind of number something to show."""
@@ -94,6 +95,8 @@ class World:
         self.process.last_reload_ok = False
         self.lag = 0.0125
         self.process.draining = True
+        self.fleet.up, self.fleet.commands, self.fleet.members = True, 21, 3
+        self.fleet.errors["timeout"] += 2
 
     def fail(self, circuit: Circuit, times: int) -> None:
         for _ in range(times):
@@ -178,6 +181,10 @@ EXPECTED = [
     ("sidecar_event_loop_lag_seconds", {}, 0.0125),
     ("sidecar_draining", {}, 1),
     ("sidecar_log_lines_dropped_total", {}, 7),
+    ("sidecar_redis_up", {}, 1),
+    ("sidecar_redis_commands_total", {}, 21),
+    ("sidecar_redis_errors_total", {"kind": "timeout"}, 2),
+    ("sidecar_fleet_members", {}, 3),
     ("sidecar_build_info", {"version": "1.2.3"}, 1),
 ]
 

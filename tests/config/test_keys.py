@@ -14,7 +14,7 @@ from sidecar.config.reader import Reader
 from sidecar.config.sections import construct
 from sidecar.config.settings_view import settings
 from sidecar.config.value_types import ListType, ScalarType
-from sidecar.core import config
+from sidecar.core import config, fleet_settings
 from sidecar.core import config_key as k
 
 
@@ -39,7 +39,8 @@ MADE_ELSEWHERE = {
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 def test_every_setting_has_its_key_and_every_key_its_setting(block: Block[Any]) -> None:
     fields = {field.name for field in dataclasses.fields(block.cls)} - MADE_ELSEWHERE.get(block, set())
-    expected = {key.name for key in block.keys if not isinstance(key.type, Later)} - {"defaults", "url"}
+    expected = {key.name for key in block.keys if not isinstance(key.type, Later)}
+    expected -= {"defaults"} if block is keys.ROOT else {"url"} if block in {keys.UPSTREAM, keys.DEFAULTS} else set()
     assert fields == expected
 
 
@@ -69,7 +70,8 @@ def written(value: object) -> str:
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 def test_null_is_allowed_exactly_where_the_setting_can_be_none(block: Block[Any]) -> None:
-    hints = typing.get_type_hints(block.cls, {**vars(config), "re": __import__("re"), "Mapping": dict})
+    known = {**vars(config), **vars(fleet_settings)}
+    hints = typing.get_type_hints(block.cls, {**known, "re": __import__("re"), "Mapping": dict})
     for key in block.keys:
         if key.name in hints and isinstance(key.type, ScalarType | ListType | Block):
             assert key.nullable == (type(None) in typing.get_args(hints[key.name])), key.name

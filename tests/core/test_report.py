@@ -207,4 +207,5 @@ def test_an_override_tells_when_it_ends(expires_at: float | None, shown: str | N
         "actor": "alice",
         "set_at": "2025-11-24T16:00:00.000Z",
         "expires_at": shown,
+        "scope": "pod",
     }

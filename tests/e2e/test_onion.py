@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 DEPTHS = range(len(stack.STAGES) + 1)
 """0 is around the upstream, the last one outermost."""
 NAMES = [
-    "upstream", "breaker", "retry", "bulkhead", "rate limit", "cache", "fault", "fallback", "deadline", "observe",
+    "upstream", "breaker", "lease", "retry", "bulkhead", "rate limit", "cache", "fault", "fallback", "deadline",
+    "observe",
 ]  # fmt: skip
 """What the barrier of each depth stands around."""
 BREAKER = {"failure_threshold": 2, "open_duration": "1h"}

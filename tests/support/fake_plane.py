@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from sidecar.core.config import Config
-    from sidecar.pipeline.data_plane import PlaneStats
+    from sidecar.pipeline.data_plane import FleetControl, PlaneStats
     from sidecar.pipeline.ports import CacheStore
 
 
@@ -30,6 +30,7 @@ class FakePlane:
         self.probes = LocalProbes(lambda _: (), lambda: 0.0)
         self.cache = LocalCache(store or FakeStore())
         self.snapshots = None
+        self.fleet: FleetControl | None = None
         self._counted = counted
 
     async def stats(self) -> PlaneStats:

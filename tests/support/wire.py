@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
 PATIENCE = 10.0
 """Seconds until a wait for something that must happen is given up."""
@@ -106,6 +106,13 @@ async def eventually(ready: Callable[[], object], *, within: float = PATIENCE, e
     """Wait until `ready()`, where nothing tells when: ask again `every` seconds, for at most `within`."""
     async with asyncio.timeout(within):
         while not ready():  # noqa: ASYNC110 - the state of sockets and of other processes raises no event
+            await asyncio.sleep(every)
+
+
+async def comes_true(ask: Callable[[], Awaitable[object]], *, within: float = PATIENCE, every: float = 0.01) -> None:
+    """Wait until the answer to `ask` is true, where that has to be asked for."""
+    async with asyncio.timeout(within):
+        while not await ask():  # noqa: ASYNC110 - the same
             await asyncio.sleep(every)
 
 

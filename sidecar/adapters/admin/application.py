@@ -76,12 +76,19 @@ def _of_circuits() -> Iterator[Entry]:
         "PUT",
         override,
         circuits.override_circuit,
-        "force it: {mode, ttl, reason, actor}",
+        "force it: {mode, ttl, reason, actor, scope}",
         body=circuits.OVERRIDE_BODY,
         needs_body=True,
         gives=circuits.SHOWN,
     )
-    yield Entry("DELETE", override, circuits.release_circuit, "back to the automatic state", gives=circuits.SHOWN)
+    yield Entry(
+        "DELETE",
+        override,
+        circuits.release_circuit,
+        "back to the automatic state",
+        query=circuits.SCOPE,
+        gives=circuits.SHOWN,
+    )
     yield Entry(
         "POST",
         f"{one}/reset",

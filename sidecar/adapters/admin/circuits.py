@@ -9,9 +9,11 @@ from sidecar.adapters.admin.answers import json_answer, json_long_answer
 from sidecar.adapters.admin.bodies import LONGEST_TEXT, TTL_PATTERN, Fields, json_object, refuse_other_types
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.adapters.admin.entry import members, text
-from sidecar.adapters.admin.problems import unknown
+from sidecar.adapters.admin.problems import BodyError, bad_values, unknown
+from sidecar.adapters.admin.queries import single
 from sidecar.core.circuit.explanation import OverrideMode
 from sidecar.core.fallback import upstream_of
+from sidecar.core.fleet_settings import Scope
 from sidecar.core.report import circuit_report
 from sidecar.pipeline.data_plane import UnknownCircuit
 
@@ -29,7 +31,14 @@ Order: TypeAlias = "Callable[[CircuitControl, str], Awaitable[None]]"
 DEFAULT_TTL = 3600.0
 MODES = tuple(mode.value for mode in OverrideMode)
 RESET_KEYS = {"reason": text(LONGEST_TEXT), "actor": text(LONGEST_TEXT)}
-KEYS: dict[str, Schema] = {"mode": {"enum": list(MODES)}, "ttl": {**text(), "pattern": TTL_PATTERN}, **RESET_KEYS}
+SCOPES = tuple(scope.value for scope in Scope)
+SCOPE: dict[str, Schema] = {"scope": {"enum": list(SCOPES)}}
+KEYS: dict[str, Schema] = {
+    "mode": {"enum": list(MODES)},
+    "ttl": {**text(), "pattern": TTL_PATTERN},
+    **RESET_KEYS,
+    **SCOPE,
+}
 OVERRIDE_BODY = members(KEYS, "mode")
 RESET_BODY = members(RESET_KEYS)
 SHOWN = ("name", "route", "upstream", "state", "effective_state", "override", "since", "window", "trip", "last_trip")
@@ -41,9 +50,11 @@ async def list_circuits(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     upstreams = {route.name: route.upstream.name for route in context.config().routes}
     readings = await context.plane.circuits.readings()
+    fleet = None if context.plane.fleet is None else await context.plane.fleet.view(None)
     moment = context.moment()
     reports = (
-        circuit_report(reading.snapshot, _upstream(reading.snapshot.name, upstreams), moment) for reading in readings
+        circuit_report(reading.snapshot, _upstream(reading.snapshot.name, upstreams), moment, fleet)
+        for reading in readings
     )
     return await json_long_answer({}, {"circuits": reports})
 
@@ -57,14 +68,19 @@ async def override_circuit(request: web.Request) -> web.Response:
     """Force a circuit; before the answer is sent, the override holds for every request (breaker.md 24)."""
     order = read_order(await json_object(request))
     return await _shown_after(
-        request, lambda circuits, name: circuits.override(name, order.mode, order.reason, order.actor, order.ttl)
+        request,
+        lambda circuits, name: circuits.override(name, order.mode, order.reason, order.actor, order.ttl, order.scope),
     )
 
 
 async def release_circuit(request: web.Request) -> web.Response:
-    """Back to the automatic state."""
+    """Back to the automatic state; `?scope=` says whose, where that is not where the override is in force."""
     refuse_other_types(request)
-    return await _shown_after(request, lambda circuits, name: circuits.release_override(name))
+    word = single(request, "scope")
+    if word is not None and word not in SCOPES:
+        raise bad_values([BodyError("?scope", f"wanted is one of {', '.join(SCOPES)}")])
+    scope = None if word is None else Scope(word)
+    return await _shown_after(request, lambda circuits, name: circuits.release_override(name, scope))
 
 
 async def reset_circuit(request: web.Request) -> web.Response:
@@ -77,12 +93,13 @@ async def reset_circuit(request: web.Request) -> web.Response:
 
 @dataclass(frozen=True, slots=True)
 class OverrideOrder:
-    """What an operator wants; `ttl` in seconds, None until it is removed."""
+    """What an operator wants; `ttl` in seconds, None until it is removed; `scope` None: as configured."""
 
     mode: OverrideMode
     ttl: float | None
     reason: str
     actor: str
+    scope: Scope | None
 
 
 def read_order(content: Mapping[str, object]) -> OverrideOrder:
@@ -91,8 +108,9 @@ def read_order(content: Mapping[str, object]) -> OverrideOrder:
     mode = fields.choice("mode", MODES)
     ttl = fields.ttl("ttl", DEFAULT_TTL)
     reason, actor = fields.text("reason"), fields.text("actor")
+    scope = Scope(fields.choice("scope", SCOPES)) if "scope" in content else None
     fields.finish()
-    return OverrideOrder(OverrideMode(mode), ttl, reason, actor)
+    return OverrideOrder(OverrideMode(mode), ttl, reason, actor, scope)
 
 
 async def _shown_after(request: web.Request, order: Order | None) -> web.Response:
@@ -106,7 +124,8 @@ async def _shown_after(request: web.Request, order: Order | None) -> web.Respons
     except UnknownCircuit as error:
         raise unknown("circuit", name, error.known) from None
     upstreams = {route.name: route.upstream.name for route in context.config().routes}
-    return json_answer(circuit_report(snapshot, _upstream(name, upstreams), context.moment()))
+    fleet = None if context.plane.fleet is None else await context.plane.fleet.view(name)
+    return json_answer(circuit_report(snapshot, _upstream(name, upstreams), context.moment(), fleet))
 
 
 def _upstream(circuit: str, by_route: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.admin.answers import json_answer, json_long_answer, tagged
 from sidecar.adapters.admin.context import CONTEXT
 from sidecar.core.config import Address, Endpoint, Fallback, FaultMatch, Match, RouteConfig
+from sidecar.core.fleet_settings import RedisUrl
 from sidecar.core.report import bulkhead_report, redacted
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def plain(value: object) -> object:
     match value:
         case Enum():
             return value.value
-        case Address() | Endpoint():
+        case Address() | Endpoint() | RedisUrl():
             return str(value)
         case Match() | FaultMatch() | Fallback():
             return {**_by_name(value), "headers": redacted(value.headers)}

@@ -234,6 +234,30 @@ FAMILIES = (
         samples.keyed("reason", lambda it: it.stats.listener.rejected),
     ),
     Family(
+        "sidecar_redis_up",
+        GAUGE,
+        "1 while Redis answers.",
+        samples.of_fleet(lambda it: int(it.up)),
+    ),
+    Family(
+        "sidecar_redis_commands_total",
+        COUNTER,
+        "Commands sent to Redis.",
+        samples.of_fleet(lambda it: it.commands),
+    ),
+    Family(
+        "sidecar_redis_errors_total",
+        COUNTER,
+        "Commands and subscriptions that failed, by kind.",
+        samples.redis_errors,
+    ),
+    Family(
+        "sidecar_fleet_members",
+        GAUGE,
+        "Sidecars of this fleet, as Redis last told.",
+        samples.of_fleet(lambda it: it.members),
+    ),
+    Family(
         "sidecar_config_reloads_total",
         COUNTER,
         "Reloads of the configuration.",

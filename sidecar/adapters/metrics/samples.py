@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.bulkhead import Bulkhead
     from sidecar.pipeline.data_plane import CircuitReading, PlaneStats
-    from sidecar.pipeline.stats import Histogram, ProcessStats, RouteStats, UpstreamStats
+    from sidecar.pipeline.stats import FleetStats, Histogram, ProcessStats, RouteStats, UpstreamStats
 
 STATES = tuple(state.value for state in State)
 MODES = tuple(mode.value for mode in OverrideMode)
@@ -46,6 +46,16 @@ def single(value: Callable[[Scrape], float]) -> Lines:
 def keyed(key: str, counts: Callable[[Scrape], Mapping[str, int]]) -> Lines:
     """One sample for each key of a mapping."""
     return lambda name, scrape: [by_key(name, "", key, counts(scrape))]
+
+
+def of_fleet(value: Callable[[FleetStats], float]) -> Lines:
+    """The one sample of a fleet's family; none where there is no fleet."""
+    return lambda name, scrape: [] if (fleet := scrape.stats.fleet) is None else [f"{name} {value(fleet)}\n"]
+
+
+def redis_errors(name: str, scrape: Scrape) -> list[str]:
+    """What went wrong with Redis."""
+    return [] if (fleet := scrape.stats.fleet) is None else [by_key(name, "", "kind", fleet.errors)]
 
 
 def per_route(value: Callable[[RouteStats], float]) -> Lines:

@@ -31,6 +31,7 @@ from sidecar.core.config import NO_REFS, BreakerMode, BreakerSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.core.circuit.gate import Gate
     from sidecar.core.circuit.hooks import Hooks
 
 
@@ -46,11 +47,14 @@ class Circuit:
     """One route's circuit. Every method takes `now`, monotonic seconds, and never waits."""
 
     __slots__ = (
-        "_hooks", "_machine", "_overrides", "_slow_after", "_waits", "counters", "name", "remarkable", "watches_slow",
+        "_hooks", "_machine", "_overrides", "_slow_after", "_waits", "counters", "gate", "name", "remarkable",
+        "watches_slow",
     )  # fmt: skip
 
     watches_slow: bool
     """Whether slow requests may open it, also while in flight: then samples of them are wanted."""
+    gate: Gate | None
+    """What a fleet says of probes; None where the circuit is shared with nobody."""
     remarkable: frozenset[int]
     """Statuses with which an answer is anything else than a success (see `outcome.of_status`)."""
 
@@ -58,6 +62,7 @@ class Circuit:
         self, name: str, settings: BreakerSettings, hooks: Hooks, now: float, refs: Mapping[str, str] = NO_REFS
     ) -> None:
         self.name = name
+        self.gate = None
         self.counters = Counters()
         self._hooks = hooks
         self._overrides = OverrideLayer(self._override_changed)
@@ -93,13 +98,29 @@ class Circuit:
             if safe:
                 machine.last_safe = now
             return Permit(_NORMAL, machine.generation, now)
-        answer = machine.ask(now, safe=safe)
+        answer = machine.ask(now, safe=safe) if self.gate is None else self._ask_gated(self.gate, now, safe=safe)
         if isinstance(answer, Permit):
             return answer
         if mode is not _ENFORCE:
             return self._observed(now)
         self.counters.rejected += 1
         return answer
+
+    def wants_lease(self, now: float, *, safe: bool) -> bool:
+        """Whether a request would be a probe if only the fleet gave it a lease, which may be asked for now."""
+        gate, machine = self.gate, self._machine
+        if gate is None or machine.state is _CLOSED:
+            return False
+        if now >= self._waits.look_at:
+            self._catch_up(now)
+        return gate.may_ask(now, machine.probes.left(machine.settings)) and self.would_probe(now, safe=safe)
+
+    def would_probe(self, now: float, *, safe: bool) -> bool:
+        """Whether `ask` admits a request as a probe once it is lent a lease; changes nothing."""
+        machine = self._machine
+        if machine.state is _CLOSED or self._overrides.current is not None:
+            return False
+        return machine.refusal(now, safe=safe) is None
 
     def peek(self, now: float, *, safe: bool) -> Refusal | None:
         """What `ask` would certainly refuse at `now`; changes nothing and counts nothing."""
@@ -108,9 +129,12 @@ class Circuit:
         if override is not None:
             forced_open = override.mode is OverrideMode.FORCED_OPEN
             return refusal(override, now, machine.settings.open_duration) if forced_open else None
-        if machine.state is _CLOSED and machine.ramp is None:
+        if (machine.state is _CLOSED and machine.ramp is None) or machine.settings.mode is not _ENFORCE:
             return None
-        return machine.refusal(now, safe=safe) if machine.settings.mode is _ENFORCE else None
+        refused = machine.refusal(now, safe=safe)
+        if self.gate is None or machine.state is _CLOSED:
+            return refused
+        return self.gate.on_hold(now) if refused is None else self.gate.explained(refused)
 
     def probing(self, now: float) -> bool:
         """Whether the next admitted request would be a probe; changes nothing."""
@@ -121,7 +145,8 @@ class Circuit:
 
     def step_aside(self, permit: Permit) -> None:
         """The client of a permitted request may have left: if it is a probe, it keeps no other from probing."""
-        self._machine.probes.step_aside(permit)
+        if self._machine.probes.step_aside(permit) and self.gate is not None:
+            self.gate.stepped_aside(permit)
 
     def sent(self, permit: Permit, now: float, describe: Describe | None = None) -> None:
         """The request was sent whole, and the upstream's time begins. Need not be told unless `watches_slow`, where
@@ -192,12 +217,28 @@ class Circuit:
         self._overrides.expire(now)
         self._catch_up(now)
 
-    def override(self, mode: OverrideMode, reason: str, actor: str, ttl: float | None, now: float) -> Override:
-        """Force the circuit for `ttl` seconds (None: until removed), in place of an earlier override."""
+    def override(
+        self,
+        mode: OverrideMode,
+        reason: str,
+        actor: str,
+        ttl: float | None,
+        now: float,
+        *,
+        fleet: bool = False,
+        stamp: int = 0,
+    ) -> Override:
+        """Force the circuit for `ttl` seconds (None: until removed), in place of an earlier override. `fleet`: the
+        whole fleet's is forced, by the word numbered `stamp`.
+        """
         self._overrides.expire(now)
-        override = Override(mode, reason, actor, now, None if ttl is None else now + ttl)
+        override = Override(mode, reason, actor, now, None if ttl is None else now + ttl, fleet, stamp)
         self._overrides.begin(override, Cause.OVERRIDE_SET, self.state, now)
         return override
+
+    def override_in_force(self, now: float) -> Override | None:
+        """The override that holds; changes nothing."""
+        return self._overrides.live(now)
 
     def release_override(self, now: float) -> None:
         """Back to the automatic state, which was kept underneath."""
@@ -208,6 +249,14 @@ class Circuit:
         """Closed, with an empty window; an override stays."""
         self._overrides.expire(now)
         self._machine.reset(now, f"reset by {actor or 'unknown'}{because(reason)}")
+
+    def open_with_fleet(self, left: float, reopenings: int, why: str, now: float) -> None:
+        """Open for `left` seconds, because the fleet is."""
+        self._machine.open_with_fleet(left, reopenings, why, now)
+
+    def close_with_fleet(self, why: str, now: float) -> None:
+        """Closed, because the fleet is."""
+        self._machine.close_with_fleet(why, now)
 
     def reconfigure(self, settings: BreakerSettings, refs: Mapping[str, str], now: float) -> None:
         """Go on under changed settings; state and timers stay, and what fits of the window (breaker.md 25)."""
@@ -257,6 +306,20 @@ class Circuit:
         if saved.override is not None and not saved.override.ended(now):
             self._overrides.begin(saved.override, Cause.RESTORED, self.state, now)
 
+    def _ask_gated(self, gate: Gate, now: float, *, safe: bool) -> Permit | Refusal:
+        """`machine.ask` where a probe needs a lease of the fleet."""
+        machine = self._machine
+        closed = machine.state is _CLOSED
+        if not closed and gate.shut and machine.refusal(now, safe=safe) is None:
+            machine.passed_over(now, safe=safe)
+            return gate.refusal()
+        answer = machine.ask(now, safe=safe)
+        if isinstance(answer, Refusal):
+            return answer if closed else gate.explained(answer)
+        if answer.role is Role.PROBE:
+            gate.began(answer)
+        return answer
+
     def _ask_above(self, now: float, *, safe: bool) -> Permit | Refusal:
         """`ask` where an override is set or the breaker is off."""
         self._overrides.expire(now)
@@ -290,6 +353,8 @@ class Circuit:
                 self._outlasts(permit, permit.verdict, now)
             elif permit.role is Role.PROBE:
                 self._machine.give_up(permit, now)
+                if self.gate is not None:
+                    self.gate.ended(permit, Outcome.CANCELLED)
             else:
                 self._machine.hangs(permit, now)
 
@@ -309,7 +374,11 @@ class Circuit:
         """Count how a request ended, and let the machine learn it."""
         permit.settled = True
         self.counters.settled(permit, verdict.outcome, slow=slow)
+        counts = permit.generation == self._machine.generation
         self._machine.settle(permit, verdict, now, slow=slow)
+        if self.gate is not None and permit.role is Role.PROBE:
+            # Of a probe that the machine no longer waits for, nothing is told but its end.
+            self.gate.ended(permit, verdict.outcome if counts else Outcome.CANCELLED, verdict.retry_after)
 
     def _moved(self, move: Move, now: float) -> None:
         opened = move.target is State.OPEN

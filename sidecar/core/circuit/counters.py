@@ -44,6 +44,13 @@ class Counters:
         return {**counts, "slow": self._slow}
 
     @property
+    def tally(self) -> tuple[int, int, int]:
+        """Calls that a window would count, those that failed, and those that were slow."""
+        others = self._others
+        failed = others.get(Outcome.FAILURE, 0) + others.get(Outcome.THROTTLED, 0)
+        return self.successes + failed, failed, self._slow
+
+    @property
     def would_have(self) -> WouldHave:
         """What an observing circuit would have done."""
         return WouldHave(self.would_open, self.would_refuse, self.would_avoid)

@@ -52,6 +52,8 @@ class Cause(Enum):
     RESET = "reset"
     SWITCHED_OFF = "switched_off"
     RESTORED = "restored"
+    FLEET_OPENED = "fleet_opened"
+    FLEET_CLOSED = "fleet_closed"
     OVERRIDE_SET = "override_set"
     OVERRIDE_REMOVED = "override_removed"
     OVERRIDE_EXPIRED = "override_expired"
@@ -134,13 +136,18 @@ class LastProbe:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An operator's forced state. It ends by itself at `expires_at`, or never when that is None."""
+    """An operator's forced state. It ends by itself at `expires_at`, or never when that is None.
+
+    `fleet`: it is the whole fleet's, and `stamp` numbers the operators' words about this circuit.
+    """
 
     mode: OverrideMode
     reason: str
     actor: str
     set_at: float
     expires_at: float | None
+    fleet: bool = False
+    stamp: int = 0
 
     def ended(self, now: float) -> bool:
         """Whether its time is over."""

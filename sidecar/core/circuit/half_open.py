@@ -75,11 +75,17 @@ class Probes:
         del among[permit]
         return True
 
-    def step_aside(self, permit: Permit) -> None:
-        """Let another probe in this one's place, while it goes on."""
-        if permit in self._in_flight and len(self._aside) < MAX_ASIDE:
-            del self._in_flight[permit]
-            self._aside[permit] = None
+    def step_aside(self, permit: Permit) -> bool:
+        """Let another probe in this one's place, while it goes on; whether it did."""
+        if permit not in self._in_flight or len(self._aside) >= MAX_ASIDE:
+            return False
+        del self._in_flight[permit]
+        self._aside[permit] = None
+        return True
+
+    def left(self, settings: BreakerSettings) -> int:
+        """How many more may start, if nothing else keeps them."""
+        return max(1, settings.half_open_probes) - len(self._in_flight)
 
     def oldest(self) -> Permit | None:
         """The one that is under way for the longest time."""

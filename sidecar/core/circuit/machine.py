@@ -218,6 +218,23 @@ class Machine:
         self.open_period = OpenPeriod(min(open_until, now + longest), why)
         self._move(Cause.RESTORED, f"open before the restart: {why}", now)
 
+    def open_with_fleet(self, left: float, reopenings: int, why: str, now: float) -> None:
+        """Open for `left` seconds as the fleet does; one that is open goes on with the fleet's period."""
+        self._period = min(left, self.settings.backoff.max)
+        self.reopenings = reopenings
+        self.open_period = OpenPeriod(now + self._period, why)
+        if self.state is _CLOSED:
+            self.ramp = None
+            self.trip = Trip(Cause.FLEET_OPENED, now, why, NOTHING)
+        if self.state is not _OPEN:
+            self._move(Cause.FLEET_OPENED, why, now)
+
+    def close_with_fleet(self, why: str, now: float) -> None:
+        """Closed, because the probes of the whole fleet succeeded."""
+        if self.state is not _CLOSED:
+            self._begin_ramp(now)
+            self._move(Cause.FLEET_CLOSED, why, now)
+
     def reconfigure(self, settings: BreakerSettings, refs: Mapping[str, str], now: float) -> None:
         """Go on under changed settings: state and timers stay, and what fits of the window (breaker.md 25)."""
         self.recent.reconfigure(settings, now)
@@ -256,11 +273,14 @@ class Machine:
         self.probes.successes += 1
         if self.probes.successes < self.settings.success_threshold:
             return
-        if self.settings.ramp:
-            self.ramp = Ramp(now, self.settings.ramp)
+        self._begin_ramp(now)
         limit = self.settings.success_threshold
         detail = f"{self.probes.successes} successful probes, success_threshold is {limit}"
         self._move(Cause.PROBES_SUCCEEDED, detail, now)
+
+    def _begin_ramp(self, now: float) -> None:
+        if self.settings.ramp:
+            self.ramp = Ramp(now, self.settings.ramp)
 
     def _probe_failed(self, now: float, retry_after: float | None) -> None:
         assert self.last_probe is not None

@@ -33,6 +33,7 @@ CLOSED, OPEN, HALF_OPEN = (State.CLOSED,), (State.OPEN,), (State.HALF_OPEN,)
 STATES: tuple[Standing, ...] = tuple(State)
 MODES: tuple[Standing, ...] = tuple(OverrideMode)
 
+OF_A_FLEET = frozenset({Cause.FLEET_OPENED, Cause.FLEET_CLOSED})
 COUNTED = "a call is counted"
 ENOUGH = "the window holds `minimum_requests`, and"
 
@@ -52,6 +53,14 @@ AUTOMATIC = (
     Row(STATES, "an operator resets it", "", CLOSED, Cause.RESET),
     Row((*OPEN, *HALF_OPEN), "the configuration is read again", "`mode` is `off` now", CLOSED, Cause.SWITCHED_OFF),
     Row(CLOSED, "the process starts", "it was not closed when the last one ended", OPEN, Cause.RESTORED),
+    Row(
+        (*CLOSED, *HALF_OPEN),
+        "the fleet opens it",
+        "`fleet.quorum` sidecars opened theirs, or the probe of another one failed",
+        OPEN,
+        Cause.FLEET_OPENED,
+    ),
+    Row((*OPEN, *HALF_OPEN), "the fleet closes it", "the probes of all together succeeded", CLOSED, Cause.FLEET_CLOSED),
 )
 """Two guards of one event that hold at once: the upper row counts (breaker.md 3)."""
 
@@ -80,23 +89,27 @@ def next_state(state: State, cause: Cause) -> State:
     return target
 
 
-def possible_transitions(settings: BreakerSettings, *, restorable: bool) -> Iterator[tuple[Standing, Cause]]:
+def possible_transitions(
+    settings: BreakerSettings, *, restorable: bool, shared: bool = False
+) -> Iterator[tuple[Standing, Cause]]:
     """Which transitions `settings` allow, as (to, cause), so that metrics can show them before they happen.
 
-    `restorable`: what an earlier process left may be taken up.
+    `restorable`: what an earlier process left may be taken up. `shared`: a fleet may open and close it.
     """
     off = settings.mode is BreakerMode.OFF
     standings = {State.CLOSED, *MODES} if off else {*STATES, *MODES}
     for row in (*AUTOMATIC, *OVERRIDES):
-        if not _allowed(row.cause, settings, restorable=restorable) or standings.isdisjoint(row.sources):
+        if not _allowed(row.cause, settings, restorable=restorable, shared=shared) or standings.isdisjoint(row.sources):
             continue
         for target in row.targets:
             if target in standings:
                 yield target, row.cause
 
 
-def _allowed(cause: Cause, settings: BreakerSettings, *, restorable: bool) -> bool:
-    """Not by a threshold that is not set, and nothing is restored where nothing is saved."""
+def _allowed(cause: Cause, settings: BreakerSettings, *, restorable: bool, shared: bool) -> bool:
+    """Not by a threshold that is not set, nor by a fleet where there is none; nothing is restored that is not saved."""
+    if cause in OF_A_FLEET:
+        return shared and settings.mode is BreakerMode.ENFORCE
     if cause is Cause.RESTORED:
         return restorable
     setting = SETTINGS.get(cause)

@@ -24,6 +24,10 @@ IN_THE_TABLE = {
     ("half_open", "probe_failed"): "open",
     ("open", "switched_off"): "closed",
     ("half_open", "switched_off"): "closed",
+    ("closed", "fleet_opened"): "open",
+    ("half_open", "fleet_opened"): "open",
+    ("open", "fleet_closed"): "closed",
+    ("half_open", "fleet_closed"): "closed",
     **{(state, "reset"): "closed" for state in ("closed", "open", "half_open")},
 }
 
@@ -134,3 +138,11 @@ def test_exactly_what_the_settings_allow(
 
     assert set(found) == expected
     assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize(("mode", "follows"), [("enforce", True), ("observe", False), ("off", False)])
+def test_only_a_circuit_that_refuses_follows_a_fleet(mode: str, follows: bool) -> None:  # noqa: FBT001 - a column
+    settings = BreakerSettings(mode=BreakerMode(mode))
+    shared = set(possible_transitions(settings, restorable=False, shared=True))
+    more = {(State.OPEN, Cause.FLEET_OPENED), (State.CLOSED, Cause.FLEET_CLOSED)}
+    assert shared - set(possible_transitions(settings, restorable=False)) == (more if follows else set())
