@@ -66,7 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     purpose = "look at a running sidecar and steer it, through its admin API"
     add_commands(commands.add_parser("ctl", help=purpose, description=purpose))
     _command(commands, "schema", _schema, "print the JSON Schema of the configuration")
-    _command(commands, "demo", _demo, "run a sidecar before an origin that fails on a schedule")
+    demo = _command(commands, "demo", _demo, "run a sidecar before an origin that fails")
+    demo.add_argument(
+        "--scenario",
+        choices=("outage", "cascade"),
+        default="outage",
+        help="outage (default): to be watched; cascade: the policies measured in 50 s, exit 0 if they kept their goals",
+    )
+    demo.add_argument("--plot", type=Path, metavar="FILE", help="cascade: draw what was measured as an SVG")
     health = _command(commands, "healthcheck", _healthcheck, "ask a running sidecar whether it is ready; exit 0 or 1")
     _takes_config(health)
     health.add_argument("--url", help="default: /readyz on the telemetry listener of the configuration")
@@ -111,9 +118,15 @@ def _run(arguments: argparse.Namespace) -> int:
     return run(_config_path(arguments))
 
 
-def _demo(_arguments: argparse.Namespace) -> int:
-    from sidecar.demo import run_demo
+def _demo(arguments: argparse.Namespace) -> int:
+    if arguments.scenario == "cascade":
+        from sidecar.demo.cascade import run_cascade
 
+        return run_cascade(arguments.plot)
+    from sidecar.demo.outage import run_demo
+
+    if arguments.plot is not None:
+        _misused(arguments, "--plot goes with --scenario cascade")
     return run_demo()
 
 

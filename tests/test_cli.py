@@ -88,6 +88,8 @@ def test_the_environment_names_the_configuration(tmp_path: Path, monkeypatch: py
         ["explain", "-c", "x", "GET", "/", "-H", "no colon"],
         ["healthcheck", "--url", "nowhere"],
         ["schema", "extra"],
+        ["demo", "--scenario", "unheard-of"],
+        ["demo", "--plot", "x.svg"],
     ],
     ids=" ".join,
 )

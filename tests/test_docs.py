@@ -17,7 +17,7 @@ import pytest
 from sidecar.adapters.config_file import load
 from sidecar.adapters.demo_origin import Schedule
 from sidecar.cli import main
-from sidecar.demo import Ports, introduction
+from sidecar.demo.outage import Ports, introduction
 from tests.support.configured import LISTENERS, Configured
 from tests.support.demo import BRIEFLY_HEALTHY, DEMO, Demo
 

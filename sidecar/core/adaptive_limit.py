@@ -94,14 +94,16 @@ class AdaptiveLimit:
     def answered(self, request: Sent, began: float, now: float) -> None:
         """It was answered; it `began` then, if it does not say itself when it was sent."""
         self._in_flight.discard(request)
-        self._note(now - (began if request.sent_at == inf else request.sent_at))
+        took = now - (began if request.sent_at == inf else request.sent_at)
+        if took >= 0 and len(self._times) < MOST_TIMES:
+            self._times.append(took)
 
     def unanswered(self, request: Sent, now: float) -> None:
         """There will be no answer, but for lack of time: that would have taken longer still."""
         self._in_flight.discard(request)
         lasted = now - request.sent_at
-        if self.latency is None or lasted > self.latency:
-            self._note(lasted)
+        if lasted >= 0 and (self.latency is None or lasted > self.latency) and len(self._times) < MOST_TIMES:
+            self._times.append(lasted)
 
     def failed(self, request: Sent) -> None:
         """It has failed, which tells nothing."""
@@ -122,10 +124,6 @@ class AdaptiveLimit:
         self._since = now
         self._times.clear()
         return True
-
-    def _note(self, took: float) -> None:
-        if took >= 0 and len(self._times) < MOST_TIMES:
-            self._times.append(took)
 
     def _median(self, now: float) -> float | None:
         """Also of how long requests under way have taken so far, where that is more than usual."""

@@ -79,7 +79,8 @@ class Bulkhead:
     def free(self, now: float) -> None:
         """Give a slot back; whoever is next has it."""
         self.in_use -= 1
-        self._admit(now)
+        if self._normal or self._low:
+            self._admit(now)
 
     def resize(self, limit: int, now: float) -> None:
         """Have `limit` slots. Where more are in use, none is given until enough came back."""

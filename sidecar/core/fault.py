@@ -38,8 +38,12 @@ def strike(fault: Fault, head: RequestHead, random: Callable[[], float]) -> Stri
     """What `fault` does to a request; None when it does nothing to it. `random` gives numbers from 0 up to 1; each kind
     draws one.
     """
-    if not _matches(fault, head):
+    match = fault.match
+    if match.methods and head.method not in match.methods:
         return None
+    for name, value in match.headers:
+        if not holds(head.headers, name.encode(), None if value is None else value.encode()):
+            return None
     abort, delay, reset, slow = fault.abort, fault.delay, fault.reset, fault.slow_body
     drawn = Strike(
         delay.duration if delay is not None and random() < delay.share else 0.0,
@@ -48,15 +52,6 @@ def strike(fault: Fault, head: RequestHead, random: Callable[[], float]) -> Stri
         slow.rate if slow is not None and random() < slow.share else 0,
     )
     return drawn if any(drawn) else None
-
-
-def _matches(fault: Fault, head: RequestHead) -> bool:
-    match = fault.match
-    if match.methods and head.method not in match.methods:
-        return False
-    return all(
-        holds(head.headers, name.encode(), None if value is None else value.encode()) for name, value in match.headers
-    )
 
 
 def in_words(fault: Fault) -> str:

@@ -73,14 +73,22 @@ class BulkheadStage:
                 give_back = self._enter_on_paper(request)
             else:
                 await self._wait(request)
+        began = self._monotonic()
+        if adaptive is not None:
+            adaptive.begun(request)
         try:
-            if adaptive is None:
-                response = await self._inner.handle(request)
-            else:
-                response = await self._measured(request, adaptive)
-        except BaseException:
+            response = await self._inner.handle(request)
+        except BaseException as error:
             give_back(None)
+            if adaptive is not None:
+                self._learn_of(error, request, adaptive)
             raise
+        if adaptive is not None:
+            # From when the request was sent to the answer's head.
+            if response.head.status in self._failures:
+                adaptive.failed(request)
+            else:
+                adaptive.answered(request, began, self._monotonic())
         body = response.body
         if isinstance(body, bytes):
             give_back(None)
@@ -169,23 +177,11 @@ class BulkheadStage:
         if adaptive.busy and self._bulkhead.adaptive is adaptive:
             self._adapt(adaptive)
 
-    async def _measured(self, request: Request, adaptive: AdaptiveLimit) -> Response:
-        """The answer, which the limit learns from: from when the request was sent to the answer's head."""
-        began = self._monotonic()
-        adaptive.begun(request)
-        try:
-            response = await self._inner.handle(request)
-        except (UpstreamTimeout, DeadlineExceeded, asyncio.CancelledError):
+    def _learn_of(self, error: BaseException, request: Request, adaptive: AdaptiveLimit) -> None:
+        if isinstance(error, UpstreamTimeout | DeadlineExceeded | asyncio.CancelledError):
             adaptive.unanswered(request, self._monotonic())
-            raise
-        except BaseException:
-            adaptive.failed(request)
-            raise
-        if response.head.status in self._failures:
-            adaptive.failed(request)
         else:
-            adaptive.answered(request, began, self._monotonic())
-        return response
+            adaptive.failed(request)
 
 
 def _tell(decided: asyncio.Future[bool], admitted: bool) -> None:  # noqa: FBT001 - as a Waiting is told

@@ -44,10 +44,13 @@ class DeadlineStage:
 
     def handle(self, request: Request) -> Coroutine[Any, Any, Response]:
         """What the stage within answers. Raises DeadlineExceeded, and what that raises."""
-        if self._total == inf and self._field not in request.head.headers.index:
+        if self._field in request.head.headers.index:
+            return self._bounded(request)
+        if self._total == inf:
             # As nearly all requests do, it goes on without a frame of this stage around it.
             return self._inner.handle(request)
-        return self._bounded(request)
+        request.deadline = request.started + self._total
+        return self._within_total(request)
 
     async def _bounded(self, request: Request) -> Response:
         given = milliseconds(request.head.headers.index.get(self._field))
@@ -60,45 +63,45 @@ class DeadlineStage:
             seconds = self._total
         if seconds == inf:
             return await self._inner.handle(request)
-        request.deadline = deadline = request.started + seconds
-        left = deadline - self._monotonic() if seconds < self._total else None
-        timer = asyncio.timeout(left)
+        request.deadline = request.started + seconds
+        if seconds == self._total:
+            return await self._within_total(request)
+        timer = asyncio.timeout(request.deadline - self._monotonic())
         try:
             async with timer:
-                response = await self._inner.handle(request)
+                response = await self._within_total(request)
         except TimeoutError:
             if not timer.expired():
                 raise
             self._stats.deadline_exceeded += 1
             raise self._exceeded(request) from None
+        body = response.body
+        if not isinstance(body, bytes):
+            left = max(0.0, request.deadline - self._monotonic())
+            cut = asyncio.get_running_loop().call_later(left, self._cut, request, body)
+            body.on_end(lambda _: cut.cancel())
+        return response
+
+    async def _within_total(self, request: Request) -> Response:
+        """The answer, and it is counted where the deadline has passed before it is whole."""
+        try:
+            response = await self._inner.handle(request)
         except ProxyError as error:
             self._count(request, error)
             raise
         body = response.body
-        if isinstance(body, bytes):
-            self._count(request, None)
-        else:
-            self._watch(request, body, cuts=left is not None)
+        if not isinstance(body, bytes):
+            body.on_end(partial(self._count, request))
+        elif self._monotonic() >= request.deadline:
+            self._stats.deadline_exceeded += 1
         return response
-
-    def _watch(self, request: Request, body: Body, *, cuts: bool) -> None:
-        timer = None
-        if cuts:
-            left = max(0.0, request.deadline - self._monotonic())
-            timer = asyncio.get_running_loop().call_later(left, self._cut, request, body)
-        body.on_end(partial(self._body_ended, request, timer))
 
     def _cut(self, request: Request, body: Body) -> None:
         """Nobody waits for the rest of the answer."""
         request.cut = self._exceeded(request)
         body.close()
 
-    def _body_ended(self, request: Request, timer: asyncio.TimerHandle | None, end: End) -> None:
-        if timer is not None:
-            timer.cancel()
-        self._count(request, end)
-
-    def _count(self, request: Request, end: End | None) -> None:
+    def _count(self, request: Request, end: End) -> None:
         """A request is over. Timers may be a moment early by the clock."""
         ended_by_it = isinstance(end, DeadlineExceeded | TotalTimeout) or isinstance(request.cut, DeadlineExceeded)
         if ended_by_it or self._monotonic() >= request.deadline:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from sidecar.core.config import RetrySettings
 from sidecar.core.fallback import content_type, replaces_answer, replaces_error
 from sidecar.core.http.framing import NO_CONTENT
 from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.cache.collect import drain_quietly
-from sidecar.pipeline.errors import ProxyError, forget_frames
+from sidecar.pipeline.errors import ProxyError, UpstreamError, forget_frames
+from sidecar.pipeline.kept_body import KeptBody
 from sidecar.pipeline.message import Body, Response, StandIn
 from sidecar.pipeline.problem import proxy_status
-from sidecar.pipeline.replay import ReplayableBody
 from sidecar.pipeline.source import Source
 
 if TYPE_CHECKING:
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
     from sidecar.pipeline.stage import RouteParts
     from sidecar.pipeline.stats import RouteStats
 
-LONGEST_KEPT = 64 * 1024
-"""Octets of a request body that are kept for another upstream."""
 LONGEST_DRAINED = 64 * 1024
 """Octets of a replaced answer that are read to keep its connection."""
 
 
 class _Failure(NamedTuple):
     """What is replaced: an error's or an answer's facts for Proxy-Status and log; `answer` is held until it is known
-    that it is not needed.
+    that it is not needed. `unsent`: nothing of the request has reached the upstream.
     """
 
     error: str
@@ -46,18 +45,22 @@ class _Failure(NamedTuple):
     proxy_status: str
     status: int | None = None
     answer: Response | None = None
+    unsent: bool = False
 
 
 class FallbackStage:
     """A `Handler` that answers where the stages within fail."""
 
-    __slots__ = ("_asks_upstreams", "_failures", "_fallbacks", "_inner", "_sources", "_spawn", "_stats", "_via")
+    __slots__ = (
+        "_asks_upstreams", "_failures", "_fallbacks", "_inner", "_max_body", "_sources", "_spawn", "_stats", "_via",
+    )  # fmt: skip
 
     def __init__(self, inner: Handler, fallbacks: tuple[Fallback, ...], parts: RouteParts) -> None:
         self._inner = inner
         self._fallbacks = tuple(_prepared(fallback) for fallback in fallbacks)
         self._asks_upstreams = any(fallback.upstream is not None for fallback in fallbacks)
         self._failures = parts.route.breaker.failures
+        self._max_body = (parts.route.retry or RetrySettings()).max_body
         self._sources = parts.shared.fallbacks
         self._spawn: Spawn = parts.shared.spawn
         self._stats: RouteStats = parts.stats
@@ -65,40 +68,36 @@ class FallbackStage:
 
     async def handle(self, request: Request) -> Response:
         """The answer of the stages within, or a fallback's. Raises what they raise when no fallback answers."""
-        replay = None
-        if self._asks_upstreams and type(request.body) is not bytes:
-            replay = self._keep(request)
+        kept = None
+        if self._asks_upstreams and isinstance(request.body, Body):
+            kept = KeptBody(request.body, self._max_body)
+            request.body = kept.from_start()
         try:
             try:
                 response = await self._inner.handle(request)
             except ProxyError as error:
-                return await self._instead_of_error(request, replay, error)
+                return await self._instead_of_error(request, kept, error)
             if response.head.status in self._failures:
-                return await self._instead_of_answer(request, replay, response)
+                return await self._instead_of_answer(request, kept, response)
             return response
         finally:
-            if replay is not None:
-                replay.settle()
+            if kept is not None:
+                kept.settle()
 
-    def _keep(self, request: Request) -> ReplayableBody:
-        """Let the request's body be read through what keeps it."""
-        assert isinstance(request.body, Body)
-        replay = ReplayableBody(request.body, LONGEST_KEPT)
-        request.body = replay.read_anew() or request.body
-        return replay
-
-    async def _instead_of_error(self, request: Request, replay: ReplayableBody | None, error: ProxyError) -> Response:
+    async def _instead_of_error(self, request: Request, kept: KeptBody | None, error: ProxyError) -> Response:
         """A fallback's answer; raises `error` where there is none."""
         if _is_replaced(error, self._failures):
             detail = f"{error.reason}: {error.detail}" if error.detail else error.reason
-            answer = await self._stand_in(request, replay, _Failure(error.reason, detail, error.proxy_status))
+            unsent = request.attempts == 0 or (isinstance(error, UpstreamError) and error.unsent)
+            failure = _Failure(error.reason, detail, error.proxy_status, unsent=unsent)
+            answer = await self._stand_in(request, kept, failure)
             if answer is not None:
                 # The client has its answer; the traceback would hold all that the request passed.
                 forget_frames(error)
                 return answer
         raise error
 
-    async def _instead_of_answer(self, request: Request, replay: ReplayableBody | None, response: Response) -> Response:
+    async def _instead_of_answer(self, request: Request, kept: KeptBody | None, response: Response) -> Response:
         """A fallback's answer; `response` where there is none."""
         status = response.head.status
         if not replaces_answer(response.source.label, status, self._failures):
@@ -106,7 +105,7 @@ class FallbackStage:
         detail = f"the upstream answered {status}"
         failure = _Failure(f"status_{status}", detail, "destination_unavailable", status, response)
         try:
-            answer = await self._stand_in(request, replay, failure)
+            answer = await self._stand_in(request, kept, failure)
         except BaseException:
             _close(response)
             raise
@@ -115,12 +114,12 @@ class FallbackStage:
         self._drain(response)
         return answer
 
-    async def _stand_in(self, request: Request, replay: ReplayableBody | None, failure: _Failure) -> Response | None:
+    async def _stand_in(self, request: Request, kept: KeptBody | None, failure: _Failure) -> Response | None:
         for fallback, head in self._fallbacks:
             if fallback.upstream is None:
                 answer = self._fixed(request, fallback, head)
             else:
-                answer = await self._ask(request, replay, failure, self._sources.upstreams.get(fallback.upstream))
+                answer = await self._ask(request, kept, failure, self._sources.upstreams.get(fallback.upstream))
             if answer is not None:
                 self._stats.fallbacks[fallback.kind] += 1
                 return self._marked(answer, fallback.shown, failure)
@@ -139,21 +138,15 @@ class FallbackStage:
         return Response(head, body, extra=b"Content-Length: %d\r\n" % len(body) + lines, prepared=head.octets)
 
     async def _ask(
-        self, request: Request, replay: ReplayableBody | None, failure: _Failure, upstream: StandInUpstream | None
+        self, request: Request, kept: KeptBody | None, failure: _Failure, upstream: StandInUpstream | None
     ) -> Response | None:
         """The answer of another upstream; None when it has none, or the request's body cannot be sent again."""
         if upstream is None:
             return None
-        if replay is not None:
-            if failure.answer is not None and not replay.whole:
-                # The upstream has answered while it is still being sent, and may be reading it.
-                return None
-            body = replay.read_anew()
-            if body is None:
-                return None
-            request.body = body
-        elif len(request.body) > LONGEST_KEPT:  # type: ignore[arg-type]  # without a replay it is all there
+        if not self._may_send_again(request, kept, failure):
             return None
+        if kept is not None:
+            request.body = kept.from_start()
         request.on_half_close = None
         try:
             response = await upstream.handler.handle(request)
@@ -165,6 +158,12 @@ class FallbackStage:
             self._drain(response)
             return None
         return response
+
+    def _may_send_again(self, request: Request, kept: KeptBody | None, failure: _Failure) -> bool:
+        if isinstance(request.body, bytes):
+            return failure.unsent or len(request.body) <= self._max_body
+        # An upstream that answers while the body is still being sent may be reading it.
+        return kept is not None and kept.replayable and (failure.answer is None or kept.whole)
 
     def _drain(self, response: Response) -> None:
         """Let the circuit learn how an answer ends that no client gets."""

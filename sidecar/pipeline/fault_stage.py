@@ -24,6 +24,7 @@ from sidecar.pipeline.source import Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from sidecar.core.fault import ActiveFault, Strike
     from sidecar.pipeline.message import End, Request, Sink
     from sidecar.pipeline.ports import Handler
     from sidecar.pipeline.stage import RouteParts
@@ -57,12 +58,15 @@ class FaultStage:
         """There may be a fault now, or none any more."""
         self.handle = self._inner.handle if self._fault.current is None else self._handle
 
-    async def _handle(self, request: Request) -> Response:
+    def _handle(self, request: Request) -> Coroutine[Any, Any, Response]:
         """The answer, with what the fault does to it. Raises what the inner handler raises, and InjectedAbort."""
         active = self._fault.live(self._clock.monotonic())
         struck = None if active is None else strike(active.settings, request.head, self._random)
         if active is None or struck is None:
-            return await self._inner.handle(request)
+            return self._inner.handle(request)
+        return self._struck(request, active, struck)
+
+    async def _struck(self, request: Request, active: ActiveFault, struck: Strike) -> Response:
         done = ""
         if struck.delay:
             self._injected["delay"] += 1

@@ -1,9 +1,20 @@
-"""A request body that may have to be sent again: what was read of it is kept, up to a limit."""
+"""A request body that may have to be sent again: what was read of it is kept, up to a limit.
+
+There is one source, which one reader reads at a time. A reader that gave up may still wait for a piece, until its task
+notices: the piece goes to who reads now. What the next reader gets first is what was kept.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
 from sidecar.pipeline.errors import ProxyError
 from sidecar.pipeline.message import Body, BodyEnd
+
+if TYPE_CHECKING:
+    from sidecar.pipeline.message import End
 
 
 class KeptBody:
@@ -13,7 +24,7 @@ class KeptBody:
     was read. `settle` says that no attempt follows.
     """
 
-    __slots__ = ("_limit", "_reading", "_settled", "_size", "pieces", "source")
+    __slots__ = ("_limit", "_lock", "_reader", "_settled", "_size", "pieces", "source")
 
     def __init__(self, source: Body, limit: int) -> None:
         self.source = source
@@ -21,72 +32,91 @@ class KeptBody:
         self._limit = limit if (source.length or 0) <= limit else 0
         self._size = 0
         self._settled = False
-        self._reading = BodyFromStart(self)
+        self._lock = asyncio.Lock()
+        self._reader = BodyFromStart(self)
 
     @property
     def replayable(self) -> bool:
         """Whether all that was read so far is kept."""
         return self._size <= self._limit
 
+    @property
+    def whole(self) -> bool:
+        """Whether the latest attempt has read it to its end."""
+        return self._reader.end is BodyEnd.COMPLETE
+
     def from_start(self) -> Body:
         """The whole body for the next attempt, which must be `replayable`; nobody reads for the last one any more."""
-        if self._reading.begun:
-            self._reading = BodyFromStart(self)
-        return self._reading
+        if self._reader.begun:
+            self._reader.close()
+            self._reader = BodyFromStart(self)
+        return self._reader
 
-    async def read(self) -> bytes:
-        """The client's next piece. Raises ProxyError."""
-        piece = await self.source.read()
+    async def advance(self) -> bool:
+        """Have the client's next piece go to whoever reads now; False when there is none. Raises ProxyError."""
+        reader = self._reader
+        async with self._lock:
+            if reader is not self._reader or reader.pending:
+                # What it waited for came while another reader had its turn.
+                return True
+            piece = await self.source.read()
+            if piece:
+                self._keep(piece)
+                self._reader.take(piece)
+            return bool(piece)
+
+    def _keep(self, piece: bytes) -> None:
         self._size += len(piece)
-        if not self.replayable or self._settled:
+        if self._settled or not self.replayable:
             self.pieces.clear()
-        elif piece:
+        else:
             self.pieces.append(piece)
-        return piece
 
-    def given_up(self) -> None:
+    def given_up(self, end: End) -> None:
         """The attempt that reads needs no more of it."""
-        if self._settled:
-            self.source.close()
+        if self._settled and isinstance(end, BodyEnd):
+            self.source.close(end)
 
     def settle(self) -> None:
         """The attempt under way is the last; what it does not read is given up."""
         self._settled = True
-        if self._reading.end is not None:
-            self.source.close()
+        self.pieces.clear()
+        if self._reader.end is not None:
+            self.given_up(self._reader.end)
 
 
 class BodyFromStart(Body):
-    """A kept body, as one attempt reads it."""
+    """A kept body, as one attempt reads it. `pending` is what it has yet to read of what the client sent so far."""
 
-    __slots__ = ("_kept", "_next", "begun")
+    __slots__ = ("_kept", "begun", "pending")
 
     def __init__(self, kept: KeptBody) -> None:
         super().__init__(kept.source.length)
-        self._kept = kept
-        self._next = 0
+        self.trailers = kept.source.trailers
+        self.pending = deque(kept.pieces)
         self.begun = False
+        self._kept = kept
 
     async def read(self) -> bytes:
         """The next piece, kept or new."""
         self.begun = True
-        kept = self._kept
-        if self._end is not None:
-            return b""
-        if self._next < len(kept.pieces):
-            piece = kept.pieces[self._next]
-        else:
+        while not self.pending:
+            if self._end is not None:
+                return b""
             try:
-                piece = await kept.read()
+                if not await self._kept.advance():
+                    self._finish(self._kept.source.end or BodyEnd.COMPLETE)
             except ProxyError as error:
                 self._finish(error)
                 raise
-        if not piece:
-            self._finish(kept.source.end or BodyEnd.COMPLETE)
-            return b""
-        self._next += 1
-        return self._pass(piece)
+        return self._pass(self.pending.popleft())
 
-    def _release(self, end: object) -> None:  # noqa: ARG002 - how it ended makes no difference to what is freed
+    def take(self, piece: bytes) -> None:
+        """A piece has come from the client."""
+        if self._end is None:
+            self.pending.append(piece)
+
+    def _release(self, end: End) -> None:
         self.begun = True
-        self._kept.given_up()
+        self.pending.clear()
+        self._kept.given_up(end)

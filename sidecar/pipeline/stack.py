@@ -39,13 +39,14 @@ STAGES: tuple[Wrap, ...] = (
     bulkhead_stage.around,
     # A request without a token takes no slot and waits for none.
     rate_limit_stage.around,
-    # The cache comes before the circuit: what it can answer costs no permit, and it stands in when the circuit refuses.
+    # What the cache can answer costs no token, no slot and no permit; and it stands in when the bulkhead or the circuit
+    # refuses, or the upstream fails in the end.
     cache_stage.around,
     # A fault hits a request as if the upstream and all that stands before it failed: also what the cache would answer.
     fault_stage.around,
     # A fallback is the last word: a stale stored answer comes before it, and an injected fault calls for it.
     fallback_stage.around,
-    # The deadline bounds all that is done for the request, and one that has expired gets no answer of any kind.
+    # The deadline bounds all that is done for a request; where it has passed when the request comes, nothing is.
     deadline_stage.around,
     # Whatever happened inside, it is counted, logged and answered here.
     observe_stage.around,

@@ -23,9 +23,9 @@ WARM_UP_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One kind of request. `of_circuit`: only a proxy that has an open circuit can answer it; `refused`: a refusal is
-    the right answer; `hanging`: so many clients meanwhile hold half a request's head; `traffic`: what is asked for
-    below `path` instead of `path` over and over.
+    """One kind of request. `of_circuit`: only a proxy that has circuits, and the other policies, can answer it;
+    `refused`: a refusal is the right answer; `hanging`: so many clients meanwhile hold half a request's head;
+    `traffic`: what is asked for below `path` instead of `path` over and over.
     """
 
     name: str
@@ -51,6 +51,9 @@ CASES = (
     Case("real-hits", "/public/items/", cached=True, traffic=RealTraffic("hits", STORED_URLS)),
     Case("real-refused", "/doomed/private/items/", of_circuit=True, refused=True, traffic=RealTraffic("get", 20_000)),
     Case("real-stale", "/doomed/brief-public/items/", of_circuit=True, traffic=RealTraffic("hits", STORED_URLS)),
+    # What the policies cost that are not needed just now: retries, limits, deadlines, fallbacks, faults.
+    Case("real-get-bare", "/bare/private/items/", of_circuit=True, traffic=RealTraffic("get", 20_000)),
+    Case("real-get-guarded", "/guarded/private/items/", of_circuit=True, traffic=RealTraffic("get", 20_000)),
     # The same octets over and over, which no real client sends: for comparison, and for what size and number cost.
     Case("repeated-1k", "/no-store/1k"),
     Case("repeated-hit-1k", "/fresh/1k", cached=True),

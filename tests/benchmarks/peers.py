@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A running proxy. `has_circuit`: below /doomed/ it answers for an upstream whose circuit is open."""
+    """A running proxy. `has_circuit`: below /doomed/ it answers for an upstream whose circuit is open, and below /bare/
+    and /guarded/ without and with every policy.
+    """
 
     name: str
     process: PinnedProcess
@@ -165,9 +167,30 @@ upstreams:
     url: http://127.0.0.1:{doomed}
     breaker: {{failure_threshold: 1, open_duration: 1h, backoff: {{max: 2h}}}}
     cache: {{mode: standard, stale_ttl: 24h}}
+    retry: null
+  bare:
+    url: http://127.0.0.1:{origin}
+    cache: {{mode: standard}}
+    timeouts: {{deadline_header: null}}
+    retry: null
+  guarded:
+    url: http://127.0.0.1:{origin}
+    cache: {{mode: standard}}
+    timeouts: {{total: 30s}}
+    retry: {{attempts: 2}}
+    bulkhead:
+      max_concurrent: 1000
+      max_queue: 100
+      adaptive: true
+      priority: {{header: x-priority, low: [batch]}}
+    rate_limit: {{rate: 1000000/s}}
+    fallback: [{{upstream: bare}}, {{status: 200, body: calm}}]
+    fault: {{abort: {{status: 503}}, match: {{headers: {{x-drill: "yes"}}}}, ttl: 24h}}
 routes:
   - {{name: origin, match: {{prefix: /}}, upstream: origin}}
   - {{name: doomed, match: {{prefix: /doomed/}}, upstream: doomed, rewrite: {{strip_prefix: /doomed}}}}
+  - {{name: bare, match: {{prefix: /bare/}}, upstream: bare, rewrite: {{strip_prefix: /bare}}}}
+  - {{name: guarded, match: {{prefix: /guarded/}}, upstream: guarded, rewrite: {{strip_prefix: /guarded}}}}
 """
 
 
@@ -219,8 +242,9 @@ def start_sidecar(site: Site, interpreter: Sequence[str | Path] = (sys.executabl
 
 
 def _write_sidecar_config(folder: Path, *, origin: int, doomed: int) -> tuple[Path, int]:
-    """Write the sidecar's file: all of `origin`, and below /doomed/ an upstream whose circuit one failure opens. Its
-    path, and the port on which the sidecar will proxy.
+    """Write the sidecar's file: all of `origin`, below /doomed/ an upstream whose circuit one failure opens, and
+    `origin` again below /bare/ without any policy and below /guarded/ with all. Its path, and the port that the sidecar
+    will proxy on.
     """
     proxy = free_port()
     path = folder / "sidecar.yaml"

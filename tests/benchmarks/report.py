@@ -113,6 +113,7 @@ def verdicts(
         Verdict("real hits, CPU against nginx", against("real-hits", "nginx"), 1.9),
         Verdict("real stale answers, CPU against real hits", results.within("real-stale", "real-hits"), 1.2),
         Verdict("real refusals, CPU against real GET", results.within("real-refused", "real-get"), 0.4),
+        Verdict("every policy, CPU against none", results.within("real-get-guarded", "real-get-bare"), 1.15),
         Verdict("Python calls of a real GET", calls.get("real-get"), 80, "calls"),
         Verdict("Python calls of a real hit", calls.get("real-hits"), 50, "calls"),
         Verdict("repeated GET, CPU against Envoy", against("repeated-1k", "envoy"), 0.65),

@@ -16,7 +16,7 @@ import pytest
 
 from sidecar.adapters.config_file import load
 from sidecar.adapters.demo_origin import Schedule
-from sidecar.demo import Ports, available, demo_config, introduction
+from sidecar.demo.outage import Ports, available, demo_config, introduction
 from tests.support.demo import BRIEFLY_HEALTHY, DEMO, Demo
 from tests.support.wire import eventually
 

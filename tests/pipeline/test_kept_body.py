@@ -8,6 +8,7 @@ from sidecar.pipeline.errors import ClientGone
 from sidecar.pipeline.kept_body import KeptBody
 from sidecar.pipeline.message import Body, BodyEnd
 from sidecar.pipeline.streams import StreamBody
+from tests.support.wire import turns
 
 
 class OpenValve:
@@ -60,6 +61,54 @@ async def test_an_attempt_that_ended_in_the_middle_is_followed_by_a_whole_one() 
     source.feed_end()
     assert await whole(kept.from_start()) == b"abcd"
     assert valve.abandoned == 0
+
+
+async def test_a_piece_that_a_reader_waited_for_which_gave_up_goes_to_the_next() -> None:
+    source, _ = sent(end=False)
+    kept = KeptBody(source, 10)
+    first = kept.from_start()
+    waiting = asyncio.ensure_future(first.read())
+    await turns(1)
+    reading = asyncio.ensure_future(whole(kept.from_start()))
+    await turns(1)
+    source.feed(b"ab")
+    source.feed_end()
+    assert await waiting == b""
+    assert await reading == b"ab"
+    assert first.end is BodyEnd.ABANDONED
+
+
+async def test_a_piece_that_comes_while_nobody_reads_is_kept() -> None:
+    source, _ = sent(end=False)
+    kept = KeptBody(source, 10)
+    first = kept.from_start()
+    waiting = asyncio.ensure_future(first.read())
+    await turns(1)
+    first.close()
+    source.feed(b"ab")
+    source.feed_end()
+    assert await waiting == b""
+    assert await whole(kept.from_start()) == b"ab"
+
+
+async def test_it_is_whole_once_the_latest_reader_has_read_it_to_its_end() -> None:
+    source, _ = sent(b"ab")
+    kept = KeptBody(source, 10)
+    seen = [kept.whole]
+    await whole(kept.from_start())
+    seen.append(kept.whole)
+    kept.from_start()
+    assert [*seen, kept.whole] == [False, True, False]
+
+
+async def test_every_reader_has_the_trailers() -> None:
+    source, _ = sent(b"ab")
+    source.trailers.append((b"x-sum", b"1"))
+    kept = KeptBody(source, 10)
+    for _ in range(2):
+        body = kept.from_start()
+        await whole(body)
+        assert body.trailers == [(b"x-sum", b"1")]
 
 
 async def test_a_reader_that_is_cancelled_loses_nothing() -> None:
@@ -126,7 +175,20 @@ async def test_a_client_that_left_is_an_error_for_every_attempt() -> None:
     body = kept.from_start()
     await body.read()
     source.feed_end(ClientGone("gone"))
-    for reading in (body, kept.from_start()):
+    for _ in range(2):
         with pytest.raises(ClientGone):
-            await whole(reading)
-        assert isinstance(reading.end, ClientGone)
+            await whole(body)
+        assert isinstance(body.end, ClientGone)
+        body = kept.from_start()
+
+
+async def test_an_attempt_that_is_over_gives_nothing_up_for_the_one_that_reads() -> None:
+    source, valve = sent(b"ab", end=False)
+    kept = KeptBody(source, 10)
+    first = kept.from_start()
+    await first.read()
+    second = kept.from_start()
+    kept.settle()
+    first.close()
+    source.feed_end()
+    assert (await whole(second), valve.abandoned) == (b"ab", 0)

@@ -11,7 +11,7 @@ PATIENCE = 30.0
 BRIEFLY_HEALTHY = """
 import sys
 from sidecar.adapters.demo_origin import Schedule
-from sidecar.demo import Ports, run_demo
+from sidecar.demo.outage import Ports, run_demo
 sys.exit(run_demo(Schedule(healthy=5, failing=600), Ports(0, 0, 0)))
 """
 """A demo whose origin soon fails and stays so, on free ports: arguments for `DEMO`."""

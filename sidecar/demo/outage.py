@@ -1,4 +1,4 @@
-"""`sidecar demo`: a sidecar between light traffic and an origin that fails on a schedule, to be watched with curl.
+"""A sidecar between light traffic and an origin that fails on a schedule, to be watched with curl.
 
 The sidecar runs in this process, exactly as `sidecar run` would; origin and traffic are processes of their own.
 """
@@ -52,8 +52,8 @@ def run_demo(schedule: Schedule | None = None, wanted: Ports | None = None) -> i
         ports = available(wanted or Ports())
         listener = stack.enter_context(socket.create_server((HOST, 0)))
         origin_port = listener.getsockname()[1]
-        stack.enter_context(_companion(_origin_command(listener.fileno(), schedule), listener.fileno()))
-        stack.enter_context(_companion(_traffic_command(ports)))
+        stack.enter_context(companion(_origin_command(listener.fileno(), schedule), listener.fileno()))
+        stack.enter_context(companion(_traffic_command(ports)))
         file = Path(folder, "demo.yaml")
         file.write_text(demo_config(ports, origin_port), encoding="utf-8")
         _say(introduction(ports, origin_port, schedule))
@@ -149,9 +149,15 @@ def _traffic_command(ports: Ports) -> list[str]:
 
 
 @contextlib.contextmanager
-def _companion(module: Sequence[str], *descriptors: int) -> Iterator[None]:
+def companion(module: Sequence[str], *descriptors: int, quiet: bool = False) -> Iterator[None]:
+    """A Python module that runs as a process of its own meanwhile; with `quiet` its output is not shown."""
     # In a session of its own: Ctrl-C reaches this process only, which then ends the others in order.
-    process = subprocess.Popen([sys.executable, "-m", *module], pass_fds=descriptors, start_new_session=True)  # noqa: S603 - our own modules
+    process = subprocess.Popen(  # noqa: S603 - our own modules
+        [sys.executable, "-m", *module],
+        pass_fds=descriptors,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL if quiet else None,
+    )
     try:
         yield
     finally:
