@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.fallback_files import read_files
@@ -16,6 +17,7 @@ from sidecar.pipeline.data_plane import UnusableUpstream
 from sidecar.pipeline.fallback_sources import StandInUpstream
 from sidecar.pipeline.local_control import FaultyRoute
 from sidecar.pipeline.possible_series import begin_circuit, begin_route, begin_upstream
+from sidecar.pipeline.retry_stage import retrying
 from sidecar.pipeline.stack import build_stack
 from sidecar.pipeline.stage import RouteParts
 from sidecar.pipeline.stats import RouteStats, UpstreamStats
@@ -157,9 +159,12 @@ class RouteSet:
         sources.files.update(files)
         for name, circuit in self._fallback_circuits.items():
             upstream = upstreams[name]
-            handler = UpstreamHandler(upstream, self._forwarder, upstream.config.timeouts)
-            behind = BreakerStage(handler, self.circuits[circuit], self._parts.clock)
-            sources.upstreams[name] = StandInUpstream(behind, self.circuits[circuit].settings.failures)
+            config, total = upstream.config, upstream.config.timeouts.total
+            handler = UpstreamHandler(upstream, self._forwarder, config.timeouts)
+            behind = BreakerStage(handler, self.circuits[circuit], self._parts.clock, total)
+            repeating = retrying(behind, config.retry, total, upstream.stats, self._parts)
+            failures = self.circuits[circuit].settings.failures
+            sources.upstreams[name] = StandInUpstream(repeating, failures, inf if total is None else total)
 
     def _stack(self, route: RouteConfig, upstreams: Mapping[str, Upstream], unchanged: Collection[str]) -> Handler:
         name, upstream = route.name, upstreams[route.upstream.name]

@@ -7,14 +7,17 @@ Whatever happens, the circuit of the route has learned of the failure within, an
 
 from __future__ import annotations
 
+from copy import copy
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.core.fallback import content_type, replaces_answer, replaces_error
 from sidecar.core.http.framing import NO_CONTENT
 from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.cache.collect import drain_quietly
+from sidecar.pipeline.deadline_stage import clients_deadline
 from sidecar.pipeline.errors import ProxyError, forget_frames
-from sidecar.pipeline.message import Body, Response, StandIn
+from sidecar.pipeline.message import ONLY_ATTEMPT, Body, Response, StandIn
 from sidecar.pipeline.problem import proxy_status
 from sidecar.pipeline.replay import ReplayableBody
 from sidecar.pipeline.source import Source
@@ -38,7 +41,7 @@ LONGEST_DRAINED = 64 * 1024
 
 class _Failure(NamedTuple):
     """What is replaced: an error's or an answer's facts for Proxy-Status and log; `answer` is held until it is known
-    that it is not needed.
+    that it is not needed. `early`: it came while the request was still being sent, and may be read still.
     """
 
     error: str
@@ -46,12 +49,16 @@ class _Failure(NamedTuple):
     proxy_status: str
     status: int | None = None
     answer: Response | None = None
+    early: bool = False
 
 
 class FallbackStage:
     """A `Handler` that answers where the stages within fail."""
 
-    __slots__ = ("_asks_upstreams", "_failures", "_fallbacks", "_inner", "_sources", "_spawn", "_stats", "_via")
+    __slots__ = (
+        "_asks_upstreams", "_failures", "_fallbacks", "_inner", "_monotonic", "_sources", "_spawn", "_stats", "_total",
+        "_via",
+    )  # fmt: skip
 
     def __init__(self, inner: Handler, fallbacks: tuple[Fallback, ...], parts: RouteParts) -> None:
         self._inner = inner
@@ -62,6 +69,8 @@ class FallbackStage:
         self._spawn: Spawn = parts.shared.spawn
         self._stats: RouteStats = parts.stats
         self._via = parts.shared.proxy.via
+        self._total = parts.route.timeouts.total
+        self._monotonic = parts.shared.clock.monotonic
 
     async def handle(self, request: Request) -> Response:
         """The answer of the stages within, or a fallback's. Raises what they raise when no fallback answers."""
@@ -104,7 +113,8 @@ class FallbackStage:
         if not replaces_answer(response.source.label, status, self._failures):
             return response
         detail = f"the upstream answered {status}"
-        failure = _Failure(f"status_{status}", detail, "destination_unavailable", status, response)
+        early = replay is not None and not replay.whole
+        failure = _Failure(f"status_{status}", detail, "destination_unavailable", status, response, early)
         try:
             answer = await self._stand_in(request, replay, failure)
         except BaseException:
@@ -142,29 +152,40 @@ class FallbackStage:
         self, request: Request, replay: ReplayableBody | None, failure: _Failure, upstream: StandInUpstream | None
     ) -> Response | None:
         """The answer of another upstream; None when it has none, or the request's body cannot be sent again."""
-        if upstream is None:
+        if upstream is None or failure.early:
             return None
+        asked = self._asked(request, upstream)
         if replay is not None:
-            if failure.answer is not None and not replay.whole:
-                # The upstream has answered while it is still being sent, and may be reading it.
-                return None
             body = replay.read_anew()
             if body is None:
                 return None
-            request.body = body
+            asked.body = body
         elif len(request.body) > LONGEST_KEPT:  # type: ignore[arg-type]  # without a replay it is all there
             return None
-        request.on_half_close = None
         try:
-            response = await upstream.handler.handle(request)
+            response = await upstream.handler.handle(asked)
         except ProxyError as error:
             if not _is_replaced(error, upstream.failures):
                 raise
             return None
+        finally:
+            request.attempts += asked.attempts
         if response.head.status in upstream.failures:
             self._drain(response)
             return None
         return response
+
+    def _asked(self, request: Request, upstream: StandInUpstream) -> Request:
+        """The request as `upstream` is asked: with all of its own time, within the client's deadline, and as often as
+        it says itself.
+        """
+        now, clients = self._monotonic(), clients_deadline(request, self._total)
+        asked = copy(request)
+        asked.started = now
+        asked.deadline = min(request.deadline if clients else inf, now + upstream.total)
+        asked.repeat, asked.attempts, asked.endpoint = ONLY_ATTEMPT, 0, None
+        asked.on_half_close, request.on_half_close = None, asked.half_close
+        return asked
 
     def _drain(self, response: Response) -> None:
         """Let the circuit learn how an answer ends that no client gets."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import RetrySettings
     from sidecar.pipeline.message import Request
     from sidecar.pipeline.ports import Clock, Handler, Spawn
-    from sidecar.pipeline.stage import RouteParts
+    from sidecar.pipeline.stage import Parts, RouteParts
     from sidecar.pipeline.stats import UpstreamStats
 
 Failure: TypeAlias = Response | UpstreamError
@@ -266,8 +266,13 @@ def _prepare(request: Request, failed: Failure, kept: KeptBody | None, attempts:
 
 def around(inner: Handler, parts: RouteParts) -> Handler:
     """Retries and hedges around `inner`, unless the route has none."""
-    settings, shared = parts.route.retry, parts.shared
+    return retrying(inner, parts.route.retry, parts.route.timeouts.total, parts.upstream, parts.shared)
+
+
+def retrying(
+    inner: Handler, settings: RetrySettings | None, total: float | None, upstream: UpstreamStats, shared: Parts
+) -> Handler:
+    """`inner`, and around it what `settings` ask for."""
     if settings is None or (settings.attempts == 1 and settings.hedge is None):
         return inner
-    total = parts.route.timeouts.total
-    return RetryStage(inner, RetryParts(settings, total, parts.upstream, shared.clock, shared.spawn))
+    return RetryStage(inner, RetryParts(settings, total, upstream, shared.clock, shared.spawn))
