@@ -92,6 +92,19 @@ class InjectedAbort(ProxyError):
         return error
 
 
+class InjectedDelay(ProxyError):
+    """A fault on the route lets the request wait for longer than `timeouts.total` allows. For the circuit it is a
+    failure, where the circuit hears of it.
+    """
+
+    status = 504
+    proxy_status = "http_response_timeout"
+    reason = "fault_delay"
+    outcome = Outcome.FAILURE
+    source = Source.FAULT
+    details = "injected fault: delay"
+
+
 class InjectedReset(ProxyError):
     """A fault on the route ends the client's connection."""
 

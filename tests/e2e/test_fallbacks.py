@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -283,6 +284,16 @@ async def test_time_that_the_first_upstream_used_up_is_not_charged_to_a_fallback
         assert all(100 < int(one.get("x-request-timeout-ms") or b"0") < 300 for one in it.backup.requests)
         assert await it.sidecar.state_of("backup") == "closed"
         assert await it.total("sidecar_circuit_calls_total", circuit="backup", outcome="failure") == 0
+
+
+async def test_a_fallback_upstream_goes_by_its_timeouts_of_now(tmp_path: Path) -> None:
+    async with scene(
+        tmp_path, [{"upstream": "backup"}, STATIC], backup=(READ, STALL), standby={"timeouts": {"first_byte": "30s"}}
+    ) as it:
+        assert it.sidecar.file is not None
+        await it.sidecar.reload(it.sidecar.file.read_text().replace("30s", "50ms"))
+        async with asyncio.timeout(10):
+            assert (await it.sidecar.get("/shop/1")).get("x-sidecar-fallback") == b"static"
 
 
 async def test_the_clients_own_deadline_bounds_a_fallback_upstream_too(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ TABLE: dict[type[ProxyError], tuple[int, str, str]] = {
     errors.AnswerUnread: (400, REQUEST_ERROR, "write_timeout"),
     errors.TunnelIdle: (400, REQUEST_ERROR, "tunnel_idle"),
     errors.InjectedAbort: (503, 'proxy_internal_response; details="injected fault: abort"', "fault_abort"),
+    errors.InjectedDelay: (504, 'http_response_timeout; details="injected fault: delay"', "fault_delay"),
     errors.InjectedReset: (502, "proxy_internal_error", "fault_reset"),
     errors.PoolExhausted: (503, LIMIT, "pool_exhausted"),
     errors.TooManyConnections: (503, LIMIT, "too_many_connections"),
@@ -104,7 +105,7 @@ def test_each_reason_has_its_status_its_type_and_its_label(error: type[ProxyErro
 
 @pytest.mark.parametrize("error", TABLE, ids=lambda error: error.__name__)
 def test_only_what_the_upstream_did_or_seems_to_have_done_counts_against_it(error: type[ProxyError]) -> None:
-    if issubclass(error, UpstreamError) or error is errors.InjectedAbort:
+    if issubclass(error, UpstreamError) or error in (errors.InjectedAbort, errors.InjectedDelay):
         assert error.outcome is Outcome.FAILURE
     else:
         assert error.outcome is (Outcome.CANCELLED if error is errors.ClientGone else Outcome.NOT_SENT)
