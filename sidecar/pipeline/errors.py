@@ -252,6 +252,7 @@ class BulkheadFull(ProxyError):
     status = 503
     proxy_status = "connection_limit_reached"
     reason = "bulkhead_full"
+    details = "the bulkhead is full"
     source = Source.BULKHEAD
     stale_instead = True
 
@@ -265,6 +266,7 @@ class RateLimited(ProxyError):
     status = 429
     proxy_status = "http_request_denied"
     reason = "rate_limited"
+    details = "the rate limit is exceeded"
     source = Source.RATE_LIMIT
 
 

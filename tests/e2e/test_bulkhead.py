@@ -91,7 +91,7 @@ async def test_beyond_the_limit_a_request_is_refused_and_counts_against_nobody(
     inside = await all_.fill(2)
     answer = await all_.sidecar.get("/more")
     assert (answer.status, reason(answer)) == (503, "bulkhead_full")
-    assert answer.get("proxy-status") == b"sidecar; error=connection_limit_reached"
+    assert answer.get("proxy-status") == b'sidecar; error=connection_limit_reached; details="the bulkhead is full"'
     assert answer.get("retry-after") == b"1"
     assert [await all_.gauge(name) for name in ("in_use", "limit", "queued")] == [2, 2, 0]
     all_.origin.gate.set()
