@@ -480,3 +480,29 @@ async def test_a_reload_keeps_who_is_in_and_who_waits(
     finally:
         sidecar.hang_up()
         await sidecar.stop()
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+async def test_a_bulkhead_that_a_reload_takes_away_keeps_nobody_waiting(
+    start_origin: StartOrigin, tmp_path: Path, *, adaptive: bool
+) -> None:
+    origin = await start_origin(GATED)
+
+    def text(limits: dict[str, Any] | None) -> str:
+        return written({"all": {"url": origin.url, "cache": {"mode": "off"}, "bulkhead": limits}})
+
+    limits = {"max_concurrent": 1, "adaptive": adaptive, **LONG_WAIT}
+    sidecar = await Configured.begin(tmp_path / "sidecar.yaml", text(limits))
+    all_ = Crowd(sidecar, origin)
+    try:
+        clients = [await all_.ask("/all/1")]
+        await origin.until(lambda it: it.requests)
+        clients += [await all_.ask(f"/all/{number}") for number in (2, 3)]
+        await all_.until_queued(2)
+        await sidecar.reload(text(None))
+        await origin.until(lambda it: len(it.requests) == 3)
+        origin.gate.set()
+        assert {(await client.response()).status for client in clients} == {200}
+    finally:
+        sidecar.hang_up()
+        await sidecar.stop()
