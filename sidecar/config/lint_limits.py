@@ -8,14 +8,14 @@ from sidecar.config.problem import Finding, Severity
 from sidecar.config.units import show_duration
 from sidecar.core.config import BulkheadSettings
 from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS
-from sidecar.core.retry import ATTEMPT_FIELD
+from sidecar.core.retry import ATTEMPT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.core.config import RouteConfig
 
-OWN_FIELDS = frozenset({ATTEMPT_FIELD.lower(), b"x-request-id"})
+OWN_FIELDS = frozenset({ATTEMPT_KEY, b"x-request-id"})
 """Fields of a request that the sidecar itself reads or writes."""
 NEEDS_A_LIMIT = ("max_queue", "adaptive", "priority", "observe")
 """Settings of a bulkhead that mean nothing where any number of requests may be under way."""

@@ -41,7 +41,7 @@ STAGES: tuple[Wrap, ...] = (
     fault_stage.around,
     # A fallback is the last word: a stale stored answer comes before it, and an injected fault calls for it.
     fallback_stage.around,
-    # The client's deadline bounds all that is done for the request, and one that has expired gets no answer of any kind.
+    # The client's deadline bounds all that is done for the request, and an expired one gets no answer of any kind.
     deadline_stage.around,
     # Whatever happened inside, it is counted, logged and answered here.
     observe_stage.around,
