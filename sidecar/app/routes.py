@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.fallback_files import read_files
@@ -17,12 +18,13 @@ from sidecar.pipeline.data_plane import UnusableUpstream
 from sidecar.pipeline.fallback_sources import StandInUpstream
 from sidecar.pipeline.local_control import FaultyRoute
 from sidecar.pipeline.possible_series import begin_circuit, begin_route, begin_upstream
+from sidecar.pipeline.retry_stage import retrying
 from sidecar.pipeline.stack import build_stack
 from sidecar.pipeline.stage import RouteParts
 from sidecar.pipeline.stats import RouteStats, UpstreamStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from sidecar.core.circuit.hooks import Hooks
     from sidecar.core.config import Config, PerRoute, RouteConfig, UpstreamConfig
@@ -68,7 +70,7 @@ class RouteSet:
         self.stats = {route.name: self.stats.get(route.name) or RouteStats(route.name) for route in config.routes}
         self.circuits = self._all_circuits(config)
         self.faults = {route.name: self._fault(route.name) for route in config.routes}
-        self._take_up_fallbacks(upstreams, files)
+        self._take_up_fallbacks(config.upstreams, upstreams, files)
         self.stacks = {route.name: self._stack(route, upstreams, unchanged) for route in config.routes}
         self.configs = {route.name: route for route in config.routes}
         before, self.upstreams = self.upstreams, upstreams
@@ -152,16 +154,25 @@ class RouteSet:
     def _fault(self, route: str) -> RouteFault:
         return self.faults.get(route) or RouteFault(route, self._fault_changed)
 
-    def _take_up_fallbacks(self, upstreams: Mapping[str, Upstream], files: Mapping[str, bytes]) -> None:
+    def _take_up_fallbacks(
+        self, configs: Iterable[UpstreamConfig], upstreams: Mapping[str, Upstream], files: Mapping[str, bytes]
+    ) -> None:
         """Stacks that stay find the new ones in the place of the old."""
         sources = self._parts.fallbacks
         sources.clear()
         sources.files.update(files)
-        for name, circuit in self._fallback_circuits.items():
+        for config in configs:
+            name, total = config.name, config.timeouts.total
+            circuit = self._fallback_circuits.get(name)
+            if circuit is None:
+                continue
+            # One whose connections stay is the object of before, with the settings of then.
             upstream = upstreams[name]
-            handler = UpstreamHandler(upstream, self._forwarder, upstream.config.timeouts)
-            behind = BreakerStage(handler, self.circuits[circuit], self._parts.clock)
-            sources.upstreams[name] = StandInUpstream(behind, self.circuits[circuit].settings.failures)
+            handler = UpstreamHandler(upstream, self._forwarder, config.timeouts)
+            behind = BreakerStage(handler, self.circuits[circuit], self._parts.clock, total)
+            repeating = retrying(behind, config.retry, total, upstream.stats, self._parts)
+            failures = self.circuits[circuit].settings.failures
+            sources.upstreams[name] = StandInUpstream(repeating, failures, inf if total is None else total)
 
     def _stack(self, route: RouteConfig, upstreams: Mapping[str, Upstream], unchanged: Collection[str]) -> Handler:
         name, upstream = route.name, upstreams[route.upstream.name]

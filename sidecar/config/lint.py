@@ -14,13 +14,15 @@ from sidecar.config.lint_limits import limit_findings
 from sidecar.config.lint_listeners import listener_findings
 from sidecar.config.lint_routing import routing_findings
 from sidecar.config.problem import Finding, Severity
-from sidecar.config.units import show_duration, show_size
+from sidecar.config.units import show_duration, show_size, show_statuses
 from sidecar.core.config import CacheMode, UpstreamTls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.core.config import CacheStoreSettings, Config, RouteConfig, UpstreamConfig
+
+BAD_REQUEST = 400
 
 
 def lint(config: Config) -> Iterator[Finding]:
@@ -73,6 +75,10 @@ def _retry_findings(route: RouteConfig) -> Iterator[Finding]:
         base, longest = show_duration(retry.backoff.base), show_duration(retry.backoff.max)
         message = f"backoff.base {base} is never reached: max is {longest}"
         yield Finding("route", route.name, "retry.backoff.base", message, f"write base: {longest} or less")
+    if healthy := frozenset(cause for cause in retry.on if isinstance(cause, int) and cause < BAD_REQUEST):
+        listed = ", ".join(show_statuses(healthy))
+        message = f"on contains {listed}: a healthy upstream would be asked again and again"
+        yield Finding("route", route.name, "retry.on", message, "write statuses of failures, such as 502-504")
     first_byte = route.timeouts.first_byte
     if retry.hedge is not None and isinstance(retry.hedge.after, float) and retry.hedge.after >= first_byte:
         message = f"no hedge is ever sent: the first attempt ends after {show_duration(first_byte)} (first_byte)"

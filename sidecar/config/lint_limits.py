@@ -8,12 +8,15 @@ from sidecar.config.problem import Finding, Severity
 from sidecar.config.units import show_duration
 from sidecar.core.config import BulkheadSettings
 from sidecar.core.http.forwarding import FORBIDDEN_TRAILERS
+from sidecar.core.retry import ATTEMPT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.core.config import RouteConfig
 
+OWN_FIELDS = frozenset({ATTEMPT_KEY, b"x-request-id"})
+"""Fields of a request that the sidecar itself reads or writes."""
 NEEDS_A_LIMIT = ("max_queue", "adaptive", "priority", "observe")
 """Settings of a bulkhead that mean nothing where any number of requests may be under way."""
 
@@ -30,8 +33,8 @@ def limit_findings(route: RouteConfig) -> Iterator[Finding]:
 
 def _deadline_findings(route: RouteConfig) -> Iterator[Finding]:
     field = route.timeouts.deadline_header
-    if field is not None and field.encode() in FORBIDDEN_TRAILERS:
-        message = f"deadline_header {field} has another meaning in HTTP: a deadline would be read out of it"
+    if field is not None and field.encode() in FORBIDDEN_TRAILERS | OWN_FIELDS:
+        message = f"deadline_header {field} has another meaning: a deadline would be read out of it"
         hint = "write deadline_header: x-request-timeout-ms, or a field of your own"
         yield Finding("route", route.name, "timeouts.deadline_header", message, hint, Severity.ERROR)
 

@@ -90,11 +90,17 @@ def _identity(match: Match) -> object:
 
 def _methods(route: RouteConfig) -> Iterator[Finding]:
     """Any token is a method, but one that is a standard one in another case or order is hardly meant."""
-    for name in sorted((route.match.methods or frozenset()) - STANDARD_METHODS):
-        meant = closest(name, STANDARD_METHODS)
-        if meant is not None and sorted(meant) == sorted(name.upper()):
-            message = f"{name} is not {meant}: methods are compared with their case (RFC 9110 §9.1)"
-            yield Finding("route", route.name, "match.methods", message, f"did you mean {meant}?")
+    told = {
+        "match.methods": route.match.methods or (),
+        "retry.methods": () if route.retry is None else route.retry.methods,
+        "fault.match.methods": () if route.fault is None else route.fault.match.methods,
+    }
+    for setting, names in told.items():
+        for name in sorted(frozenset(names) - STANDARD_METHODS):
+            meant = closest(name, STANDARD_METHODS)
+            if meant is not None and sorted(meant) == sorted(name.upper()):
+                message = f"{name} is not {meant}: methods are compared with their case (RFC 9110 §9.1)"
+                yield Finding("route", route.name, setting, message, f"did you mean {meant}?")
 
 
 _CATCH_ALL: object = ("", None, None, None, None, frozenset())

@@ -9,7 +9,7 @@ from sidecar.config.document import NULLS, Mapping, Node, Scalar, Sequence, kind
 from sidecar.config.keys import Block, Key, Later, Listed, Named
 from sidecar.config.sections import Section, Setting
 from sidecar.config.substitution import SubstitutionFailed, substitute
-from sidecar.config.suggest import closest, did_you_mean
+from sidecar.config.suggest import FEW, VERY_LIKE, closest, did_you_mean
 from sidecar.config.units import BadValue, quoted
 from sidecar.config.value_types import IDENTIFIER, LARGEST_FILE, ListType, MapType, ScalarType
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sidecar.config.problem import Position, Problems
 
 EXTENSION = "x-"
-VERY_LIKE = 0.85
 
 
 class _Failed(Exception):
@@ -51,12 +50,14 @@ class Reader:
         except _Failed:
             return None
 
-    def _block(self, block: Block[Any], node: Node, at: Position, *, open_ended: bool = False) -> Section:
+    def _block(
+        self, block: Block[Any], node: Node, at: Position, *, open_ended: bool = False, nullable: bool = False
+    ) -> Section:
         """What `node` says about `block`; with `open_ended`, keys that start with x- are skipped."""
         section = Section(at)
         if self._is_null(node):
             return section
-        for name, entry in self._mapping(block.name, node).entries.items():
+        for name, entry in self._mapping(block.name, node, _keys_of(block, nullable=nullable)).entries.items():
             if self._problems.full:
                 break
             if key := block.by_name.get(name):
@@ -66,7 +67,7 @@ class Reader:
         return section
 
     def _unknown(self, block: Block[Any], name: Scalar) -> None:
-        supported = [key.name for key in block.keys if not isinstance(key.type, Later)]
+        supported = _supported(block)
         meant = closest(name.text, supported, VERY_LIKE)
         home = next((k.name for k in block.keys if isinstance(k.type, Block) and name.text in k.type.by_name), None)
         hint = f"it goes under {home!r}" if home and not meant else did_you_mean(name.text, supported)
@@ -90,7 +91,7 @@ class Reader:
             message = f"{key.name} is not supported yet: this version has no {kind.feature}"
             raise self._fail(entry.key.at, message, "remove it, or set it to null")
         if isinstance(kind, Block):
-            return self._block(kind, node, entry.key.at)
+            return self._block(kind, node, entry.key.at, nullable=key.nullable)
         return Setting(self._plain_value(key, kind, node), node.at, entry.key.at)
 
     def _null(self, key: Key, entry: Entry) -> Setting | None:
@@ -98,7 +99,8 @@ class Reader:
             return Setting(None, entry.value.at, entry.key.at)
         kind = key.type.item if isinstance(key.type, ListType) else key.type
         if isinstance(kind, ScalarType):
-            raise self._fail(entry.value.at, f"{key.name} needs a value", f"write {kind.label}, or remove the key")
+            hint = f"write {kind.label}" + ("" if key.required else ", or remove the key")
+            raise self._fail(entry.value.at, f"{key.name} needs a value", hint)
         return None
 
     def _plain_value(self, key: Key, kind: ScalarType | ListType | MapType | Named | Listed, node: Node) -> object:
@@ -170,9 +172,9 @@ class Reader:
                 blocks.append(self._block(kind.block, item, item.at))
         return blocks
 
-    def _mapping(self, name: str, node: Node) -> Mapping:
+    def _mapping(self, name: str, node: Node, hint: str = "") -> Mapping:
         if not isinstance(node, Mapping):
-            raise self._fail(node.at, f"{name} must be a mapping, not {kind_of(node)}")
+            raise self._fail(node.at, f"{name} must be a mapping, not {kind_of(node)}", hint)
         return node
 
     def _is_null(self, node: Node) -> bool:
@@ -193,3 +195,13 @@ class Reader:
     def _fail(self, at: Position, message: str, hint: str = "") -> _Failed:
         self._problems.error(at, message, hint)
         return _Failed()
+
+
+def _supported(block: Block[Any]) -> list[str]:
+    return [key.name for key in block.keys if not isinstance(key.type, Later)]
+
+
+def _keys_of(block: Block[Any], *, nullable: bool) -> str:
+    """A hint for who wrote something else than a mapping."""
+    names = _supported(block)
+    return f"its keys: {', '.join(names)}" + ("; null: none" if nullable else "") if len(names) <= FEW else ""

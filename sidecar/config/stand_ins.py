@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 CONTENT = ("file", "body")
 FIXED = ("status", "headers", *CONTENT)
 INJECTIONS = ("abort", "delay", "reset", "slow_body")
-OWN_FIELDS = {name.decode() for name in HOP_BY_HOP} | {"content-length", "date"}
+OWN_FIELDS = {name.decode() for name in HOP_BY_HOP} | {
+    "content-length",
+    "date",
+    "proxy-status",
+    "via",
+    "x-request-id",
+    "x-sidecar-fallback",
+}
 """Fields of an answer that are the sidecar's own business."""
 
 

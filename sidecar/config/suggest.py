@@ -31,3 +31,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 FEW = 16
+VERY_LIKE = 0.85

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.config import addresses, units
 from sidecar.config.redis_url import redis_url
-from sidecar.config.suggest import did_you_mean
+from sidecar.config.suggest import VERY_LIKE, closest, did_you_mean
 from sidecar.config.units import BadValue, quoted
 from sidecar.core import config_key as k
 from sidecar.core.config import (
@@ -114,7 +114,7 @@ def _percentage(zero: bool) -> ScalarType:  # noqa: FBT001 - called with a key t
     def parse(text: str) -> float:
         value = units.percentage(text)
         if value == 0 and not zero:
-            raise BadValue("a share of nothing is always reached", "write a share above 0%, or null to switch it off")
+            raise BadValue("a share of nothing has no effect", "write a share above 0%, or null to switch it off")
         return value
 
     schema = _number_schema("number", r"[0-9]+(\.[0-9]+)? *%?", minimum=0, maximum=1)
@@ -211,7 +211,9 @@ def show_retry_causes(causes: RetryOn) -> list[Any]:
 
 
 def retry_method(text: str) -> str:
-    """A method, or the word for those that are idempotent."""
+    """A method, or the word for those that are idempotent, which no method resembles."""
+    if text != IDEMPOTENT and closest(text, [IDEMPOTENT], VERY_LIKE):
+        raise BadValue(f"{quoted(text)} is not a method", f"did you mean {IDEMPOTENT!r}?")
     return text if text == IDEMPOTENT else method(text)
 
 

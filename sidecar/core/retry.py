@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ATTEMPT_FIELD = b"X-Sidecar-Attempt"
 """Request field with the number of the attempt, from 2 on. Whoever receives it leaves repeating to who sent it."""
-_ATTEMPT_KEY = ATTEMPT_FIELD.lower()
+ATTEMPT_KEY = ATTEMPT_FIELD.lower()
 HEDGED_METHODS = frozenset({"GET", "HEAD"})
 BUDGET_WINDOW = 10
 """Seconds whose requests a budget is a share of."""
@@ -31,21 +31,23 @@ FEWEST_MEASURED = 20
 class RetryRules:
     """What the settings of one route say of single requests and their failures."""
 
-    __slots__ = ("_backoff", "_idempotency_key", "_methods", "causes", "statuses")
+    __slots__ = ("_backoff", "causes", "keyed", "methods", "statuses")
 
     def __init__(self, settings: RetrySettings) -> None:
         self.causes = frozenset(cause for cause in settings.on if isinstance(cause, RetryCause))
         self.statuses = frozenset(cause for cause in settings.on if isinstance(cause, int))
         expanded = IDEMPOTENT_METHODS if IDEMPOTENT in settings.methods else frozenset[str]()
-        self._methods = expanded | settings.methods
-        self._idempotency_key = settings.idempotency_key
+        self.methods = expanded | settings.methods
+        """Of requests that may be sent again without another word."""
+        self.keyed = settings.idempotency_key
+        """Whether a key makes a POST such a request, too."""
         self._backoff = settings.backoff
 
     def repeats(self, head: RequestHead) -> bool:
         """Whether the request may be sent again after the upstream may have seen it (RFC 9110 §9.2.2)."""
-        if head.method in self._methods:
+        if head.method in self.methods:
             return True
-        return self._idempotency_key and head.method == "POST" and b"idempotency-key" in head.headers.index
+        return self.keyed and head.method == "POST" and b"idempotency-key" in head.headers.index
 
     def wait(self, retry: int, asked: float | None, random: float) -> float | None:
         """Seconds before retry number `retry` (from 1 on), `random` being in 0–1; None when that is too long to wait.
@@ -64,7 +66,7 @@ def full_jitter(backoff: RetryBackoff, retry: int, random: float) -> float:
 
 def is_repeated(head: RequestHead) -> bool:
     """Whether somebody before has sent the request already, and goes on doing so where that is wanted."""
-    return _ATTEMPT_KEY in head.headers.index
+    return ATTEMPT_KEY in head.headers.index
 
 
 class RetryBudget:

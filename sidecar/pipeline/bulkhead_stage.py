@@ -10,6 +10,7 @@ a place in its queue until it is admitted there or its time is over.
 from __future__ import annotations
 
 import asyncio
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -197,10 +198,14 @@ def around(inner: Handler, parts: RouteParts) -> Handler:
     """The bulkhead of the route around `inner`, if it has one. Slots that are in use stay so over a reload."""
     settings, stats = parts.route.bulkhead, parts.stats
     most = None if settings is None else settings.max_concurrent
+    now = parts.shared.clock.monotonic()
     if settings is None or most is None:
+        if stats.bulkhead is not None:
+            # Whoever waits in one that is taken away goes on, and nothing sets its limit any more.
+            stats.bulkhead.adaptive = None
+            stats.bulkhead.resize(sys.maxsize, now)
         stats.bulkhead = None
         return inner
-    now = parts.shared.clock.monotonic()
     if stats.bulkhead is None:
         stats.bulkhead = Bulkhead(settings, most, now)
     else:

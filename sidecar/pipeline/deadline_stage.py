@@ -13,7 +13,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from sidecar.pipeline.errors import DeadlineExceeded, ProxyError, TotalTimeout
+from sidecar.pipeline.errors import DeadlineExceeded, InjectedDelay, ProxyError, TotalTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -103,7 +103,9 @@ class DeadlineStage:
 
     def _count(self, request: Request, end: End) -> None:
         """A request is over. Timers may be a moment early by the clock."""
-        ended_by_it = isinstance(end, DeadlineExceeded | TotalTimeout) or isinstance(request.cut, DeadlineExceeded)
+        ended_by_it = isinstance(end, DeadlineExceeded | TotalTimeout | InjectedDelay) or isinstance(
+            request.cut, DeadlineExceeded
+        )
         if ended_by_it or self._monotonic() >= request.deadline:
             self._stats.deadline_exceeded += 1
 

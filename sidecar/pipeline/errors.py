@@ -92,6 +92,19 @@ class InjectedAbort(ProxyError):
         return error
 
 
+class InjectedDelay(ProxyError):
+    """A fault on the route lets the request wait for longer than `timeouts.total` allows. For the circuit it is a
+    failure, where the circuit hears of it.
+    """
+
+    status = 504
+    proxy_status = "http_response_timeout"
+    reason = "fault_delay"
+    outcome = Outcome.FAILURE
+    source = Source.FAULT
+    details = "injected fault: delay"
+
+
 class InjectedReset(ProxyError):
     """A fault on the route ends the client's connection."""
 
@@ -239,6 +252,7 @@ class BulkheadFull(ProxyError):
     status = 503
     proxy_status = "connection_limit_reached"
     reason = "bulkhead_full"
+    details = "the bulkhead is full"
     source = Source.BULKHEAD
     stale_instead = True
 
@@ -252,6 +266,7 @@ class RateLimited(ProxyError):
     status = 429
     proxy_status = "http_request_denied"
     reason = "rate_limited"
+    details = "the rate limit is exceeded"
     source = Source.RATE_LIMIT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,10 +13,13 @@ if TYPE_CHECKING:
 
 
 class StandInUpstream(NamedTuple):
-    """Another upstream behind a circuit of its own. `failures`: statuses of its answers that are as good as none."""
+    """Another upstream behind a circuit of its own. `failures`: statuses of its answers that are as good as none;
+    `total`: seconds that it may take.
+    """
 
     handler: Handler
     failures: AbstractSet[int]
+    total: float = inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ Whatever happens, the circuit of the route has learned of the failure within, an
 
 from __future__ import annotations
 
+from copy import copy
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.core.config import RetrySettings
@@ -14,9 +16,10 @@ from sidecar.core.fallback import content_type, replaces_answer, replaces_error
 from sidecar.core.http.framing import NO_CONTENT
 from sidecar.core.http.heads import Headers, ResponseHead
 from sidecar.pipeline.cache.collect import drain_quietly
+from sidecar.pipeline.deadline_stage import clients_deadline
 from sidecar.pipeline.errors import ProxyError, UpstreamError, forget_frames
 from sidecar.pipeline.kept_body import KeptBody
-from sidecar.pipeline.message import Body, Response, StandIn
+from sidecar.pipeline.message import ONLY_ATTEMPT, Body, Response, StandIn
 from sidecar.pipeline.problem import proxy_status
 from sidecar.pipeline.source import Source
 
@@ -37,7 +40,8 @@ LONGEST_DRAINED = 64 * 1024
 
 class _Failure(NamedTuple):
     """What is replaced: an error's or an answer's facts for Proxy-Status and log; `answer` is held until it is known
-    that it is not needed. `unsent`: nothing of the request has reached the upstream.
+    that it is not needed. `unsent`: nothing of the request has reached the upstream; `early`: the answer came while the
+    request was still being sent, and may be read still.
     """
 
     error: str
@@ -45,6 +49,7 @@ class _Failure(NamedTuple):
     proxy_status: str
     status: int | None = None
     answer: Response | None = None
+    early: bool = False
     unsent: bool = False
 
 
@@ -52,7 +57,8 @@ class FallbackStage:
     """A `Handler` that answers where the stages within fail."""
 
     __slots__ = (
-        "_asks_upstreams", "_failures", "_fallbacks", "_inner", "_max_body", "_sources", "_spawn", "_stats", "_via",
+        "_asks_upstreams", "_failures", "_fallbacks", "_inner", "_max_body", "_monotonic", "_sources", "_spawn",
+        "_stats", "_total", "_via",
     )  # fmt: skip
 
     def __init__(self, inner: Handler, fallbacks: tuple[Fallback, ...], parts: RouteParts) -> None:
@@ -65,6 +71,8 @@ class FallbackStage:
         self._spawn: Spawn = parts.shared.spawn
         self._stats: RouteStats = parts.stats
         self._via = parts.shared.proxy.via
+        self._total = parts.route.timeouts.total
+        self._monotonic = parts.shared.clock.monotonic
 
     async def handle(self, request: Request) -> Response:
         """The answer of the stages within, or a fallback's. Raises what they raise when no fallback answers."""
@@ -103,7 +111,8 @@ class FallbackStage:
         if not replaces_answer(response.source.label, status, self._failures):
             return response
         detail = f"the upstream answered {status}"
-        failure = _Failure(f"status_{status}", detail, "destination_unavailable", status, response)
+        early = kept is not None and not kept.whole
+        failure = _Failure(f"status_{status}", detail, "destination_unavailable", status, response, early)
         try:
             answer = await self._stand_in(request, kept, failure)
         except BaseException:
@@ -141,19 +150,21 @@ class FallbackStage:
         self, request: Request, kept: KeptBody | None, failure: _Failure, upstream: StandInUpstream | None
     ) -> Response | None:
         """The answer of another upstream; None when it has none, or the request's body cannot be sent again."""
-        if upstream is None:
+        if upstream is None or failure.early:
             return None
         if not self._may_send_again(request, kept, failure):
             return None
+        asked = self._asked(request, upstream)
         if kept is not None:
-            request.body = kept.from_start()
-        request.on_half_close = None
+            asked.body = kept.from_start()
         try:
-            response = await upstream.handler.handle(request)
+            response = await upstream.handler.handle(asked)
         except ProxyError as error:
             if not _is_replaced(error, upstream.failures):
                 raise
             return None
+        finally:
+            request.attempts += asked.attempts
         if response.head.status in upstream.failures:
             self._drain(response)
             return None
@@ -162,8 +173,19 @@ class FallbackStage:
     def _may_send_again(self, request: Request, kept: KeptBody | None, failure: _Failure) -> bool:
         if isinstance(request.body, bytes):
             return failure.unsent or len(request.body) <= self._max_body
-        # An upstream that answers while the body is still being sent may be reading it.
-        return kept is not None and kept.replayable and (failure.answer is None or kept.whole)
+        return kept is not None and kept.replayable
+
+    def _asked(self, request: Request, upstream: StandInUpstream) -> Request:
+        """The request as `upstream` is asked: with all of its own time, within the client's deadline, and as often as
+        it says itself.
+        """
+        now, clients = self._monotonic(), clients_deadline(request, self._total)
+        asked = copy(request)
+        asked.started = now
+        asked.deadline = min(request.deadline if clients else inf, now + upstream.total)
+        asked.repeat, asked.attempts, asked.endpoint = ONLY_ATTEMPT, 0, None
+        asked.on_half_close, request.on_half_close = None, asked.half_close
+        return asked
 
     def _drain(self, response: Response) -> None:
         """Let the circuit learn how an answer ends that no client gets."""

@@ -2,7 +2,8 @@
 
 It stands around the cache: a fault hits a request whatever would have answered it. An abort is a failure of the
 circuit, unless `in_windows` is false, as if the upstream had answered so; a request that the circuit refuses goes on
-and meets that refusal, or what is stored. A delay comes first, and is over at once when the client leaves.
+and meets that refusal, or what is stored. A delay comes first, and is over at once when the client leaves; one that
+outlasts `timeouts.total` is such a failure, too.
 
 Why it is cheap: a fault can come to any route at any time, so every route has this stage; while there is no fault its
 `handle` is the inner stage's own.
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar.core.fault import strike
 from sidecar.core.http.heads import SAFE_METHODS, Headers, ResponseHead
 from sidecar.pipeline.breaker_stage import BreakerStage
-from sidecar.pipeline.errors import InjectedAbort, InjectedReset, ProxyError
+from sidecar.pipeline.errors import InjectedAbort, InjectedDelay, InjectedReset, ProxyError
 from sidecar.pipeline.message import Body, BodyEnd, Duplex, Response, StandIn
 from sidecar.pipeline.problem import proxy_status
 from sidecar.pipeline.source import Source
@@ -67,14 +68,13 @@ class FaultStage:
         return self._struck(request, active, struck)
 
     async def _struck(self, request: Request, active: ActiveFault, struck: Strike) -> Response:
-        done = ""
+        done, counts = "", active.settings.in_windows
         if struck.delay:
-            self._injected["delay"] += 1
             done = f"delay {struck.delay:g} s"
-            await asyncio.sleep(struck.delay)
-        if struck.abort and not self._refuses(request, counts=active.settings.in_windows):
+            await self._delay(request, struck.delay, counts=counts)
+        if struck.abort and not self._refuses(request, counts=counts):
             self._injected["abort"] += 1
-            await self._abort(request, struck.abort, counts=active.settings.in_windows)
+            await self._fail(request, InjectedAbort.answering(struck.abort), counts=counts)
         if struck.reset:
             self._injected["reset"] += 1
             return _reset()
@@ -89,9 +89,18 @@ class FaultStage:
         safe = request.head.method in SAFE_METHODS
         return counts and self._circuit.peek(self._clock.monotonic(), safe=safe) is not None
 
-    async def _abort(self, request: Request, status: int, *, counts: bool) -> None:
-        """Raises InjectedAbort, or the circuit's refusal."""
-        failing = _Failing(InjectedAbort.answering(status))
+    async def _delay(self, request: Request, seconds: float, *, counts: bool) -> None:
+        """Let the request wait. Raises InjectedDelay when its time is over before, or the circuit's refusal then."""
+        self._injected["delay"] += 1
+        left = request.deadline - self._clock.monotonic()
+        await asyncio.sleep(max(0.0, min(seconds, left)))
+        if seconds >= left:
+            error = InjectedDelay("a fault is injected on this route: it delays for longer than timeouts.total allows")
+            await self._fail(request, error, counts=counts)
+
+    async def _fail(self, request: Request, error: ProxyError, *, counts: bool) -> None:
+        """Raises `error`, which the circuit hears of if it `counts`, or the circuit's refusal."""
+        failing = _Failing(error)
         if counts:
             await BreakerStage(failing, self._circuit, self._clock).handle(request)
         await failing.handle(request)

@@ -98,9 +98,12 @@ def begin_route(stats: RouteStats, route: RouteConfig) -> None:
 
 def begin_fault(stats: RouteStats, route: RouteConfig, fault: Fault) -> None:
     """What can be counted while `fault` is in force."""
-    if fault.abort is not None:
+    statuses = [] if fault.abort is None else [fault.abort.status]
+    if fault.delay is not None and route.timeouts.total is not None:
+        statuses.append(errors.InjectedDelay.status)
+    if statuses:
         methods = route.match.methods or USUAL_METHODS
-        _begin(stats.requests, _labelled(methods, ((fault.abort.status, Source.FAULT),)))
+        _begin(stats.requests, _labelled(methods, ((status, Source.FAULT) for status in statuses)))
 
 
 def begin_circuit(circuit: Circuit, *, restorable: bool, shared: bool = False) -> None:

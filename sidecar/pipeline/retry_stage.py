@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.circuit.open import parse_retry_after
 from sidecar.core.config import Measured, RetryCause
-from sidecar.core.http.heads import IDEMPOTENT_METHODS
-from sidecar.core.retry import HEDGED_METHODS, RetryRules, is_repeated
+from sidecar.core.retry import ATTEMPT_KEY, HEDGED_METHODS, RetryRules, is_repeated
 from sidecar.pipeline.errors import (
     CircuitOpen,
     StaleConnection,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from sidecar.core.config import RetrySettings
     from sidecar.pipeline.message import Request
     from sidecar.pipeline.ports import Clock, Handler, Spawn
-    from sidecar.pipeline.stage import RouteParts
+    from sidecar.pipeline.stage import Parts, RouteParts
     from sidecar.pipeline.stats import UpstreamStats
 
 Failure: TypeAlias = Response | UpstreamError
@@ -90,9 +89,16 @@ class RetryStage:
         if request.started >= budget.turns_at:
             budget.turn(request.started)
         budget.requests += 1
-        request.repeat = self._first if request.head.method in IDEMPOTENT_METHODS else ONLY_ATTEMPT
+        head, rules = request.head, self._rules
+        may_follow = head.method in rules.methods or (rules.keyed and rules.repeats(head))
+        if not may_follow or request.upgrade or ATTEMPT_KEY in head.headers.index:
+            request.repeat = ONLY_ATTEMPT
+        else:
+            request.repeat = self._first
         if not isinstance(request.body, bytes):
             return await self._keeping(request, request.body)
+        if len(request.body) > self._settings.max_body:
+            request.repeat = ONLY_ATTEMPT
         if self._race is not None and (delay := self._hedge_delay(request)) is not None:
             return await self._racing(request, self._race, delay)
         try:
@@ -105,6 +111,8 @@ class RetryStage:
 
     async def _keeping(self, request: Request, body: Body) -> Response:
         """The answer to a request whose body is still arriving."""
+        if (body.length or 0) > self._settings.max_body:
+            request.repeat = ONLY_ATTEMPT
         kept = KeptBody(body, self._settings.max_body if self._rules.repeats(request.head) else 0)
         request.body = kept.from_start()
         try:
@@ -254,10 +262,10 @@ def _cause(error: UpstreamError) -> RetryCause | None:
 
 def _prepare(request: Request, failed: Failure, kept: KeptBody | None, attempts: int) -> None:
     """Let go of what an attempt left, and make the request ready for the next."""
-    number, avoid, *_ = request.repeat
+    number, avoid, _, final = request.repeat
     if request.endpoint is not None:
         avoid |= {request.endpoint}
-    request.repeat = Repeat(number + 1, avoid, isinstance(failed, StaleConnection), number + 1 >= attempts)
+    request.repeat = Repeat(number + 1, avoid, isinstance(failed, StaleConnection), final or number + 1 >= attempts)
     if isinstance(failed, Response):
         discard(failed)
     if kept is not None:
@@ -266,8 +274,13 @@ def _prepare(request: Request, failed: Failure, kept: KeptBody | None, attempts:
 
 def around(inner: Handler, parts: RouteParts) -> Handler:
     """Retries and hedges around `inner`, unless the route has none."""
-    settings, shared = parts.route.retry, parts.shared
+    return retrying(inner, parts.route.retry, parts.route.timeouts.total, parts.upstream, parts.shared)
+
+
+def retrying(
+    inner: Handler, settings: RetrySettings | None, total: float | None, upstream: UpstreamStats, shared: Parts
+) -> Handler:
+    """`inner`, and around it what `settings` ask for."""
     if settings is None or (settings.attempts == 1 and settings.hedge is None):
         return inner
-    total = parts.route.timeouts.total
-    return RetryStage(inner, RetryParts(settings, total, parts.upstream, shared.clock, shared.spawn))
+    return RetryStage(inner, RetryParts(settings, total, upstream, shared.clock, shared.spawn))

@@ -264,7 +264,7 @@ def test_text_stays_text(text: str) -> None:
         ("window: 1ms", "window: '1ms' is too short a window"),
         ("mode: on", "mode: 'on' is not one of enforce, observe, off"),
         ("failure_rate: 50", "failure_rate: '50' is more than all"),
-        ("failure_rate: 0%", "failure_rate: a share of nothing is always reached"),
+        ("failure_rate: 0%", "failure_rate: a share of nothing has no effect"),
         ("failures: [500, six]", "failures: 'six' is not a status code 100–599 or a range of them"),
         ("failures: {a: b}", "failures must be a status code or a range such as 500-599, not a mapping"),
         ("failures: [null]", "failures needs a value"),

@@ -138,6 +138,8 @@ def test_the_total_timeout_is_what_the_open_period_is_measured_against() -> None
     [
         ({"backoff": RetryBackoff(base=0.5, max=0.25)}, "retry.backoff.base"),
         ({"hedge": HedgeSettings(15.0)}, "retry.hedge.after"),
+        ({"methods": frozenset({"get"})}, "retry.methods"),
+        ({"on": frozenset({200, 503})}, "retry.on"),
     ],
 )
 def test_what_never_comes_in_a_retry_is_found(retry: dict[str, Any], setting: str) -> None:
@@ -200,7 +202,9 @@ def test_limits_that_can_be_meant_are_left_alone(bulkhead: BulkheadSettings | No
     assert findings(config) == []
 
 
-@pytest.mark.parametrize("field", ["content-length", "host", "connection", "cookie"])
+@pytest.mark.parametrize(
+    "field", ["content-length", "host", "connection", "cookie", "x-sidecar-attempt", "x-request-id"]
+)
 def test_a_field_with_another_meaning_cannot_carry_a_deadline(field: str) -> None:
     (found,) = findings(route(prefix="/a/", timeouts=Timeouts(deadline_header=field)))
     assert (found.setting, found.severity) == ("timeouts.deadline_header", Severity.ERROR)

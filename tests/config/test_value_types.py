@@ -136,6 +136,16 @@ def test_causes_of_a_retry_are_words_and_statuses_in_one_list() -> None:
     assert kind.show(causes) == ["reset", "timeout", "429", "502-504"]
 
 
+def test_a_word_like_idempotent_is_no_method() -> None:
+    kind = value_type(k.set_of(RETRY_METHOD))
+    assert isinstance(kind, ListType)
+    assert [kind.item.parse(text) for text in ("idempotent", "GET", "LINK")] == ["idempotent", "GET", "LINK"]
+    for text in ("idempotant", "Idempotent", "IDEMPOTENT"):
+        with pytest.raises(BadValue) as refused:
+            kind.item.parse(text)
+        assert refused.value.hint == "did you mean 'idempotent'?"
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [("conect", "did you mean 'connect'?"), ("600", "write 503 or 500-599"), ("504-502", "write 502-504")],

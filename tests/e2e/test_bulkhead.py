@@ -91,7 +91,7 @@ async def test_beyond_the_limit_a_request_is_refused_and_counts_against_nobody(
     inside = await all_.fill(2)
     answer = await all_.sidecar.get("/more")
     assert (answer.status, reason(answer)) == (503, "bulkhead_full")
-    assert answer.get("proxy-status") == b"sidecar; error=connection_limit_reached"
+    assert answer.get("proxy-status") == b'sidecar; error=connection_limit_reached; details="the bulkhead is full"'
     assert answer.get("retry-after") == b"1"
     assert [await all_.gauge(name) for name in ("in_use", "limit", "queued")] == [2, 2, 0]
     all_.origin.gate.set()
@@ -477,6 +477,32 @@ async def test_a_reload_keeps_who_is_in_and_who_waits(
         assert {(await client.response()).status for client in (inside, waiting, newcomer)} == {200}
         assert origin.lines == ["GET /in", "GET /waits", "GET /new"]
         assert await all_.is_empty()
+    finally:
+        sidecar.hang_up()
+        await sidecar.stop()
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+async def test_a_bulkhead_that_a_reload_takes_away_keeps_nobody_waiting(
+    start_origin: StartOrigin, tmp_path: Path, *, adaptive: bool
+) -> None:
+    origin = await start_origin(GATED)
+
+    def text(limits: dict[str, Any] | None) -> str:
+        return written({"all": {"url": origin.url, "cache": {"mode": "off"}, "bulkhead": limits}})
+
+    limits = {"max_concurrent": 1, "adaptive": adaptive, **LONG_WAIT}
+    sidecar = await Configured.begin(tmp_path / "sidecar.yaml", text(limits))
+    all_ = Crowd(sidecar, origin)
+    try:
+        clients = [await all_.ask("/all/1")]
+        await origin.until(lambda it: it.requests)
+        clients += [await all_.ask(f"/all/{number}") for number in (2, 3)]
+        await all_.until_queued(2)
+        await sidecar.reload(text(None))
+        await origin.until(lambda it: len(it.requests) == 3)
+        origin.gate.set()
+        assert {(await client.response()).status for client in clients} == {200}
     finally:
         sidecar.hang_up()
         await sidecar.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +49,12 @@ async def scene(
     shop: Script | str = FAILING,
     backup: Script = (READ, OK, AGAIN),
     routes: list[dict[str, Any]] | None = None,
+    standby: dict[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Scene]:
-    """A sidecar before `shop`, which falls back as said; `backup` is there, too."""
+    """A sidecar before `shop`, which falls back as said and has `settings`; `backup` is there, too, with those of
+    `standby`, and `down`, which is not.
+    """
     first, second = RawOrigin(FAILING if isinstance(shop, str) else shop), RawOrigin(backup)
     await first.start()
     await second.start()
@@ -60,7 +65,13 @@ async def scene(
             "fallback": fallback,
             **settings,
         },
-        "backup": {"url": second.url, "cache": {"mode": "off"}, "breaker": {"failure_threshold": 2}},
+        "backup": {
+            "url": second.url,
+            "cache": {"mode": "off"},
+            "breaker": {"failure_threshold": 2},
+            **(standby or {}),
+        },
+        "down": {"url": NOWHERE},
     }
     sink = KeptLines()
     sidecar = await Configured.begin(folder / "sidecar.yaml", written(upstreams, routes=routes), sink)  # type: ignore[arg-type]
@@ -262,6 +273,74 @@ async def test_a_fallback_upstream_has_its_own_timeouts(tmp_path: Path) -> None:
         assert not await answers_within(client, 0.2)
         it.backup.gate.set()
         assert (await client.response()).body == b"ok"
+
+
+async def test_time_that_the_first_upstream_used_up_is_not_charged_to_a_fallback_upstream(tmp_path: Path) -> None:
+    total: dict[str, Any] = {"timeouts": {"total": "300ms"}}
+    async with scene(tmp_path, [{"upstream": "backup"}, STATIC], shop=(READ, STALL), standby=total, **total) as it:
+        answers = [await it.sidecar.get("/shop/1") for _ in range(2)]
+        assert [(one.body, one.get("x-sidecar-fallback")) for one in answers] == [(b"ok", b"backup")] * 2
+        # What is left is told to it: of its own time, for the first one's is over.
+        assert all(100 < int(one.get("x-request-timeout-ms") or b"0") < 300 for one in it.backup.requests)
+        assert await it.sidecar.state_of("backup") == "closed"
+        assert await it.total("sidecar_circuit_calls_total", circuit="backup", outcome="failure") == 0
+
+
+async def test_a_fallback_upstream_goes_by_its_timeouts_of_now(tmp_path: Path) -> None:
+    async with scene(
+        tmp_path, [{"upstream": "backup"}, STATIC], backup=(READ, STALL), standby={"timeouts": {"first_byte": "30s"}}
+    ) as it:
+        assert it.sidecar.file is not None
+        await it.sidecar.reload(it.sidecar.file.read_text().replace("30s", "50ms"))
+        async with asyncio.timeout(10):
+            assert (await it.sidecar.get("/shop/1")).get("x-sidecar-fallback") == b"static"
+
+
+async def test_the_clients_own_deadline_bounds_a_fallback_upstream_too(tmp_path: Path) -> None:
+    async with scene(
+        tmp_path,
+        [{"upstream": "backup"}, STATIC],
+        shop=(READ, STALL),
+        backup=(READ, STALL),
+        timeouts={"first_byte": "100ms"},
+    ) as it:
+        answer = await it.sidecar.get("/shop/1", "X-Request-Timeout-Ms: 300")
+        assert (answer.status, json.loads(answer.body)["reason"]) == (504, "deadline_exceeded")
+        assert 0 < int(it.backup.requests[0].get("x-request-timeout-ms") or b"0") < 200
+        assert await it.total("sidecar_circuit_calls_total", circuit="backup", outcome="failure") == 0
+
+
+async def test_a_fallback_upstream_whose_kept_alive_connection_died_is_asked_again(tmp_path: Path) -> None:
+    async with scene(
+        tmp_path,
+        [{"upstream": "backup"}, STATIC],
+        backup=(READ, OK, READ, CLOSE),
+        standby={"retry": {"attempts": 2}},
+        retry={"attempts": 2, "budget": None},
+    ) as it:
+        assert (await it.sidecar.get("/shop/1")).get("x-sidecar-fallback") == b"backup"
+        it.backup.then((READ, OK, AGAIN))
+        # The attempts at the first upstream are none of those at this one.
+        assert (await it.sidecar.get("/shop/1")).get("x-sidecar-fallback") == b"backup"
+        assert [one.get("x-sidecar-attempt") for one in it.backup.requests] == [None, None, b"2"]
+        assert await it.total("sidecar_retries_total", upstream="backup", result="success") == 1
+        assert (await it.logged())["attempts"] == 4
+
+
+async def test_a_fallback_upstream_that_does_not_retry_is_asked_once_and_not_as_a_repetition(tmp_path: Path) -> None:
+    retry = {"attempts": 3, "backoff": {"base": "0s"}}
+    async with scene(tmp_path, {"upstream": "backup"}, retry=retry) as it:
+        assert (await it.sidecar.get("/shop/1")).get("x-sidecar-fallback") == b"backup"
+        assert [one.get("x-sidecar-attempt") for one in it.shop.requests] == [None, b"2", b"3"]
+        assert it.backup.request.get("x-sidecar-attempt") is None
+
+
+async def test_a_body_goes_past_a_fallback_upstream_that_refuses_to_the_next(tmp_path: Path) -> None:
+    async with scene(tmp_path, [{"upstream": "down"}, {"upstream": "backup"}]) as it:
+        for body in (b"hello", b"x" * 65536):
+            answer = await it.sidecar.exchange(post(body, chunked=True), "POST")
+            assert (answer.status, answer.get("x-sidecar-fallback")) == (200, b"backup")
+            assert it.backup.requests[-1].body == body
 
 
 async def answers_within(client: Any, seconds: float) -> bool:

@@ -226,6 +226,25 @@ async def test_a_delayed_request_ends_at_once_when_its_client_leaves(tmp_path: P
         assert it.origin.connections == []
 
 
+@pytest.mark.parametrize("in_windows", [True, False])
+async def test_a_delay_lasts_no_longer_than_the_route_allows(tmp_path: Path, *, in_windows: bool) -> None:
+    async with scene(tmp_path, timeouts={"total": "200ms"}) as it:
+        await it.inject({"delay": {"duration": "60s"}, "ttl": "5m", "in_windows": in_windows})
+        assert (await it.metrics()).total("sidecar_requests_total", route="shop", code="504", source="fault") == 0
+        for _ in range(3):
+            answer = await it.sidecar.get("/shop/1")
+            assert (answer.status, json.loads(answer.body)["reason"]) == (504, "fault_delay")
+            assert b"injected fault: delay" in (answer.get("proxy-status") or b"")
+        assert (it.logged()["source"], it.logged()["attempts"]) == ("fault", 0)
+        seen = await it.metrics()
+        assert seen.total("sidecar_requests_total", route="shop", code="504", source="fault") == 3
+        assert seen.total("sidecar_deadline_exceeded_total", route="shop") == 3
+        # The circuit learns as from an upstream that takes too long, or nothing.
+        assert seen.total("sidecar_circuit_calls_total", outcome="failure") == 3 * in_windows
+        assert await it.sidecar.state_of("shop") == ("open" if in_windows else "closed")
+        assert not it.origin.requests
+
+
 @pytest.mark.parametrize("fallback", [None, {"status": 200}], ids=["alone", "with a fallback"])
 async def test_a_reset_ends_the_connection_without_an_octet(tmp_path: Path, fallback: object) -> None:
     async with scene(tmp_path, fallback=fallback) as it:

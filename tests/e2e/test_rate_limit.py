@@ -40,7 +40,7 @@ async def test_beyond_the_burst_a_request_is_refused_and_counts_against_nobody(
     problem = json.loads(answer.body)
     assert (answer.status, problem["status"], problem["reason"]) == (429, 429, "rate_limited")
     assert answer.get("content-type") == b"application/problem+json"
-    assert answer.get("proxy-status") == b"sidecar; error=http_request_denied"
+    assert answer.get("proxy-status") == b'sidecar; error=http_request_denied; details="the rate limit is exceeded"'
     assert 3500 < int(answer.get("retry-after") or b"") <= 3600
     metrics = await sidecar.metrics()
     assert metrics.total("sidecar_rate_limited_total", route="all") == 2

@@ -491,3 +491,46 @@ async def test_two_sidecars_in_a_chain_do_not_multiply_attempts(
     assert (await outer.get()).status == 503
 
     assert [request.get(FIELD) for request in origin.requests] == [None, b"2", b"3", b"2", b"3"]
+
+
+ON_A_DEAD_CONNECTION: dict[str, tuple[bytes, Block, dict[str, float]]] = {
+    "repeated": (asked("PUT", b"hello"), {}, {"not_sent": 1, "success": 2}),
+    "repeated by its key": (
+        asked("POST", b"hello", "Idempotency-Key: 1"),
+        {"idempotency_key": True},
+        {"not_sent": 1, "success": 2},
+    ),
+    "another method": (asked("PUT", b"hello"), {"methods": ["GET"]}, {"failure": 1, "success": 1}),
+    "too long": (asked("PUT", b"hello"), {"max_body": 4}, {"failure": 1, "success": 1}),
+    "repeated by somebody before": (asked("GET", b"", "X-Sidecar-Attempt: 2"), {}, {"failure": 1, "success": 1}),
+    "an upgrade": (asked("GET", b"", "Connection: Upgrade", "Upgrade: websocket"), {}, {"failure": 1, "success": 1}),
+}
+
+
+@pytest.mark.parametrize("arriving", [False, True], ids=["whole", "arriving"])
+@pytest.mark.parametrize(
+    ("data", "settings", "outcomes"), ON_A_DEAD_CONNECTION.values(), ids=ON_A_DEAD_CONNECTION.keys()
+)
+async def test_a_dead_connection_is_no_outcome_only_where_another_attempt_tells_how_the_upstream_is(
+    start_origin: StartOrigin,
+    start_sidecar: StartSidecar,
+    data: bytes,
+    settings: Block,
+    outcomes: dict[str, float],
+    *,
+    arriving: bool,
+) -> None:
+    origin = await start_origin((READ, OK, READ, CLOSE), WELL_BEHAVED)
+    sidecar = await start_sidecar(origin, upstream=retrying(**settings))
+    await sidecar.exchange(asked("GET"))
+
+    client = await sidecar.connect()
+    head_only = data.endswith(b"\r\n\r\n")
+    await client.send(data if head_only or not arriving else data[:-1])
+    if arriving and not head_only:
+        await origin.until(lambda it: b"hell" in it.connections[0].received)
+        await client.send(data[-1:])
+    answer = await client.response(data.split()[0].decode())
+
+    assert answer.status == (200 if "not_sent" in outcomes else 502)
+    assert await circuit_calls(sidecar) == outcomes

@@ -46,11 +46,12 @@ TABLE: dict[type[ProxyError], tuple[int, str, str]] = {
     errors.AnswerUnread: (400, REQUEST_ERROR, "write_timeout"),
     errors.TunnelIdle: (400, REQUEST_ERROR, "tunnel_idle"),
     errors.InjectedAbort: (503, 'proxy_internal_response; details="injected fault: abort"', "fault_abort"),
+    errors.InjectedDelay: (504, 'http_response_timeout; details="injected fault: delay"', "fault_delay"),
     errors.InjectedReset: (502, "proxy_internal_error", "fault_reset"),
     errors.PoolExhausted: (503, LIMIT, "pool_exhausted"),
     errors.TooManyConnections: (503, LIMIT, "too_many_connections"),
-    errors.BulkheadFull: (503, LIMIT, "bulkhead_full"),
-    errors.RateLimited: (429, "http_request_denied", "rate_limited"),
+    errors.BulkheadFull: (503, f'{LIMIT}; details="the bulkhead is full"', "bulkhead_full"),
+    errors.RateLimited: (429, 'http_request_denied; details="the rate limit is exceeded"', "rate_limited"),
     errors.DeadlineExceeded: (504, "http_response_timeout", "deadline_exceeded"),
     errors.ConnectionRefused: (502, "connection_refused", "connection_refused"),
     errors.ConnectionLost: (502, "connection_terminated", "connection_terminated"),
@@ -104,7 +105,7 @@ def test_each_reason_has_its_status_its_type_and_its_label(error: type[ProxyErro
 
 @pytest.mark.parametrize("error", TABLE, ids=lambda error: error.__name__)
 def test_only_what_the_upstream_did_or_seems_to_have_done_counts_against_it(error: type[ProxyError]) -> None:
-    if issubclass(error, UpstreamError) or error is errors.InjectedAbort:
+    if issubclass(error, UpstreamError) or error in (errors.InjectedAbort, errors.InjectedDelay):
         assert error.outcome is Outcome.FAILURE
     else:
         assert error.outcome is (Outcome.CANCELLED if error is errors.ClientGone else Outcome.NOT_SENT)
