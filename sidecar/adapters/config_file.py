@@ -7,7 +7,7 @@ depth and what aliases multiply; nothing in a file can construct an object.
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,8 +63,23 @@ def load_text(
     except Unreadable as error:
         problems.error(error.at, str(error), error.hint)
         return Loaded(None, problems.listed(), source, text)
-    references = References(environ, fault_of_file if look_at_files else lambda _: "")
-    return read_document(document, references, problems, source, text)
+    if not look_at_files:
+        return read_document(document, References(environ, lambda _: ""), problems, source, text)
+    files = NamedFiles()
+    loaded = read_document(document, References(environ, files.fault), problems, source, text)
+    return replace(loaded, files=tuple(files.seen))
+
+
+class NamedFiles:
+    """Looks at the files that a configuration names; `seen` has their paths."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, None] = {}
+
+    def fault(self, path: str) -> str:
+        """What is wrong with the file at `path`; "" when it can be read and holds something."""
+        self.seen[path] = None
+        return fault_of_file(path)
 
 
 def fault_of_file(path: str) -> str:

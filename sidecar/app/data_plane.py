@@ -18,7 +18,7 @@ from sidecar.app.routes import RouteSet
 from sidecar.app.snapshots import cache_keeper
 from sidecar.app.warm import warm_connections
 from sidecar.core.circuit.hooks import Hooks
-from sidecar.pipeline.data_plane import PlaneStats
+from sidecar.pipeline.data_plane import PlaneStats, UnusableListener
 from sidecar.pipeline.errors import Draining
 from sidecar.pipeline.gateway import Gateway
 from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalProbes
@@ -109,10 +109,30 @@ class DataPlane:
             log_lines_dropped=0 if self._sink is None else self._sink.dropped,
         )
 
-    async def use(self, config: Config, unchanged: Collection[str]) -> None:
-        """Route by `config` from now on. Raises UnusableUpstream, and then nothing has changed."""
-        self._route(config, unchanged)
+    async def use(self, config: Config, unchanged: Collection[str]) -> list[tuple[str, int] | str]:
+        """Route by `config` from now on, and listen where it says. Raises Unusable, and then nothing has changed.
+
+        Clients that are connected stay so, also to an address that is given up.
+        """
+        before, tls_changes = self._sockets, config.proxy.tls != self._config.proxy.tls
+        try:
+            following = before.successor(config.proxy.listen)
+        except OSError as error:
+            raise UnusableListener(config, "proxy.listen", error) from error
+        try:
+            use_tls = self._prepare_tls(config) if tls_changes else None
+            self._route(config, unchanged)
+        except BaseException:
+            following.close(but=before)
+            raise
         self._keep_warm()
+        if use_tls is not None:
+            use_tls()
+            following.end_servers()
+        self._sockets = following
+        await following.serve(self._proxy.connection, self._proxy.tls)
+        await before.retire(following)
+        return self.addresses
 
     def tls_of(self, upstream: str) -> ssl.SSLContext | None:
         """What connections to the https endpoints of `upstream` are made with; None if it has no such endpoint.
@@ -136,7 +156,7 @@ class DataPlane:
 
     async def serve(self) -> None:
         """Accept clients."""
-        await self._proxy.serve(self._sockets.sockets)
+        await self._sockets.serve(self._proxy.connection, self._proxy.tls)
 
     def begin(self) -> None:
         """Start what runs beside the requests."""
@@ -146,8 +166,9 @@ class DataPlane:
         self._keep_warm()
 
     async def drain(self, hurry: asyncio.Event) -> bool:
-        """Accept nobody new and let what is under way end, for `drain_timeout` or until `hurry`; whether all did."""
-        self._sockets.remove_files()
+        """Let what is under way end, for `drain_timeout` or until `hurry`, and serve who connects until then; whether
+        all did end.
+        """
         self._proxy.drain()
         emptied = self._runtime.spawn(self._proxy.emptied(), name="drain")
         hurried = self._runtime.spawn(_set(hurry), name="hurry")
@@ -164,6 +185,7 @@ class DataPlane:
     def abort(self) -> None:
         """Accept nobody new and cut off what is under way."""
         self._sockets.remove_files()
+        self._sockets.end_servers()
         self._proxy.drain()
         self._proxy.abort(Draining(f"the sidecar was shut down and cut the request off {self._cut_off_by}"))
         if self._lag is not None:
@@ -189,6 +211,12 @@ class DataPlane:
         self.routes.apply(config, unchanged)
         self._config = config
         self._gateway.use(self.routes.table, self.routes.stacks)
+
+    def _prepare_tls(self, config: Config) -> Callable[[], None]:
+        try:
+            return self._proxy.prepare_tls(config.proxy.tls)
+        except OSError as error:
+            raise UnusableListener(config, "proxy.tls", error) from error
 
     def _keep_warm(self) -> None:
         self._warm.follow(warm_connections(self._config, self.routes.upstreams))

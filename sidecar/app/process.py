@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from sidecar.adapters.config_file import load
+from sidecar.adapters.file_stamp import file_stamp
 from sidecar.adapters.logs import LineSink, take_over_logging
 from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
 from sidecar.app.service import App, build
 from sidecar.config.problem_report import as_text
 from sidecar.core.address import bound_text
-from sidecar.pipeline.data_plane import UnusableUpstream
+from sidecar.pipeline.data_plane import Unusable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sidecar.adapters.file_stamp import Stamp
     from sidecar.core.config import Config
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class RealClock:
 def run(path: Path) -> int:
     """Run the sidecar that the file at `path` describes until a signal ends it; the exit code of contract.md §1."""
     _settle_signals()
+    seen = file_stamp(path)
     loaded = load(path, os.environ)
     _tell(as_text(loaded.problems, loaded.source, loaded.text))
     if loaded.config is None:
@@ -57,22 +60,23 @@ def run(path: Path) -> int:
     take_over_logging(sink.write)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(loaded.config, sink))
+            return runner.run(_serve(loaded.config, sink, seen))
     finally:
         logging.shutdown()
         sink.close()
 
 
-async def _serve(config: Config, sink: LineSink) -> int:
+async def _serve(config: Config, sink: LineSink, seen: Stamp) -> int:
     try:
-        app = build(config, RealClock(), sink)
+        app = build(config, RealClock(), sink, seen)
         signals = _Signals(app)
         signals.take_over()
         await app.start()
     except OSError as error:
         return _not_started(error.strerror or str(error))
-    except UnusableUpstream as error:
-        return _not_started(f"{error.ref}: {error}")
+    except Unusable as error:
+        _not_started(f"{error.ref}: {error}")
+        return MISCONFIGURED
     for name, addresses in app.addresses.items():
         for address in addresses:
             where = bound_text(address)

@@ -31,6 +31,8 @@ class Loaded:
     problems: tuple[Problem, ...]
     source: str
     text: str
+    files: tuple[str, ...] = ()
+    """Those that it names and that were looked at."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:

@@ -74,7 +74,7 @@ def test_a_match_without_a_path_condition_takes_every_path() -> None:
 
 def test_everything_left_out_has_the_default_of_its_dataclass() -> None:
     config = configured(ONE)
-    expected = Config(config.upstreams, config.routes, source="f.yaml")
+    expected = Config(config.upstreams, config.routes, source="f.yaml", refs={"upstreams": "f.yaml:1"})
     assert config == expected
     assert (config.routes[0].breaker, config.routes[0].timeouts) == (BreakerSettings(), Timeouts())
 

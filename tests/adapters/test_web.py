@@ -36,7 +36,7 @@ async def listening(made: web.Application, *addresses: Address) -> AsyncIterator
     sockets.bind()
     listener = WebListener(made)
     try:
-        await listener.start(sockets.sockets)
+        await sockets.serve(await listener.start())
         yield listener, sockets
     finally:
         await listener.stop()
@@ -66,6 +66,7 @@ async def test_once_stopped_nobody_is_answered_any_more() -> None:
         (url,) = urls(sockets)
         assert await get(url) == "here"
         await listener.stop()
+        sockets.close()
         with pytest.raises(OSError, match="Cannot connect"):
             await get(url)
 

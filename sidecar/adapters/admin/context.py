@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from sidecar.config.change import Reviewed
     from sidecar.core.config import Config
@@ -31,7 +31,7 @@ class Reloading(Protocol):
 class AdminContext:
     """Everything the calls need from the process. What a reload replaces is behind a callable.
 
-    `plane` has the circuits and the stored answers. `info` tells about the process in JSON values. `hosts` are names
+    `plane` has the circuits and the stored answers. `info` tells about the process in JSON values. `hosts` gives names
     that callers may use for this listener beyond loopback. `heartbeat` is the longest silence on an event stream,
     seconds.
     """
@@ -42,7 +42,7 @@ class AdminContext:
     moment: Callable[[], Moment]
     info: Callable[[], Mapping[str, object]]
     reloading: Reloading
-    hosts: tuple[str, ...] = ()
+    hosts: Callable[[], Iterable[str]] = tuple
     token_file: str | None = None
     heartbeat: float = 15.0
 
