@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sidecar import __version__
+from sidecar.adapters.early_signals import hold_signals
 from sidecar.adapters.standard_streams import discard_output, open_missing
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def _config_path(arguments: argparse.Namespace) -> Path:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    hold_signals()
     from sidecar.app import run
 
     return run(_config_path(arguments))
@@ -193,10 +195,12 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
             _misused(arguments, str(error))
     else:
         if arguments.config is not None:
-            config = _loaded_config(arguments)
-            if config is None:
-                return USAGE
-            telemetry = config.telemetry
+            from sidecar.adapters.config_file import load_telemetry
+
+            try:
+                telemetry = load_telemetry(_config_path(arguments), os.environ)
+            except OSError as error:
+                _misused(arguments, f"{arguments.config} cannot be read: {error.strerror}")
         reason = not_ready_at(telemetry.listen[0])
     if reason is not None:
         sys.stderr.write(f"not ready: {reason}\n")

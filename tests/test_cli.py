@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,17 @@ BAD = "upstreams: {a: {url: ftp://a}}\nproxi: 1\n"
 @pytest.fixture(autouse=True)
 def _no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIDECAR_CONFIG", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """`sidecar run` holds signals to its end, which here is not the end of the process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def written(folder: Path, text: str) -> str:
@@ -166,7 +179,25 @@ def test_healthcheck_asks_the_configured_listener(tmp_path: Path, capsys: pytest
     assert exit_code("healthcheck", "-c", file) == 1
     shown = capsys.readouterr().err
     assert shown == f"not ready: [Errno 2] No such file or directory (asked unix:{tmp_path}/t.sock for /readyz)\n"
-    assert exit_code("healthcheck", "-c", written(tmp_path, BAD)) == 64
+
+
+BROKEN = {
+    "a bad value": "upstreams: {{a: {{url: 17}}}}\n{telemetry}",
+    "no upstream": "{telemetry}",
+    "no YAML, before": "upstreams: {{a: [\n{telemetry}",
+    "no YAML, behind": "{telemetry}upstreams: {{a: [\n",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
+def test_healthcheck_finds_the_listener_in_a_file_that_has_become_invalid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setenv("TELEMETRY_PORT", "1")
+    file = written(tmp_path, broken.format(telemetry="telemetry:\n  listen: 127.0.0.1:${TELEMETRY_PORT}\n"))
+    assert exit_code("check", "-c", file) == 1
+    assert exit_code("healthcheck", "-c", file) == 1
+    assert capsys.readouterr().err.endswith(" (asked http://127.0.0.1:1/readyz)\n")
 
 
 @pytest.mark.parametrize(

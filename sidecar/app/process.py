@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from sidecar.adapters.config_file import load
+from sidecar.adapters.early_signals import deliver_signals, hold_signals
 from sidecar.adapters.file_stamp import file_stamp
 from sidecar.adapters.logs import LineSink, take_over_logging
 from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
@@ -32,8 +33,6 @@ DRAINED = 0
 FAILED = 1
 MISCONFIGURED = 64
 STDERR = 2
-MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that other servers know, and that tools therefore send."""
 
 
 class RealClock:
@@ -49,7 +48,7 @@ class RealClock:
 
 def run(path: Path) -> int:
     """Run the sidecar that the file at `path` describes until a signal ends it; the exit code of contract.md §1."""
-    _settle_signals()
+    hold_signals()
     seen = file_stamp(path)
     loaded = load(path, os.environ)
     _tell(as_text(loaded.problems, loaded.source, loaded.text))
@@ -87,6 +86,7 @@ async def _serve(config: Config, sink: LineSink, seen: Stamp) -> int:
     log.info("draining")
     drained = await app.drain(signals.hurried)
     await app.stop(signals.hurried)
+    hold_signals()  # with the loop go its handlers, and the exit code with one more signal
     log.info("drained" if drained else "ended before everything was answered")
     return DRAINED if drained else FAILED
 
@@ -105,15 +105,6 @@ def _tell(text: str) -> None:
         sink.close()
 
 
-def _settle_signals() -> None:
-    """Until the loop handles signals: those that have no meaning here are ignored, where the default is to die, and a
-    SIGHUP waits, because it may tell of a change that was made after the file was read.
-    """
-    for number in MEANINGLESS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-
-
 class _Signals:
     """SIGTERM and SIGINT end it, a second one at once; SIGHUP reads the configuration anew."""
 
@@ -128,7 +119,7 @@ class _Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        deliver_signals()
 
     def _end(self) -> None:
         if self.ended.is_set():
