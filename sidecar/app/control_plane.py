@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,7 +14,7 @@ from sidecar.adapters.health import HealthMonitor
 from sidecar.adapters.logs import TransitionLog
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.telemetry import TelemetryState, build_telemetry
-from sidecar.adapters.web import WebListener
+from sidecar.adapters.web import CallerLimits, WebListener
 from sidecar.app.monitors import Monitors, Work
 from sidecar.app.persistence import Persistence
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
@@ -25,7 +26,6 @@ from sidecar.pipeline.data_plane import Unusable, UnusableListener
 from sidecar.pipeline.stats import ProcessStats
 
 if TYPE_CHECKING:
-    import asyncio
     import ssl
     from collections.abc import Callable, Iterator, Mapping
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.file_stamp import Stamp
     from sidecar.config.change import ConfigChange
     from sidecar.core.circuit.explanation import Transition
-    from sidecar.core.config import Address, Config
+    from sidecar.core.config import Address, AdminSettings, Config, TelemetrySettings
     from sidecar.pipeline.data_plane import DataPlanePort
     from sidecar.pipeline.runtime import Runtime
 
@@ -58,6 +58,8 @@ class ControlPlane:
         self.config = config
         """The configuration in force."""
         self.started = False
+        self.ended = asyncio.Event()
+        """Set when somebody wants the process to drain and end."""
         self.addresses: Addresses = {}
         """Where each listener is reached; a drain changes nothing about that."""
         self.events = EventRing(first_id=int(runtime.clock.wall() * 1000))
@@ -75,8 +77,8 @@ class ControlPlane:
         self._persistence = self._make_persistence()
         self._sockets = {name: ListenSockets(addresses) for name, addresses in _own_addresses(config).items()}
         self._web = {
-            "admin": WebListener(build_admin(self._admin_context())),
-            "telemetry": WebListener(build_telemetry(self._telemetry_state())),
+            "admin": WebListener(build_admin(self._admin_context()), _caller_limits(config.admin)),
+            "telemetry": WebListener(build_telemetry(self._telemetry_state()), _caller_limits(config.telemetry)),
         }
         self._protocols: dict[str, ProtocolFactory] = {}
 
@@ -229,6 +231,7 @@ class ControlPlane:
             info=self._info,
             reloading=self.reloader,
             hosts=self._admin_hosts,
+            end=self.ended.set if settings.quitquitquit else None,
             token_file=settings.token_file,
         )
 
@@ -256,6 +259,10 @@ class ControlPlane:
             "listeners": {name: [bound_text(one) for one in bound] for name, bound in self.addresses.items()},
             "draining": self._stats.draining,
         }
+
+
+def _caller_limits(settings: AdminSettings | TelemetrySettings) -> CallerLimits:
+    return CallerLimits(settings.connections, settings.head_timeout)
 
 
 def _own_addresses(config: Config) -> dict[str, tuple[Address, ...]]:

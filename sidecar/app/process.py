@@ -110,7 +110,8 @@ class _Signals:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self.ended = asyncio.Event()
+        self._told = False
+        self.ended = app.control.ended
         self.hurried = asyncio.Event()
 
     def take_over(self) -> None:
@@ -122,8 +123,9 @@ class _Signals:
         deliver_signals()
 
     def _end(self) -> None:
-        if self.ended.is_set():
+        if self._told:
             self.hurried.set()
+        self._told = True
         self.ended.set()
 
     def _reload(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def build_admin(context: AdminContext) -> web.Application:
     """The application of the admin listener."""
     guard = Guard(context.hosts, TokenFile(context.token_file) if context.token_file is not None else None)
     streams = EventStreams()
-    entries = _entries(streams)
+    entries = (*_entries(streams), *_ending(context))
     calls = {"calls": [{"method": entry.method, "path": entry.path, "meaning": entry.meaning} for entry in entries]}
     # The guard stands inside, so that what it refuses is told like everything else.
     middlewares = [problems_as_json(calls), guard.middleware()]
@@ -85,6 +86,18 @@ def _entries(streams: EventStreams) -> tuple[Entry, ...]:
         Entry("GET", "/v1/cache", stored.show_cache, "what the cache holds and what it answered, by route"),
         Entry("DELETE", "/v1/cache", stored.purge_cache, "forget ?route=, ?url=, ?prefix= or ?tag=", SELECTORS),
     )
+
+
+def _ending(context: AdminContext) -> Iterator[Entry]:
+    """For a Job: its main container calls this when it is done, since nobody sends the sidecar a SIGTERM."""
+    end = context.end
+    if end is not None:
+
+        async def quit_soon(_request: web.Request) -> web.Response:
+            asyncio.get_running_loop().call_soon(end)
+            return json_answer({"draining": True})
+
+        yield Entry("POST", "/quitquitquit", quit_soon, "end as after SIGTERM: what is in flight is answered")
 
 
 def _indexes(calls: Mapping[str, object]) -> Iterator[Entry]:

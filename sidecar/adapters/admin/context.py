@@ -33,7 +33,7 @@ class AdminContext:
 
     `plane` has the circuits and the stored answers. `info` tells about the process in JSON values. `hosts` gives names
     that callers may use for this listener beyond loopback. `heartbeat` is the longest silence on an event stream,
-    seconds.
+    seconds. `end` ends the process in good order; None: nobody may by a call.
     """
 
     config: Callable[[], Config]
@@ -43,6 +43,7 @@ class AdminContext:
     info: Callable[[], Mapping[str, object]]
     reloading: Reloading
     hosts: Callable[[], Iterable[str]] = tuple
+    end: Callable[[], None] | None = None
     token_file: str | None = None
     heartbeat: float = 15.0
 
