@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("method", metavar="METHOD")
     explain.add_argument("url", metavar="URL", help="a path, or the URL that the client asks for")
     explain.add_argument("-H", "--header", action="append", default=[], type=_field, metavar="'K: V'")
+    doctor = _command(commands, "doctor", _doctor, "look for what goes wrong in pods; exit 0, or 1 with a problem")
+    _takes_config(doctor)
+    doctor.add_argument(
+        "--grace-period", type=_duration, default=30.0, metavar="30s", help="the pod's terminationGracePeriodSeconds"
+    )
     _command(commands, "schema", _schema, "print the JSON Schema of the configuration")
     _command(commands, "demo", _demo, "run a sidecar before an origin that fails on a schedule")
     health = _command(commands, "healthcheck", _healthcheck, "ask a running sidecar whether it is ready; exit 0 or 1")
@@ -94,6 +99,15 @@ def _field(text: str) -> Field:
     if not colon or not name.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not 'Name: value'")
     return name.strip().encode(), value.strip().encode()
+
+
+def _duration(text: str) -> float:
+    from sidecar.config.units import BadValue, duration
+
+    try:
+        return float(text) if text.isascii() and text.isdigit() else duration(text)
+    except BadValue as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _config_path(arguments: argparse.Namespace) -> Path:
@@ -174,6 +188,16 @@ def _explain(arguments: argparse.Namespace) -> int:
     explanation = explain_request(config, head)
     sys.stdout.writelines(f"{line}\n" for line in as_lines(explanation))
     return CLEAN if explanation.sent or (explanation.here or "").startswith("200") else FAILED
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from sidecar.adapters.doctor import Level, as_lines, examine
+
+    loaded = _load(arguments, look_at_files=True)
+    readable = loaded.config or _load(arguments, look_at_files=False).config
+    found = list(examine(loaded, readable, arguments.grace_period))
+    sys.stdout.writelines(f"{line}\n" for line in as_lines(found))
+    return FAILED if any(one.level is Level.PROBLEM for one in found) else CLEAN
 
 
 def _schema(_arguments: argparse.Namespace) -> int:
