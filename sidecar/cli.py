@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CLEAN = 0
 FAILED = 1
 USAGE = 64
+ASK_AGAIN = 0.1
+"""Seconds between two questions of a health check that waits."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "demo", _demo, "run a sidecar before an origin that fails on a schedule")
     health = _command(commands, "healthcheck", _healthcheck, "ask a running sidecar whether it is ready; exit 0 or 1")
     _takes_config(health)
+    health.add_argument(
+        "--wait", type=_duration, default=0.0, metavar="30s", help="ask again until it is ready, for so long"
+    )
     health.add_argument("--url", help="default: /readyz on the telemetry listener of the configuration")
     return parser
 
@@ -208,24 +213,32 @@ def _schema(_arguments: argparse.Namespace) -> int:
 
 
 def _healthcheck(arguments: argparse.Namespace) -> int:
-    from sidecar.adapters.healthcheck import not_ready, not_ready_at
-    from sidecar.core.config import TelemetrySettings
+    import time
 
-    telemetry = TelemetrySettings()
-    if arguments.url:
-        try:
-            reason = not_ready(arguments.url)
-        except ValueError as error:
-            _misused(arguments, str(error))
-    else:
-        if arguments.config is not None:
-            from sidecar.adapters.config_file import load_telemetry
-
-            try:
-                telemetry = load_telemetry(_config_path(arguments), os.environ)
-            except OSError as error:
-                _misused(arguments, f"{arguments.config} cannot be read: {error.strerror}")
-        reason = not_ready_at(telemetry.listen[0])
+    ask = _readiness(arguments)
+    until = time.monotonic() + arguments.wait
+    while (reason := ask()) is not None and time.monotonic() < until:
+        time.sleep(ASK_AGAIN)
     if reason is not None:
         sys.stderr.write(f"not ready: {reason}\n")
     return CLEAN if reason is None else FAILED
+
+
+def _readiness(arguments: argparse.Namespace) -> Callable[[], str | None]:
+    """What asks a sidecar: why it is not ready, or None."""
+    from sidecar.adapters.healthcheck import not_ready, not_ready_at
+    from sidecar.core.config import TelemetrySettings
+
+    if arguments.url:
+        if not arguments.url.startswith("http://"):
+            _misused(arguments, f"{arguments.url!r} is not an http:// URL")
+        return lambda: not_ready(arguments.url)
+    telemetry = TelemetrySettings()
+    if arguments.config is not None:
+        from sidecar.adapters.config_file import load_telemetry
+
+        try:
+            telemetry = load_telemetry(_config_path(arguments), os.environ)
+        except OSError as error:
+            _misused(arguments, f"{arguments.config} cannot be read: {error.strerror}")
+    return lambda: not_ready_at(telemetry.listen[0])

@@ -1,8 +1,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,3 +265,25 @@ def test_a_stream_that_nobody_reads_leaves_the_exit_code_alone(stream: str, argv
     ran = subprocess.run([sys.executable, "-m", "sidecar", *argv], check=False, **where)
     os.close(writing)
     assert ran.returncode == code
+
+
+def test_a_healthcheck_may_wait_until_it_is_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.sock"
+    file = written(tmp_path, GOOD + f"telemetry: {{listen: 'unix:{path}'}}\n")
+    assert exit_code("healthcheck", "-c", file, "--wait", "200ms") == 1
+    assert str(path) in capsys.readouterr().err
+
+    def answer_late() -> None:
+        time.sleep(0.2)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            call, _ = server.accept()
+            with call:
+                call.recv(4096)
+                call.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    answering = threading.Thread(target=answer_late)
+    answering.start()
+    assert exit_code("healthcheck", "-c", file, "--wait", "30s") == 0
+    answering.join()
