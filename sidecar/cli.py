@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sidecar import __version__
+from sidecar.adapters.early_signals import hold_signals
 from sidecar.adapters.standard_streams import discard_output, open_missing
 from sidecar.ctl.arguments import add_commands
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 CLEAN = 0
 FAILED = 1
 USAGE = 64
+ASK_AGAIN = 0.1
+"""Seconds between two questions of a health check that waits."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("-H", "--header", action="append", default=[], type=_field, metavar="'K: V'")
     purpose = "look at a running sidecar and steer it, through its admin API"
     add_commands(commands.add_parser("ctl", help=purpose, description=purpose))
+    doctor = _command(commands, "doctor", _doctor, "look for what goes wrong in pods; exit 0, or 1 with a problem")
+    _takes_config(doctor)
+    doctor.add_argument(
+        "--grace-period", type=_duration, default=30.0, metavar="30s", help="the pod's terminationGracePeriodSeconds"
+    )
     _command(commands, "schema", _schema, "print the JSON Schema of the configuration")
     demo = _command(commands, "demo", _demo, "run a sidecar before an origin that fails")
     demo.add_argument(
@@ -76,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--plot", type=Path, metavar="FILE", help="cascade: draw what was measured as an SVG")
     health = _command(commands, "healthcheck", _healthcheck, "ask a running sidecar whether it is ready; exit 0 or 1")
     _takes_config(health)
+    health.add_argument(
+        "--wait", type=_duration, default=0.0, metavar="30s", help="ask again until it is ready, for so long"
+    )
     health.add_argument("--url", help="default: /readyz on the telemetry listener of the configuration")
     parser.set_defaults(all_commands=list(commands.choices))
     return parser
@@ -106,6 +117,15 @@ def _field(text: str) -> Field:
     return name.strip().encode(), value.strip().encode()
 
 
+def _duration(text: str) -> float:
+    from sidecar.config.units import BadValue, duration
+
+    try:
+        return float(text) if text.isascii() and text.isdigit() else duration(text)
+    except BadValue as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _config_path(arguments: argparse.Namespace) -> Path:
     if arguments.config is None:
         _misused(arguments, "no configuration: give -c FILE or set SIDECAR_CONFIG")
@@ -113,6 +133,7 @@ def _config_path(arguments: argparse.Namespace) -> Path:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    hold_signals()
     from sidecar.app import run
 
     return run(_config_path(arguments))
@@ -191,6 +212,16 @@ def _explain(arguments: argparse.Namespace) -> int:
     return CLEAN if explanation.sent or (explanation.here or "").startswith("200") else FAILED
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from sidecar.adapters.doctor import Level, as_lines, examine
+
+    loaded = _load(arguments, look_at_files=True)
+    readable = loaded.config or _load(arguments, look_at_files=False).config
+    found = list(examine(loaded, readable, arguments.grace_period))
+    sys.stdout.writelines(f"{line}\n" for line in as_lines(found))
+    return FAILED if any(one.level is Level.PROBLEM for one in found) else CLEAN
+
+
 def _schema(_arguments: argparse.Namespace) -> int:
     from sidecar.config.json_schema import schema
 
@@ -199,22 +230,32 @@ def _schema(_arguments: argparse.Namespace) -> int:
 
 
 def _healthcheck(arguments: argparse.Namespace) -> int:
-    from sidecar.adapters.healthcheck import not_ready, not_ready_at
-    from sidecar.core.config import TelemetrySettings
+    import time
 
-    telemetry = TelemetrySettings()
-    if arguments.url:
-        try:
-            reason = not_ready(arguments.url)
-        except ValueError as error:
-            _misused(arguments, str(error))
-    else:
-        if arguments.config is not None:
-            config = _loaded_config(arguments)
-            if config is None:
-                return USAGE
-            telemetry = config.telemetry
-        reason = not_ready_at(telemetry.listen[0])
+    ask = _readiness(arguments)
+    until = time.monotonic() + arguments.wait
+    while (reason := ask()) is not None and time.monotonic() < until:
+        time.sleep(ASK_AGAIN)
     if reason is not None:
         sys.stderr.write(f"not ready: {reason}\n")
     return CLEAN if reason is None else FAILED
+
+
+def _readiness(arguments: argparse.Namespace) -> Callable[[], str | None]:
+    """What asks a sidecar: why it is not ready, or None."""
+    from sidecar.adapters.healthcheck import not_ready, not_ready_at
+    from sidecar.core.config import TelemetrySettings
+
+    if arguments.url:
+        if not arguments.url.startswith("http://"):
+            _misused(arguments, f"{arguments.url!r} is not an http:// URL")
+        return lambda: not_ready(arguments.url)
+    telemetry = TelemetrySettings()
+    if arguments.config is not None:
+        from sidecar.adapters.config_file import load_telemetry
+
+        try:
+            telemetry = load_telemetry(_config_path(arguments), os.environ)
+        except OSError as error:
+            _misused(arguments, f"{arguments.config} cannot be read: {error.strerror}")
+    return lambda: not_ready_at(telemetry.listen[0])

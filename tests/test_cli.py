@@ -1,7 +1,12 @@
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,17 @@ BAD = "upstreams: {a: {url: ftp://a}}\nproxi: 1\n"
 @pytest.fixture(autouse=True)
 def _no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIDECAR_CONFIG", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """`sidecar run` holds signals to its end, which here is not the end of the process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def written(folder: Path, text: str) -> str:
@@ -168,7 +184,25 @@ def test_healthcheck_asks_the_configured_listener(tmp_path: Path, capsys: pytest
     assert exit_code("healthcheck", "-c", file) == 1
     shown = capsys.readouterr().err
     assert shown == f"not ready: [Errno 2] No such file or directory (asked unix:{tmp_path}/t.sock for /readyz)\n"
-    assert exit_code("healthcheck", "-c", written(tmp_path, BAD)) == 64
+
+
+BROKEN = {
+    "a bad value": "upstreams: {{a: {{url: 17}}}}\n{telemetry}",
+    "no upstream": "{telemetry}",
+    "no YAML, before": "upstreams: {{a: [\n{telemetry}",
+    "no YAML, behind": "{telemetry}upstreams: {{a: [\n",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
+def test_healthcheck_finds_the_listener_in_a_file_that_has_become_invalid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setenv("TELEMETRY_PORT", "1")
+    file = written(tmp_path, broken.format(telemetry="telemetry:\n  listen: 127.0.0.1:${TELEMETRY_PORT}\n"))
+    assert exit_code("check", "-c", file) == 1
+    assert exit_code("healthcheck", "-c", file) == 1
+    assert capsys.readouterr().err.endswith(" (asked http://127.0.0.1:1/readyz)\n")
 
 
 @pytest.mark.parametrize(
@@ -233,3 +267,25 @@ def test_a_stream_that_nobody_reads_leaves_the_exit_code_alone(stream: str, argv
     ran = subprocess.run([sys.executable, "-m", "sidecar", *argv], check=False, **where)
     os.close(writing)
     assert ran.returncode == code
+
+
+def test_a_healthcheck_may_wait_until_it_is_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.sock"
+    file = written(tmp_path, GOOD + f"telemetry: {{listen: 'unix:{path}'}}\n")
+    assert exit_code("healthcheck", "-c", file, "--wait", "200ms") == 1
+    assert str(path) in capsys.readouterr().err
+
+    def answer_late() -> None:
+        time.sleep(0.2)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            call, _ = server.accept()
+            with call:
+                call.recv(4096)
+                call.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    answering = threading.Thread(target=answer_late)
+    answering.start()
+    assert exit_code("healthcheck", "-c", file, "--wait", "30s") == 0
+    answering.join()

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-KUSTOMIZATIONS = sorted(file.parent for file in KUBERNETES.rglob("kustomization.yaml"))
+COMPONENTS = KUBERNETES / "components"
+KUSTOMIZATIONS = sorted(
+    file.parent for file in KUBERNETES.rglob("kustomization.yaml") if COMPONENTS not in file.parents
+)
+CLASSIC = KUBERNETES / "overlays" / "classic"
 DEPLOYED_CONFIGS = sorted((ROOT / "deploy").rglob("sidecar.yaml"))
 COMPOSE = ROOT / "deploy" / "compose" / "compose.yaml"
 IMAGE = f"circuit-sidecar:{__version__}"
@@ -35,15 +39,16 @@ def tool(name: str) -> Path:
 
 
 def pods(folder: Path) -> list[tuple[Resource, Any]]:
-    """Each Deployment of a kustomization, with the pod that it makes."""
+    """Each Deployment and Job of a kustomization, with the pod that it makes."""
     rendered = kustomize.render(folder)
-    return [(one, one["spec"]["template"]["spec"]) for one in rendered if one["kind"] == "Deployment"]
+    return [(one, one["spec"]["template"]["spec"]) for one in rendered if one["kind"] in {"Deployment", "Job"}]
 
 
 def shop(folder: Path) -> tuple[Any, Any]:
     """The pod that has the sidecar, and the sidecar's container in it."""
-    (pod,) = [pod for deployment, pod in pods(folder) if deployment["metadata"]["name"] == "shop"]
-    (sidecar,) = pod["initContainers"]
+    (pod,) = [pod for workload, pod in pods(folder) if workload["metadata"]["name"] == "shop"]
+    containers = [*pod.get("initContainers", []), *pod["containers"]]
+    (sidecar,) = [container for container in containers if container["name"] == "sidecar"]
     return pod, sidecar
 
 
@@ -54,11 +59,63 @@ def test_every_manifest_is_valid_by_the_schemas_of_kubernetes(folder: Path, vers
         assert kubernetes_validate.validate(resource, version, strict=True) == version
 
 
-@by_folder
+@pytest.mark.parametrize("folder", [each for each in KUSTOMIZATIONS if each != CLASSIC], ids=lambda folder: folder.name)
 def test_the_sidecar_is_a_native_one(folder: Path) -> None:
-    _, sidecar = shop(folder)
+    pod, sidecar = shop(folder)
+    assert pod["initContainers"] == [sidecar]
     assert sidecar["restartPolicy"] == "Always"
     assert "lifecycle" not in sidecar
+
+
+def test_the_classic_sidecar_is_ready_before_the_application_starts_and_outlives_its_last_requests() -> None:
+    pod, sidecar = shop(CLASSIC)
+    assert "initContainers" not in pod
+    assert pod["containers"][0] == sidecar
+    _, native = shop(KUBERNETES / "base")
+    differs = {"lifecycle": None, "restartPolicy": None}
+    assert {**sidecar, **differs} == {**native, **differs}
+    start, stop = (sidecar["lifecycle"][hook]["exec"]["command"] for hook in ("postStart", "preStop"))
+    assert start == ["sidecar", "healthcheck", "--wait", "30s"]
+    done = subprocess.run(
+        [tool("python"), *stop[1:-1], stop[-1].replace("15", "0")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    drain = load_config(KUBERNETES / "base" / "sidecar" / "sidecar.yaml").proxy.drain_timeout
+    assert pod["terminationGracePeriodSeconds"] > 15 + drain
+
+
+def test_the_job_has_the_pod_of_the_base_and_ends() -> None:
+    rendered = kustomize.render(KUBERNETES / "overlays" / "job")
+    assert [one["metadata"]["name"] for one in rendered if one["kind"] == "Deployment"] == ["catalog"]
+    pod, sidecar = shop(KUBERNETES / "overlays" / "job")
+    _, native = shop(KUBERNETES / "base")
+    assert (pod["restartPolicy"], sidecar) == ("Never", native)
+    assert "--count" in pod["containers"][0]["command"]
+
+
+@by_folder
+def test_the_network_reaches_the_telemetry_port_only(folder: Path) -> None:
+    (policy,) = [one for one in kustomize.render(folder) if one["kind"] == "NetworkPolicy"]
+    _, sidecar = shop(folder)
+    assert policy["spec"]["ingress"] == [{"ports": [{"protocol": "TCP", "port": sidecar["ports"][0]["name"]}]}]
+    (workload,) = [one for one, _ in pods(folder) if one["metadata"]["name"] == "shop"]
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"] == {"matchLabels": labels}
+    ports = {rule["port"] for egress in policy["spec"]["egress"] for rule in egress["ports"]}
+    assert ports == {53, 8080}
+
+
+def test_the_pod_monitor_scrapes_the_telemetry_port_of_the_pods() -> None:
+    folder = COMPONENTS / "pod-monitor"
+    (component,), (monitor,) = (kustomize.load(folder / name) for name in ("kustomization.yaml", "pod_monitor.yaml"))
+    assert (component["kind"], component["resources"]) == ("Component", ["pod_monitor.yaml"])
+    assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
+    _, sidecar = shop(KUBERNETES / "base")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == (sidecar["ports"][0]["name"], "/metrics")
+    (workload,) = [one for one, _ in pods(KUBERNETES / "base") if one["metadata"]["name"] == "shop"]
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    assert monitor["spec"]["selector"] == {"matchLabels": labels}
 
 
 @by_folder

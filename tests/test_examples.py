@@ -66,7 +66,7 @@ def test_the_complete_example_names_every_key() -> None:
 
 def test_the_complete_example_shows_the_defaults() -> None:
     complete = loaded(FOLDER / "complete.yaml")
-    bare = Config(complete.upstreams, complete.routes, source=complete.source)
+    bare = Config(complete.upstreams, complete.routes, source=complete.source, refs=complete.refs)
     assert complete == bare
     catalog, minimal = complete.upstreams[0], loaded(FOLDER / "minimal.yaml").upstreams[0]
     names = "tls pool health preserve_host timeouts breaker cache retry bulkhead rate_limit"

@@ -6,8 +6,10 @@ depth and what aliases multiply; nothing in a file can construct an object.
 
 from __future__ import annotations
 
+import re
 import stat
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,14 @@ import yaml
 
 from sidecar.config.document import Entry, Mapping, Node, Scalar, Sequence
 from sidecar.config.document_text import LARGEST, Unreadable, decode, lines
-from sidecar.config.load import Loaded, References, read_document
+from sidecar.config.load import Loaded, References, read_document, read_telemetry
 from sidecar.config.problem import START, Position, Problems
+from sidecar.config.tls_files import TlsFault, TlsFiles
 from sidecar.config.units import quoted, show_size
+from sidecar.core.config import TelemetrySettings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping as Environ
 
 DEEPEST = 50
@@ -27,6 +32,8 @@ DEEPEST = 50
 MOST_NODES = 1_000_000
 """Nodes in a document, those that aliases repeat counted each time."""
 MERGE = "<<"
+TELEMETRY = re.compile(r"^telemetry:.*\n?(?:[ \t].*\n?|\n)*", re.MULTILINE)
+"""The block of the telemetry listener, in a text that may be no YAML."""
 FIRST_OCTETS = 4096
 """Of a file that is named, to see whether it holds anything but white space."""
 
@@ -47,6 +54,18 @@ def load(path: Path, environ: Environ[str, str], *, look_at_files: bool = True) 
     return load_text(content, environ, str(path), look_at_files=look_at_files)
 
 
+def load_telemetry(path: Path, environ: Environ[str, str]) -> TelemetrySettings:
+    """The telemetry listener that the file at `path` names, also when it is otherwise invalid. Raises OSError.
+
+    A running sidecar goes on with what it had when its file becomes invalid; whether it is well can still be asked.
+    """
+    text = path.read_bytes()[:LARGEST].decode("utf-8", "replace")
+    for part in (text, *TELEMETRY.findall(text)):
+        with suppress(Unreadable):
+            return read_telemetry(_Composer(part, Problems()).compose(), environ)
+    return TelemetrySettings()
+
+
 def load_text(
     content: str | bytes, environ: Environ[str, str], source: str = "<config>", *, look_at_files: bool = True
 ) -> Loaded:
@@ -63,8 +82,30 @@ def load_text(
     except Unreadable as error:
         problems.error(error.at, str(error), error.hint)
         return Loaded(None, problems.listed(), source, text)
-    references = References(environ, fault_of_file if look_at_files else lambda _, __: "")
-    return read_document(document, references, problems, source, text)
+    if not look_at_files:
+        return read_document(document, References(environ, lambda _, __: ""), problems, source, text)
+    files = NamedFiles()
+    loaded = read_document(document, References(environ, files.fault, files.tls_fault), problems, source, text)
+    return replace(loaded, files=tuple(files.seen))
+
+
+class NamedFiles:
+    """Looks at the files that a configuration names; `seen` has their paths."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, None] = {}
+        self._judged: dict[TlsFiles, TlsFault | None] = {}
+
+    def fault(self, path: str, largest: int | None) -> str:
+        """What is wrong with the file at `path`; "" when it can be read and holds something, but not too much."""
+        self.seen[path] = None
+        return fault_of_file(path, largest)
+
+    def tls_fault(self, files: TlsFiles) -> TlsFault | None:
+        """What is wrong with TLS files that can be read; each set is loaded once."""
+        if files not in self._judged:
+            self._judged[files] = fault_of_tls(files)
+        return self._judged[files]
 
 
 def fault_of_file(path: str, largest: int | None = None) -> str:
@@ -85,6 +126,36 @@ def fault_of_file(path: str, largest: int | None = None) -> str:
             return "" if file.read(FIRST_OCTETS).strip() else "is empty"
     except (OSError, ValueError) as error:
         return f"cannot be read: {(error.strerror if isinstance(error, OSError) else None) or error}"
+
+
+def fault_of_tls(files: TlsFiles) -> TlsFault | None:
+    """The first fault of these files, which can be read; None when they can be used."""
+    import ssl  # noqa: PLC0415 - a configuration without TLS is checked without it
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for name, path in (("authorities", files.authorities), ("cert", files.cert)):
+        if path is not None and not _holds_certificates(context, path):
+            return TlsFault(name, "holds no certificate")
+    if files.cert is None:
+        return None
+    try:
+        # Without a password OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(files.cert, files.key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return TlsFault("key", "is not the key of the certificate")
+        return TlsFault("key", "holds no private key that can be read without a password")
+    except OSError as error:
+        return TlsFault("key", f"cannot be read: {error.strerror}")
+    return None
+
+
+def _holds_certificates(context: ssl.SSLContext, path: str) -> bool:
+    try:
+        context.load_verify_locations(path)
+    except OSError:  # ssl.SSLError is one
+        return False
+    return True
 
 
 @dataclass(slots=True)

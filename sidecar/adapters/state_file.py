@@ -47,7 +47,10 @@ def save(path: Path, circuits: Mapping[str, SavedCircuit], clock: Clock) -> None
     shift = clock.wall() - clock.monotonic()
     content = {"version": VERSION, "circuits": {name: _circuit_out(saved, shift) for name, saved in circuits.items()}}
     draft = path.with_name(f"{path.name}.new")
-    with draft.open("w", encoding="utf-8") as file:
+    # Its samples and reasons are nobody else's business.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, 0o600)  # a draft that an earlier version left behind
         json.dump(content, file, indent=1, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())

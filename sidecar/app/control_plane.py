@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from functools import partial
@@ -16,7 +17,7 @@ from sidecar.adapters.logs import TransitionLog
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.telemetry import TelemetryState, build_telemetry
 from sidecar.adapters.traffic import TrafficSampler
-from sidecar.adapters.web import WebListener
+from sidecar.adapters.web import CallerLimits, WebListener
 from sidecar.app.monitors import Monitors, Work
 from sidecar.app.persistence import Persistence
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
@@ -24,17 +25,18 @@ from sidecar.config.change import Reviewed, in_force
 from sidecar.core.address import bound_text
 from sidecar.core.events import EventRing, record_transition
 from sidecar.core.report import Moment, fault_change_report, rfc3339
-from sidecar.pipeline.data_plane import Unusable
+from sidecar.pipeline.data_plane import Unusable, UnusableListener
 from sidecar.pipeline.stats import ProcessStats
 
 if TYPE_CHECKING:
-    import asyncio
     import ssl
     from collections.abc import Callable, Iterator, Mapping
 
+    from sidecar.adapters.exclusive.listen_sockets import ProtocolFactory
+    from sidecar.adapters.file_stamp import Stamp
     from sidecar.config.change import ConfigChange
     from sidecar.core.circuit.explanation import Transition
-    from sidecar.core.config import Config
+    from sidecar.core.config import Address, AdminSettings, Config, TelemetrySettings
     from sidecar.core.fault import FaultChange
     from sidecar.pipeline.data_plane import DataPlanePort
     from sidecar.pipeline.runtime import Runtime
@@ -47,19 +49,27 @@ Addresses: TypeAlias = "dict[str, list[tuple[str, int] | str]]"
 class ControlPlane:
     """Admin API, telemetry, events, health probes, saved state and reloads, for the data plane behind `plane`.
 
-    `probe_tls` gives the context with which the https endpoints of an upstream are probed.
+    `probe_tls` gives the context with which the https endpoints of an upstream are probed, `seen` is the stamp of the
+    configuration file from before it was read.
     """
 
     def __init__(
-        self, config: Config, runtime: Runtime, plane: DataPlanePort, probe_tls: Callable[[str], ssl.SSLContext | None]
+        self,
+        config: Config,
+        runtime: Runtime,
+        plane: DataPlanePort,
+        probe_tls: Callable[[str], ssl.SSLContext | None],
+        seen: Stamp = None,
     ) -> None:
         self.config = config
         """The configuration in force."""
         self.started = False
+        self.ended = asyncio.Event()
+        """Set when somebody wants the process to drain and end."""
         self.addresses: Addresses = {}
-        """Where each listener was reached when it was started; a drain changes nothing about that."""
+        """Where each listener is reached; a drain changes nothing about that."""
         self.events = EventRing(first_id=int(runtime.clock.wall() * 1000))
-        self.reloader = Reloader(self._take_up, lambda: self.config, runtime.spawn)
+        self.reloader = Reloader(self._take_up, lambda: self.config, runtime.spawn, seen)
         self._runtime = runtime
         self._plane = plane
         self._probe_tls = probe_tls
@@ -70,13 +80,14 @@ class ControlPlane:
         self._reloads = ReloadRecord(self._stats, self.events, runtime.clock)
         self._monitors = Monitors(runtime.spawn)
         self._traffic = TrafficSampler(plane, runtime.clock.monotonic)
+        self._watching: asyncio.Task[None] | None = None
         self._persistence = self._make_persistence()
-        self._sockets = {
-            "admin": ListenSockets(config.admin.listen),
-            "telemetry": ListenSockets(config.telemetry.listen),
+        self._sockets = {name: ListenSockets(addresses) for name, addresses in _own_addresses(config).items()}
+        self._web = {
+            "admin": WebListener(build_admin(self._admin_context()), _caller_limits(config.admin)),
+            "telemetry": WebListener(build_telemetry(self._telemetry_state()), _caller_limits(config.telemetry)),
         }
-        self._admin = WebListener(build_admin(self._admin_context()))
-        self._telemetry = WebListener(build_telemetry(self._telemetry_state()))
+        self._protocols: dict[str, ProtocolFactory] = {}
 
     def moment(self) -> Moment:
         """Now, on both clocks."""
@@ -107,44 +118,55 @@ class ControlPlane:
 
         After every address has been taken, so that a second process that is started by mistake leaves the files alone.
         """
-        await self._telemetry.start(self._sockets["telemetry"].sockets)
+        await self._serve("telemetry")
         if self._persistence is not None:
             await self._persistence.open()
             await self._persistence.restore()
-        await self._admin.start(self._sockets["admin"].sockets)
+        await self._serve("admin")
 
     def begin(self, proxy: list[tuple[str, int] | str]) -> None:
         """The data plane serves, on `proxy`: say so, and start what runs beside it."""
-        self.addresses = {"proxy": proxy, **{name: sockets.addresses for name, sockets in self._sockets.items()}}
+        self._note_addresses(proxy)
         self._tend()
+        self._watching = self._runtime.spawn(self.reloader.watch(), name="watch the configuration file")
         if self._persistence is not None:
             self._persistence.begin()
         self.started = True
 
     def drain(self) -> None:
-        """Tell everybody that the end has begun."""
+        """Tell everybody that the end has begun. Nothing is reloaded any more unless somebody asks."""
         self._stats.draining = True
+        if self._watching is not None:
+            self._watching.cancel()
 
     async def end_orders(self) -> None:
         """Take no more orders, and send no more health probes."""
-        await self._close("admin", self._admin)
+        await self._close("admin")
         self._monitors.close()
 
     async def save(self, hurry: asyncio.Event) -> None:
         """Save for the last time, and then end the telemetry. It takes no long time once `hurry` is set."""
         if self._persistence is not None and self.started:
             await self._persistence.close(hurry)
-        await self._close("telemetry", self._telemetry)
+        await self._close("telemetry")
 
     def release(self) -> None:
         """Let another process have the state."""
         if self._persistence is not None:
             self._persistence.release()
 
-    async def _close(self, name: str, listener: WebListener) -> None:
+    async def _serve(self, name: str) -> None:
+        self._protocols[name] = await self._web[name].start()
+        await self._sockets[name].serve(self._protocols[name])
+
+    async def _close(self, name: str) -> None:
         self._sockets[name].remove_files()
-        await listener.stop()
+        self._sockets[name].end_servers()
+        await self._web[name].stop()
         self._sockets[name].close()
+
+    def _note_addresses(self, proxy: list[tuple[str, int] | str]) -> None:
+        self.addresses = {"proxy": proxy, **{name: sockets.addresses for name, sockets in self._sockets.items()}}
 
     # The configuration
 
@@ -161,12 +183,37 @@ class ControlPlane:
 
     async def _use(self, wanted: Config, change: ConfigChange) -> None:
         config = in_force(self.config, wanted)
-        await self._plane.use(config, frozenset(change.unchanged))
+        following = self._following_sockets(config)
+        try:
+            proxy = await self._plane.use(config, frozenset(change.unchanged))
+        except BaseException:
+            for name, sockets in following.items():
+                sockets.close(but=self._sockets[name])
+            raise
         self.config = config
+        await self._move_to(following)
+        self._note_addresses(proxy)
         self._needs_restart = change.needs_restart
         self._tend()
         if self._persistence is not None:
             self._persistence.circuits_changed()
+
+    def _following_sockets(self, config: Config) -> dict[str, ListenSockets]:
+        following: dict[str, ListenSockets] = {}
+        for name, addresses in _own_addresses(config).items():
+            try:
+                following[name] = self._sockets[name].successor(addresses)
+            except OSError as error:
+                for taken, sockets in following.items():
+                    sockets.close(but=self._sockets[taken])
+                raise UnusableListener(config, f"{name}.listen", error) from error
+        return following
+
+    async def _move_to(self, following: dict[str, ListenSockets]) -> None:
+        before, self._sockets = self._sockets, following
+        for name, sockets in following.items():
+            await sockets.serve(self._protocols[name])
+            await before[name].retire(sockets)
 
     def _tend(self) -> None:
         self._monitors.follow([Work("traffic", (), self._traffic.run), *self._health_probes()])
@@ -199,9 +246,14 @@ class ControlPlane:
             info=self._info,
             reloading=self.reloader,
             pages=pages(),
-            hosts=(*settings.allowed_hosts, *(address.host for address in settings.listen if address.host)),
+            hosts=self._admin_hosts,
+            end=self.ended.set if settings.quitquitquit else None,
             token_file=settings.token_file,
         )
+
+    def _admin_hosts(self) -> Iterator[str]:
+        yield from self.config.admin.allowed_hosts
+        yield from (address.host for address in self.config.admin.listen if address.host)
 
     def _telemetry_state(self) -> TelemetryState:
         metrics = Metrics(__version__, self._stats, self._plane)
@@ -223,3 +275,11 @@ class ControlPlane:
             "listeners": {name: [bound_text(one) for one in bound] for name, bound in self.addresses.items()},
             "draining": self._stats.draining,
         }
+
+
+def _caller_limits(settings: AdminSettings | TelemetrySettings) -> CallerLimits:
+    return CallerLimits(settings.connections, settings.head_timeout)
+
+
+def _own_addresses(config: Config) -> dict[str, tuple[Address, ...]]:
+    return {"admin": config.admin.listen, "telemetry": config.telemetry.listen}

@@ -20,7 +20,7 @@ from sidecar.app.snapshots import cache_keeper
 from sidecar.app.warm import warm_connections
 from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.fault import CONFIGURED_BY
-from sidecar.pipeline.data_plane import PlaneStats
+from sidecar.pipeline.data_plane import PlaneStats, UnusableListener
 from sidecar.pipeline.errors import Draining
 from sidecar.pipeline.fleet.control import FleetCircuits
 from sidecar.pipeline.gateway import Gateway
@@ -128,14 +128,33 @@ class DataPlane:
             fleet=None if self.fleet is None else self.fleet.stats,
         )
 
-    async def use(self, config: Config, unchanged: Collection[str]) -> None:
-        """Route by `config` from now on. Raises Unusable, and then nothing has changed."""
-        before = self.routes.faults
-        self._route(config, unchanged)
+    async def use(self, config: Config, unchanged: Collection[str]) -> list[tuple[str, int] | str]:
+        """Route by `config` from now on, and listen where it says. Raises Unusable, and then nothing has changed.
+
+        Clients that are connected stay so, also to an address that is given up.
+        """
+        before, tls_changes, faults = self._sockets, config.proxy.tls != self._config.proxy.tls, self.routes.faults
+        try:
+            following = before.successor(config.proxy.listen)
+        except OSError as error:
+            raise UnusableListener(config, "proxy.listen", error) from error
+        try:
+            use_tls = self._prepare_tls(config) if tls_changes else None
+            self._route(config, unchanged)
+        except BaseException:
+            following.close(but=before)
+            raise
         self.routes.configure_faults()
-        for name in before.keys() - self.routes.faults.keys():
-            before[name].end(CONFIGURED_BY, "the route is gone", self._runtime.clock.monotonic())
+        for name in faults.keys() - self.routes.faults.keys():
+            faults[name].end(CONFIGURED_BY, "the route is gone", self._runtime.clock.monotonic())
         self._keep_warm()
+        if use_tls is not None:
+            use_tls()
+            following.end_servers()
+        self._sockets = following
+        await following.serve(self._proxy.connection, self._proxy.tls)
+        await before.retire(following)
+        return self.addresses
 
     def tls_of(self, upstream: str) -> ssl.SSLContext | None:
         """What connections to the https endpoints of `upstream` are made with; None if it has no such endpoint.
@@ -162,7 +181,7 @@ class DataPlane:
         if self.fleet is not None:
             await self.fleet.join()
         self.routes.configure_faults()
-        await self._proxy.serve(self._sockets.sockets)
+        await self._sockets.serve(self._proxy.connection, self._proxy.tls)
 
     def begin(self) -> None:
         """Start what runs beside the requests."""
@@ -172,8 +191,9 @@ class DataPlane:
         self._keep_warm()
 
     async def drain(self, hurry: asyncio.Event) -> bool:
-        """Accept nobody new and let what is under way end, for `drain_timeout` or until `hurry`; whether all did."""
-        self._sockets.remove_files()
+        """Let what is under way end, for `drain_timeout` or until `hurry`, and serve who connects until then; whether
+        all did end.
+        """
         self._proxy.drain()
         emptied = self._runtime.spawn(self._proxy.emptied(), name="drain")
         hurried = self._runtime.spawn(_set(hurry), name="hurry")
@@ -190,6 +210,7 @@ class DataPlane:
     def abort(self) -> None:
         """Accept nobody new and cut off what is under way."""
         self._sockets.remove_files()
+        self._sockets.end_servers()
         self._proxy.drain()
         self._proxy.abort(Draining(f"the sidecar was shut down and cut the request off {self._cut_off_by}"))
         if self._lag is not None:
@@ -224,6 +245,12 @@ class DataPlane:
         assert self.fleet is not None
         self.fleet.note(transition)
         self._transition(transition)
+
+    def _prepare_tls(self, config: Config) -> Callable[[], None]:
+        try:
+            return self._proxy.prepare_tls(config.proxy.tls)
+        except OSError as error:
+            raise UnusableListener(config, "proxy.tls", error) from error
 
     def _keep_warm(self) -> None:
         self._warm.follow(warm_connections(self._config, self.routes.upstreams))

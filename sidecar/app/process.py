@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from sidecar.adapters.config_file import load
+from sidecar.adapters.early_signals import deliver_signals, hold_signals
+from sidecar.adapters.file_stamp import file_stamp
 from sidecar.adapters.logs import LineSink, take_over_logging
 from sidecar.app.fleet import MissingExtra
 from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
@@ -23,6 +25,7 @@ from sidecar.pipeline.data_plane import Unusable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sidecar.adapters.file_stamp import Stamp
     from sidecar.core.config import Config
 
 log = logging.getLogger(__name__)
@@ -31,8 +34,6 @@ DRAINED = 0
 FAILED = 1
 MISCONFIGURED = 64
 STDERR = 2
-MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that other servers know, and that tools therefore send."""
 
 
 class RealClock:
@@ -48,7 +49,8 @@ class RealClock:
 
 def run(path: Path) -> int:
     """Run the sidecar that the file at `path` describes until a signal ends it; the exit code of contract.md §1."""
-    _settle_signals()
+    hold_signals()
+    seen = file_stamp(path)
     loaded = load(path, os.environ)
     _tell(as_text(loaded.problems, loaded.source, loaded.text))
     if loaded.config is None:
@@ -58,15 +60,15 @@ def run(path: Path) -> int:
     take_over_logging(sink.write)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(loaded.config, sink))
+            return runner.run(_serve(loaded.config, sink, seen))
     finally:
         logging.shutdown()
         sink.close()
 
 
-async def _serve(config: Config, sink: LineSink) -> int:
+async def _serve(config: Config, sink: LineSink, seen: Stamp) -> int:
     try:
-        app = build(config, RealClock(), sink)
+        app = build(config, RealClock(), sink, seen)
         signals = _Signals(app)
         signals.take_over()
         await app.start()
@@ -75,7 +77,8 @@ async def _serve(config: Config, sink: LineSink) -> int:
     except MissingExtra as error:
         return _not_started(str(error))
     except Unusable as error:
-        return _not_started(f"{error.ref}: {error}")
+        _not_started(f"{error.ref}: {error}")
+        return MISCONFIGURED
     for name, addresses in app.addresses.items():
         for address in addresses:
             where = bound_text(address)
@@ -86,6 +89,7 @@ async def _serve(config: Config, sink: LineSink) -> int:
     log.info("draining")
     drained = await app.drain(signals.hurried)
     await app.stop(signals.hurried)
+    hold_signals()  # with the loop go its handlers, and the exit code with one more signal
     log.info("drained" if drained else "ended before everything was answered")
     return DRAINED if drained else FAILED
 
@@ -104,21 +108,13 @@ def _tell(text: str) -> None:
         sink.close()
 
 
-def _settle_signals() -> None:
-    """Until the loop handles signals: those that have no meaning here are ignored, where the default is to die, and a
-    SIGHUP waits, because it may tell of a change that was made after the file was read.
-    """
-    for number in MEANINGLESS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-
-
 class _Signals:
     """SIGTERM and SIGINT end it, a second one at once; SIGHUP reads the configuration anew."""
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self.ended = asyncio.Event()
+        self._told = False
+        self.ended = app.control.ended
         self.hurried = asyncio.Event()
 
     def take_over(self) -> None:
@@ -127,11 +123,12 @@ class _Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        deliver_signals()
 
     def _end(self) -> None:
-        if self.ended.is_set():
+        if self._told:
             self.hurried.set()
+        self._told = True
         self.ended.set()
 
     def _reload(self) -> None:

@@ -1,4 +1,4 @@
-"""Reading the configuration anew: on SIGHUP, or because the admin API was asked to."""
+"""Reading the configuration anew: because its file has changed, on SIGHUP, or because the admin API was asked to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.config_file import load, load_text
+from sidecar.adapters.file_stamp import file_stamp
 from sidecar.config.change import judge
 from sidecar.config.problem import Problem
 from sidecar.core.wording import counted
@@ -18,6 +19,7 @@ from sidecar.core.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from sidecar.adapters.file_stamp import Stamp
     from sidecar.config.change import ConfigChange, Reviewed
     from sidecar.config.load import Loaded
     from sidecar.core.config import Config
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_NAMES = 100
-"""Routes that a log line or an event lists; it counts them all."""
+"""Routes and settings that a log line or an event lists; it counts all routes."""
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 """What a configuration that somebody sent sees of the environment: its secrets would come back in the answer."""
+SETTLE = 0.1
+"""Seconds for which a changed file must stay as it is before it is read."""
 POSTED = "<posted>"
 """What a configuration that somebody sent is called in messages."""
 
@@ -40,17 +44,25 @@ class Reloader:
     """Reads and compares in a thread, because a large file takes seconds, and never twice at once.
 
     `take_up` makes a process use what was read, and gives what came of it; `running` gives what it uses now, and
-    so the path of the file.
+    so the path of the file; `seen` is the file's stamp from before it was read for the first time.
     """
 
     def __init__(
-        self, take_up: Callable[[Reviewed], Awaitable[Reviewed]], running: Callable[[], Config], spawn: Spawn
+        self,
+        take_up: Callable[[Reviewed], Awaitable[Reviewed]],
+        running: Callable[[], Config],
+        spawn: Spawn,
+        seen: Stamp = None,
     ) -> None:
         self._take_up = take_up
         self._running = running
         self._spawn = spawn
         self._reading = asyncio.Lock()
+        self._taking_up = asyncio.Lock()
+        self._closed = False
         self._requested = False
+        self._looked_at: tuple[Stamp, ...] = (file_stamp(running().source) if seen is None else seen,)
+        self._awaited: tuple[str, ...] = ()
 
     def request(self) -> None:
         """Reload soon. Requests that come before the file is opened make one reload."""
@@ -62,12 +74,58 @@ class Reloader:
         """Read the file and use what it says, unless there is an error in it."""
         async with self._reading:
             self._requested = False
-            return await self._take_up(await asyncio.to_thread(self._judge, None))
+            return await self._read()
+
+    async def close(self) -> None:
+        """Let the process end as it is: nothing is taken up any more, once this has returned."""
+        async with self._taking_up:
+            self._closed = True
 
     async def check(self, text: str | None) -> Reviewed:
         """What a reload would do if `text`, or None for the file as it is now, were the file; changes nothing."""
         async with self._reading:
             return await asyncio.to_thread(self._judge, text)
+
+    async def watch(self) -> None:
+        """Look at the file now and then, as its `reload` says, for as long as the task lives; reload when it changed.
+
+        Nothing in a pod tells of a change, and what is edited in place may be half written: only what stays as it is
+        for a moment is read. What could not be used is told once, and read again when it changes, or a file that it
+        names.
+        """
+        while True:
+            await asyncio.sleep(self._running().reload.interval)
+            if self._running().reload.watch and (seen := self._look()) != self._looked_at:
+                await self._settled(seen)
+                await self._reload_if_changed()
+
+    async def _settled(self, seen: tuple[Stamp, ...]) -> None:
+        while True:
+            await asyncio.sleep(SETTLE)
+            before, seen = seen, self._look()
+            if seen == before:
+                return
+
+    async def _reload_if_changed(self) -> None:
+        async with self._reading:
+            # It may have been read meanwhile, because somebody asked.
+            if self._look() != self._looked_at:
+                await self._read()
+
+    async def _read(self) -> Reviewed:
+        """Looks before it reads: what changes while it reads is seen the next time."""
+        before = self._look()
+        reviewed = await asyncio.to_thread(self._judge, None)
+        async with self._taking_up:
+            if self._closed:
+                return replace(reviewed, change=None)
+            reviewed = await self._take_up(reviewed)
+        self._awaited = reviewed.loaded.files if reviewed.change is None else ()
+        self._looked_at = (before[0], *map(file_stamp, self._awaited))
+        return reviewed
+
+    def _look(self) -> tuple[Stamp, ...]:
+        return (file_stamp(self._running().source), *map(file_stamp, self._awaited))
 
     async def _answer_request(self) -> None:
         await self.reload()
@@ -106,6 +164,7 @@ class ReloadRecord:
         waiting = change.needs_restart
         details = {
             "changed": list(change.changed[:MOST_NAMES]),
+            "difference": list(change.difference[:MOST_NAMES]),
             "needs_restart": list(waiting),
             "warnings": _listed(loaded.problems),
         }
@@ -119,7 +178,7 @@ class ReloadRecord:
 def unusable(loaded: Loaded, error: Unusable) -> Loaded:
     """What was read, as the error that came up when it was to be used."""
     line = int(error.ref.rpartition(":")[2] or 1)
-    problem = Problem(line, 1, str(error), "name files that the sidecar can read")
+    problem = Problem(line, 1, str(error), error.hint)
     return replace(loaded, config=None, problems=(*loaded.problems, problem))
 
 

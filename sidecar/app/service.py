@@ -12,6 +12,7 @@ from sidecar.pipeline.runtime import Runtime
 from sidecar.pipeline.tasks import Tasks
 
 if TYPE_CHECKING:
+    from sidecar.adapters.file_stamp import Stamp
     from sidecar.adapters.logs import LineSink
     from sidecar.app.control_plane import Addresses
     from sidecar.core.circuit.explanation import Transition
@@ -20,23 +21,24 @@ if TYPE_CHECKING:
     from sidecar.pipeline.ports import Clock
 
 
-def build(config: Config, clock: Clock, sink: LineSink | None = None) -> App:
-    """Everything, connected and not yet started. `sink` takes the access log's lines; None: there is none.
+def build(config: Config, clock: Clock, sink: LineSink | None = None, seen: Stamp = None) -> App:
+    """Everything, connected and not yet started. `sink` takes the access log's lines; None: there is none. `seen`
+    is the configuration file's stamp from before it was read.
 
     Raises Unusable when the files that an upstream or a fallback names cannot be used, MissingExtra when a library is
     not there.
     """
-    return App(config, clock, sink)
+    return App(config, clock, sink, seen)
 
 
 class App:
     """One sidecar: `start`, then perhaps `drain`, and `stop`."""
 
-    def __init__(self, config: Config, clock: Clock, sink: LineSink | None) -> None:
+    def __init__(self, config: Config, clock: Clock, sink: LineSink | None, seen: Stamp) -> None:
         self._tasks = Tasks()
         self.runtime = Runtime(clock, DeadlineWheel(clock), self._tasks.spawn)
         self.data = DataPlane(config, self.runtime, self._tasks.start, sink, self._note_transition, self._note_fault)
-        self.control = ControlPlane(config, self.runtime, self.data, self.data.tls_of)
+        self.control = ControlPlane(config, self.runtime, self.data, self.data.tls_of, seen)
 
     @property
     def addresses(self) -> Addresses:
@@ -67,6 +69,7 @@ class App:
         The state is saved when nothing can change it any more, and given up when nobody writes it any more.
         """
         self.control.drain()
+        await self.control.reloader.close()
         self.data.abort()
         await self.control.end_orders()
         await self.data.disconnect()

@@ -64,13 +64,15 @@ class _Builder:
             if section and "listen" in section.failed:
                 # The default is not what is meant, and could only collide.
                 once[name] = replace(once[name], listen=())
+        found = dict(places(self._root))
         config = Config(
             upstreams=tuple(upstream for upstream in self._upstreams.values() if upstream),
             routes=tuple(routes),
             source=self._source,
+            refs=self._refs(found),
             **once,
         )
-        return Built(config, self._route_places, self._upstream_places, dict(places(self._root)))
+        return Built(config, self._route_places, self._upstream_places, found)
 
     def _build_upstreams(self) -> None:
         listed = self._root.setting("upstreams")

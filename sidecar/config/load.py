@@ -7,20 +7,29 @@ from typing import TYPE_CHECKING
 
 from sidecar.config import keys
 from sidecar.config.build import build
+from sidecar.config.document import Mapping
+from sidecar.config.keys import Block
 from sidecar.config.lint import lint
 from sidecar.config.problem import START, Position, Problem, Problems, Severity
 from sidecar.config.reader import Reader
+from sidecar.config.sections import values_of
+from sidecar.config.tls_files import tls_findings
+from sidecar.core.config import Config, TelemetrySettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Mapping as Environ
 
     from sidecar.config.build import Built
     from sidecar.config.document import Node
     from sidecar.config.problem import Finding
     from sidecar.config.reader import Fault
-    from sidecar.core.config import Config
+    from sidecar.config.tls_files import TlsJudge
 
 SMALLEST = "the smallest configuration is: upstreams: {catalog: {url: http://127.0.0.1:8080}}"
+
+
+TELEMETRY = next(key for key in keys.PROCESS if key.name == "telemetry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,8 @@ class Loaded:
     problems: tuple[Problem, ...]
     source: str
     text: str
+    files: tuple[str, ...] = ()
+    """Those that it names and that were looked at."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -44,6 +55,8 @@ class References:
 
     environ: Environ[str, str]
     fault: Fault
+    tls_fault: TlsJudge | None = None
+    """None: nobody looks."""
 
 
 def read_document(document: Node | None, references: References, problems: Problems, source: str, text: str) -> Loaded:
@@ -56,13 +69,28 @@ def read_document(document: Node | None, references: References, problems: Probl
         if root:
             built = build(root, problems, source)
             # Beside values that could not be read, defaults stand in their places: nothing to be warned of.
-            _note_findings(built, problems, errors_only=problems.failed)
+            _note_findings(lint(built.config), built, problems, errors_only=problems.failed)
+            if references.tls_fault is not None and not problems.failed:
+                _note_findings(tls_findings(built.config, references.tls_fault), built, problems, errors_only=True)
             config = None if problems.failed else built.config
     return Loaded(config, problems.listed(), source, text)
 
 
-def _note_findings(built: Built, problems: Problems, *, errors_only: bool) -> None:
-    for finding in lint(built.config):
+def read_telemetry(document: Node | None, environ: Environ[str, str]) -> TelemetrySettings:
+    """What the document says of the telemetry listener, whatever is wrong with the rest; the default where it says
+    nothing that can be used.
+    """
+    problems = Problems()
+    if not isinstance(document, Mapping) or TELEMETRY.name not in document.entries:
+        return TelemetrySettings()
+    alone = Mapping({TELEMETRY.name: document.entries[TELEMETRY.name]}, document.at)
+    root = Reader(environ, lambda _, __: "", problems).document(Block("configuration", Config, (TELEMETRY,)), alone)
+    found: TelemetrySettings | None = values_of((TELEMETRY,), root, problems).get(TELEMETRY.name)
+    return found or TelemetrySettings()
+
+
+def _note_findings(findings: Iterator[Finding], built: Built, problems: Problems, *, errors_only: bool) -> None:
+    for finding in findings:
         if errors_only and finding.severity is not Severity.ERROR:
             continue
         note = problems.error if finding.severity is Severity.ERROR else problems.warning

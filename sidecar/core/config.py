@@ -174,6 +174,10 @@ class ProxySettings:
     drain_timeout: float = key(25.0, duration(zero=True), "how long requests in flight may take after SIGTERM")
 
 
+CONNECTIONS = "callers at once, at most a quarter of the descriptors; beyond, the oldest idle one is closed"
+HEAD_TIMEOUT = "time to send a complete request head"
+
+
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
     """The control listener: mutations, so loopback unless told otherwise."""
@@ -183,6 +187,9 @@ class AdminSettings:
     )
     token_file: str | None = key(None, FILE, "file with a bearer token that every call must show; null: none")
     allowed_hosts: tuple[str, ...] = key((), tuple_of(HOST), "further values of Host that are answered")
+    connections: int = key(512, whole(1), CONNECTIONS)
+    head_timeout: float = key(10.0, duration(), HEAD_TIMEOUT)
+    quitquitquit: bool = key(False, bool, "POST /quitquitquit ends the sidecar as SIGTERM does: for Jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +201,16 @@ class TelemetrySettings:
         ADDRESSES,
         "address, or a list",
     )
+    connections: int = key(512, whole(1), CONNECTIONS)
+    head_timeout: float = key(10.0, duration(), HEAD_TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadSettings:
+    """When the configuration file is read anew without being told to; seconds."""
+
+    watch: bool = key(True, bool, "look at the file now and then, and use it when it has changed")
+    interval: float = key(2.0, duration(), "how often")
 
 
 @dataclass(frozen=True, slots=True)
@@ -636,8 +653,11 @@ class Config:
     state_dir: str | None = key(
         None, DIRECTORY, "directory where overrides, open circuits and the cache outlive a restart; made when missing"
     )
+    reload: ReloadSettings = block(ReloadSettings, "when the file is read anew")
     redis: RedisSettings | None = key(
         None, RedisSettings, "the Redis over which sidecars act as one fleet; null: this one is alone"
     )
     fleet: FleetSettings = block(FleetSettings, "what the sidecars of a fleet decide together")
     source: str = "<config>"
+    refs: Mapping[str, str] = field(default_factory=lambda: NO_REFS)
+    """The `file:line` of each dotted setting that belongs to no upstream and no route."""

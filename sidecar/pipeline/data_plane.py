@@ -54,26 +54,37 @@ class CircuitNotClosed(RuntimeError):
 
 
 class Unusable(ValueError):
-    """A configuration that cannot be used because of what its files hold; `ref` is the place, `file:line`."""
+    """A setting that turned out to be of no use when it was to be used; `ref` is where it stands, `file:line`."""
 
-    ref = ""
+    def __init__(self, what: str, error: Exception, ref: str | None, hint: str) -> None:
+        super().__init__(f"{what}: {(error.strerror if isinstance(error, OSError) else None) or error}")
+        self.ref = ref or ""
+        self.hint = hint
 
 
 class UnusableFallback(Unusable):
     """A fallback whose file cannot be read."""
 
     def __init__(self, file: str, why: str, ref: str) -> None:
-        super().__init__(f"the file of a fallback cannot be used: {file!r} {why}")
-        self.ref = ref
+        what = f"the file of a fallback cannot be used: {file!r}"
+        super().__init__(what, ValueError(why), ref, "name a file that the sidecar can read")
 
 
 class UnusableUpstream(Unusable):
-    """An upstream that cannot be built from what its files hold; `ref` is where it stands, `file:line`."""
+    """An upstream that cannot be built from what its files hold."""
 
     def __init__(self, config: UpstreamConfig, error: Exception) -> None:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        super().__init__(f"the TLS files of upstream {config.name} cannot be used: {reason}")
-        self.ref = config.refs.get("tls") or config.refs.get("") or ""
+        ref = config.refs.get("tls") or config.refs.get("")
+        what = f"the TLS files of upstream {config.name} cannot be used"
+        super().__init__(what, error, ref, "name files that the sidecar can read")
+
+
+class UnusableListener(Unusable):
+    """A listener whose address, or whose certificate, cannot be had. `setting` is `proxy.listen` and the like."""
+
+    def __init__(self, config: Config, setting: str, error: Exception) -> None:
+        ref = config.refs.get(setting) or config.refs.get(setting.partition(".")[0])
+        super().__init__(setting, error, ref, "what listened before still does; name what can be had")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +246,9 @@ class DataPlanePort(Protocol):
     async def stats(self) -> PlaneStats:
         """What has been counted."""
 
-    async def use(self, config: Config, unchanged: Collection[str]) -> None:
-        """Route by `config` from now on; `unchanged` names the routes whose settings are those in force.
+    async def use(self, config: Config, unchanged: Collection[str]) -> list[tuple[str, int] | str]:
+        """Route by `config` from now on; `unchanged` names the routes whose settings are those in force. Where the
+        proxy listener is reached then.
 
         Raises Unusable, and then nothing has changed.
         """

@@ -54,6 +54,13 @@ async def test_asks_in_turn_and_survives_every_failure(aiohttp_server: AiohttpSe
     assert origin.paths[:5] == ["/a", "/b", "/a", "/b", "/a"]
 
 
+async def test_ends_after_so_many(aiohttp_server: AiohttpServer) -> None:
+    origin = Asked(enough=3)
+    server = await aiohttp_server(origin.application())
+    await send([str(server.make_url("/a"))], interval=0, count=3)
+    assert origin.paths == ["/a"] * 3
+
+
 async def test_ends_cleanly_on_sigterm(aiohttp_server: AiohttpServer) -> None:
     origin = Asked(enough=2)
     server = await aiohttp_server(origin.application())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -189,3 +190,14 @@ def test_a_damaged_file_that_cannot_be_set_aside_does_not_stop_the_start(
     (blocked / "kept").touch()
     assert load(path, FakeClock(0.0, WALL)) == {}
     assert "cannot be set aside" in caplog.text
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "circuits.json"
+    (tmp_path / "circuits.json.new").touch(0o644)
+    before = os.umask(0)
+    try:
+        save(path, {}, FakeClock(100.0, WALL))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -330,7 +330,9 @@ async def test_a_check_changes_nothing(start_origin: StartOrigin, configure: Con
     posted = await sidecar.call("POST", "/v1/config/check", {"config": wanted})
     on_disk = await sidecar.call("POST", "/v1/config/check")
 
-    assert posted == (200, {"changed": ["new"], "unchanged": ["shop"], "needs_restart": [], "warnings": []})
+    difference = ["upstream new: added", "route new: added"]
+    told = {"changed": ["new"], "unchanged": ["shop"], "needs_restart": [], "difference": difference, "warnings": []}
+    assert posted == (200, told)
     assert on_disk[1]["changed"] == []
     assert (await sidecar.get("/new/")).status == 404
     assert (await sidecar.metrics()).total("sidecar_config_reloads_total") == 0

@@ -17,6 +17,7 @@ from sidecar.core.config import (
     Match,
     PoolSettings,
     ProxySettings,
+    ReloadSettings,
     RouteConfig,
     ServerTls,
     TelemetrySettings,
@@ -64,14 +65,11 @@ def test_what_the_upstream_gives_and_the_route_overrides_makes_no_difference() -
 
 
 RESTARTS = {
-    "proxy.listen": replace(RUNNING, proxy=ProxySettings(listen=ELSEWHERE)),
-    "proxy.tls": replace(RUNNING, proxy=ProxySettings(tls=ServerTls("a", "b"))),
     "proxy.via": replace(RUNNING, proxy=ProxySettings(via="other")),
     "proxy.access_log": replace(RUNNING, proxy=ProxySettings(access_log=False)),
     "proxy.limits.keep_alive": replace(RUNNING, proxy=ProxySettings(limits=ClientLimits(keep_alive=1.0))),
-    "admin.listen": replace(RUNNING, admin=AdminSettings(listen=ELSEWHERE)),
     "admin.token_file": replace(RUNNING, admin=AdminSettings(token_file="token")),
-    "telemetry.listen": replace(RUNNING, telemetry=TelemetrySettings(listen=ELSEWHERE)),
+    "telemetry.connections": replace(RUNNING, telemetry=TelemetrySettings(connections=7)),
     "cache.max_size": replace(RUNNING, cache=CacheStoreSettings(max_size=65536)),
     "state_dir": replace(RUNNING, state_dir="state"),
 }
@@ -108,3 +106,42 @@ def test_routes_and_upstreams_change_at_once() -> None:
 def test_what_waits_is_named_at_every_reload_until_the_restart() -> None:
     wanted = replace(RUNNING, state_dir="state")
     assert compare(in_force(RUNNING, wanted), wanted).needs_restart == ("state_dir",)
+
+
+LISTENERS = {
+    "proxy.listen": replace(RUNNING, proxy=ProxySettings(listen=ELSEWHERE)),
+    "proxy.tls": replace(RUNNING, proxy=ProxySettings(tls=ServerTls("a", "b"))),
+    "admin.listen": replace(RUNNING, admin=AdminSettings(listen=ELSEWHERE)),
+    "telemetry.listen": replace(RUNNING, telemetry=TelemetrySettings(listen=ELSEWHERE)),
+    "reload.interval": replace(RUNNING, reload=ReloadSettings(interval=5.0)),
+}
+
+
+@pytest.mark.parametrize(("setting", "wanted"), LISTENERS.items(), ids=LISTENERS.keys())
+def test_where_it_listens_changes_at_once_and_is_told(setting: str, wanted: Config) -> None:
+    change = compare(RUNNING, wanted)
+    assert change.needs_restart == ()
+    assert in_force(RUNNING, wanted) == wanted
+    assert change.difference
+    assert all(line.startswith(setting) for line in change.difference)
+
+
+def test_the_difference_names_each_setting_with_its_values() -> None:
+    slower = replace(SHOP, timeouts=Timeouts(connect=2.0))
+    catalog = replace(CATALOG, breaker=BreakerSettings(failure_threshold=None), upstream=slower)
+    wanted = replace(RUNNING, routes=(catalog,), upstreams=(slower,), proxy=ProxySettings(drain_timeout=3.0))
+    assert compare(RUNNING, wanted).difference == (
+        'proxy.drain_timeout: "25s" → "3s"',
+        "route catalog: breaker.failure_threshold: 5 → null",
+        "route orders: removed",
+    )
+
+
+def test_what_waits_for_a_restart_is_no_difference() -> None:
+    assert compare(RUNNING, replace(RUNNING, state_dir="state")).difference == ()
+
+
+def test_values_that_may_be_secret_are_not_told() -> None:
+    match = replace(CATALOG.match, headers=(("x-token", "hunter2"),))
+    wanted = replace(RUNNING, routes=(replace(CATALOG, match=match), ORDERS))
+    assert compare(RUNNING, wanted).difference == ("route catalog: match.headers changed",)

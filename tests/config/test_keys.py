@@ -28,7 +28,7 @@ def blocks(block: Block[Any]) -> Iterator[Block[Any]]:
 
 BLOCKS = {block.cls.__name__ + "/" + block.name: block for block in blocks(keys.ROOT)}
 MADE_ELSEWHERE = {
-    keys.ROOT: {"source"},
+    keys.ROOT: {"source", "refs"},
     keys.DEFAULTS: {"name", "endpoints", "refs"},
     keys.UPSTREAM: {"name", "refs"},
     keys.ROUTE: {"refs", "implicit"},

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +16,10 @@ import pytest
 from tests.support.client import GOOD
 from tests.support.origin import AGAIN, GATE, OK, READ, STALL
 from tests.support.running import SidecarProcess, config_text
+from tests.support.wire import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import LaunchSidecar, StartOrigin
 
@@ -60,7 +63,7 @@ async def test_a_second_signal_ends_at_once(start_origin: StartOrigin, launch_si
     await idle.has_closed()
     sidecar.terminate()
 
-    await sidecar.exit_code()
+    assert await sidecar.exit_code() == 1
     await client.until(lambda: client.ended)
     assert client.received == b""
     assert "Traceback" not in sidecar.output
@@ -75,8 +78,65 @@ async def test_the_drain_is_bounded(start_origin: StartOrigin, launch_sidecar: L
 
     sidecar.terminate()
 
-    await sidecar.exit_code()
+    assert await sidecar.exit_code() == 1
     assert "Traceback" not in sidecar.output
+
+
+async def test_who_connects_during_the_drain_is_served(
+    start_origin: StartOrigin, launch_sidecar: LaunchSidecar
+) -> None:
+    """An application that drains needs its sidecar."""
+    origin = await start_origin((READ, GATE, OK, AGAIN), (READ, OK, AGAIN))
+    sidecar = await (await launch_sidecar(config_text(origin))).ready()
+    client, idle = await sidecar.connect(), await sidecar.connect()
+    await client.send(GOOD)
+    await origin.until(lambda seen: seen.requests)
+
+    sidecar.terminate()
+    assert await idle.has_closed()
+    for _ in range(3):
+        response = await sidecar.exchange(GOOD)
+        assert (response.status, response.get("connection")) == (200, b"close")
+    silent = await sidecar.connect()
+    origin.gate.set()
+
+    assert (await client.response()).status == 200
+    assert await sidecar.exit_code() == 0, "a connection that asks for nothing is not waited for"
+    await silent.until(lambda: silent.ended)
+
+
+def waits_for_signals(process: asyncio.subprocess.Process) -> bool:
+    """Whether the kernel holds SIGTERM for it."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    blocked = int(re.search(r"^SigBlk:\s*([0-9a-f]+)", status, re.MULTILINE)[1], 16)  # type: ignore[index]
+    return bool(blocked >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_during_the_start_ends_it_in_good_order(
+    start_origin: StartOrigin, launch_sidecar: LaunchSidecar, number: int
+) -> None:
+    sidecar = await launch_sidecar(config_text(await start_origin()))
+    await eventually(lambda: waits_for_signals(sidecar.process))
+
+    for other in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, number):
+        sidecar.process.send_signal(other)
+
+    assert await sidecar.exit_code() == 0
+    assert '"drained"' in sidecar.output
+    assert "Traceback" not in sidecar.output
+
+
+async def test_signals_are_held_before_anything_large_is_imported() -> None:
+    held = "import sys; sys.argv = ['sidecar', 'run', '-c', '/nowhere']; import sidecar.__main__ as it, signal"
+    shown = "print(sorted(sys.modules)); it.hold_signals(); print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", f"{held}; {shown}", stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    modules, mask = printed.decode().splitlines()
+    assert not {"'argparse'", "'asyncio'", "'sidecar.cli'", "'json'"} & set(modules.strip("[]").split(", "))
+    assert all(name in mask for name in ("SIGTERM", "SIGINT", "SIGHUP"))
 
 
 async def test_an_idle_sidecar_ends_at_once(start_origin: StartOrigin, launch_sidecar: LaunchSidecar) -> None:
@@ -138,7 +198,7 @@ BAD_CONFIGS = {
     "bad-yaml": ("upstreams: {a: [\n", "2:1"),
     "bad-duration": ('upstreams: {a: {url: "http://h", timeouts: {connect: soon}}}\n', "soon"),
     "bad-url": ("upstreams: {a: {url: 17}}\n", "17"),
-    "later-feature": ('upstreams: {a: {url: "http://h", bulkhead: {max_queue: 2}}}\n', "bulkhead"),
+    "bad-block": ('upstreams: {a: {url: "http://h", bulkhead: {max_queues: 2}}}\n', "max_queue"),
     "empty": ("", "upstreams"),
 }
 

@@ -95,10 +95,9 @@ async def test_files_that_are_missing_are_errors_of_the_configuration(launch_sid
     assert "error: ca_file: '/nowhere/ca.pem' cannot be read: No such file or directory" in sidecar.output
 
 
-async def test_tls_files_without_a_certificate_end_the_start_with_one_line(launch_sidecar: LaunchSidecar) -> None:
+async def test_tls_files_without_a_certificate_are_errors_of_the_configuration(launch_sidecar: LaunchSidecar) -> None:
     config = config_text("https://127.0.0.1:9", upstream={"tls": {"ca_file": __file__}})
     sidecar = await launch_sidecar(config)
 
-    assert await sidecar.exit_code() == 1
-    (line,) = sidecar.output.splitlines()
-    assert "the TLS files of upstream origin cannot be used" in line
+    assert await sidecar.exit_code() == 64
+    assert f"error: ca_file: '{__file__}' holds no certificate" in sidecar.output

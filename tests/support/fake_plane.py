@@ -36,5 +36,5 @@ class FakePlane:
     async def stats(self) -> PlaneStats:
         return self._counted()
 
-    async def use(self, config: Config, unchanged: Collection[str]) -> None:
+    async def use(self, config: Config, unchanged: Collection[str]) -> list[tuple[str, int] | str]:
         raise NotImplementedError

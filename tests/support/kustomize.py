@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Resource: TypeAlias = "dict[str, Any]"
 KNOWN = {"apiVersion", "kind", "resources", "configMapGenerator", "replicas", "patches"}
 
+HASH = 10
+"""Characters of the hash at the end of a generated name."""
+
 
 def render(folder: Path) -> list[Resource]:
     """The resources of the kustomization in `folder`."""
@@ -28,8 +31,37 @@ def render(folder: Path) -> list[Resource]:
         _find(resources, "Deployment", replicas["name"])["spec"]["replicas"] = replicas["count"]
     for patch in kustomization.get("patches", []):
         for change in load(folder / patch["path"]):
-            _merge(_find(resources, change["kind"], change["metadata"]["name"]), change)
+            _patch(resources, change, patch.get("target"))
+    for generated in [one["metadata"]["name"] for one in resources if one["kind"] == "ConfigMap"]:
+        for resource in resources:
+            _rename_volumes(resource, generated[: -HASH - 1], generated)
     return resources
+
+
+def _patch(resources: list[Resource], change: Any, target: dict[str, str] | None) -> None:
+    if target is not None:
+        found = _find(resources, target["kind"], target["name"])
+        for operation in change:
+            _operate(found, operation)
+        return
+    found = _find(resources, change["kind"], change["metadata"]["name"])
+    if change.get("$patch") == "delete":
+        resources.remove(found)
+    else:
+        _merge(found, change)
+
+
+def _operate(resource: Any, operation: dict[str, Any]) -> None:
+    """`add` and `remove` of JSON Patch (RFC 6902 §4)."""
+    *way, last = operation["path"].removeprefix("/").split("/")
+    for key in way:
+        resource = resource[int(key) if isinstance(resource, list) else key]
+    if operation["op"] == "remove":
+        del resource[last]
+    else:
+        assert operation["op"] == "add"
+        assert isinstance(resource, list)
+        resource.insert(int(last), operation["value"])
 
 
 def load(file: Path) -> list[Resource]:
@@ -48,9 +80,7 @@ def _find(resources: list[Resource], kind: str, name: str) -> Resource:
 def _generate(resources: list[Resource], generator: dict[str, Any], folder: Path) -> None:
     pairs = [entry.split("=") for entry in generator["files"]]
     data = {key: (folder / file).read_text() for key, file in pairs}
-    name = f"{generator['name']}-{hashlib.sha256(repr(data).encode()).hexdigest()[:10]}"
-    for resource in resources:
-        _rename_volumes(resource, generator["name"], name)
+    name = f"{generator['name']}-{hashlib.sha256(repr(data).encode()).hexdigest()[:HASH]}"
     resources.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
 

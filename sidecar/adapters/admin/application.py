@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -42,7 +43,7 @@ def build_admin(context: AdminContext) -> web.Application:
     token = TokenFile(context.token_file) if context.token_file is not None else None
     guard = Guard(context.hosts, token, context.pages)
     streams = Streams()
-    entries = (*_entries(streams), *_indexes(lambda: calls, lambda: described))
+    entries = (*_entries(streams), *_ending(context), *_indexes(lambda: calls, lambda: described))
     described = document(entries)
     calls = {"calls": [{"method": entry.method, "path": entry.path, "meaning": entry.meaning} for entry in entries]}
     # The guard stands inside, so that what it refuses is told like everything else.
@@ -202,6 +203,18 @@ def _of_cache() -> Iterator[Entry]:
         SELECTORS,
         gives=("purged", "urls"),
     )
+
+
+def _ending(context: AdminContext) -> Iterator[Entry]:
+    """For a Job: its main container calls this when it is done, since nobody sends the sidecar a SIGTERM."""
+    end = context.end
+    if end is not None:
+
+        async def quit_soon(_request: web.Request) -> web.Response:
+            asyncio.get_running_loop().call_soon(end)
+            return json_answer({"draining": True})
+
+        yield Entry("POST", "/quitquitquit", quit_soon, "end as after SIGTERM: what is in flight is answered")
 
 
 def _indexes(calls: Callable[[], Json], described: Callable[[], Json]) -> Iterator[Entry]:

@@ -60,6 +60,7 @@ def _told(reviewed: Reviewed) -> web.Response:
             "changed": change.changed,
             "unchanged": change.unchanged,
             "needs_restart": change.needs_restart,
+            "difference": change.difference,
             "warnings": _listed(loaded.problems),
         }
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from sidecar.adapters.admin.pages import Page
     from sidecar.config.change import Reviewed
@@ -35,8 +35,9 @@ class AdminContext:
 
     `plane` has the circuits and the stored answers, `read_traffic` brings `traffic` up to date. `info` tells about the
     process in JSON values. `pages`, by path, are header fields and octets for browsers that tell nothing about this
-    process; the one at / is for who asks for HTML. `hosts` are names that callers may use for this listener beyond
-    loopback. `heartbeat` is the longest silence on a stream, seconds.
+    process; the one at / is for who asks for HTML. `hosts` gives names that callers may use for this listener
+    beyond loopback. `heartbeat` is the longest silence on a stream, seconds. `end` ends the process in good order;
+    None: nobody may by a call.
     """
 
     config: Callable[[], Config]
@@ -48,7 +49,8 @@ class AdminContext:
     info: Callable[[], Mapping[str, object]]
     reloading: Reloading
     pages: Mapping[str, Page] = field(default_factory=dict)
-    hosts: tuple[str, ...] = ()
+    hosts: Callable[[], Iterable[str]] = tuple
+    end: Callable[[], None] | None = None
     token_file: str | None = None
     heartbeat: float = 15.0
 

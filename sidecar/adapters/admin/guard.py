@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from sidecar.adapters.admin.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from aiohttp.typedefs import Middleware
 
@@ -56,12 +56,12 @@ class TokenFile:
 
 
 class Guard:
-    """The checks, as a middleware. `names` are host names of the listener beyond the loopback ones, `pages` paths that
-    need no token either.
+    """The checks, as a middleware. `names` gives the listener's host names beyond the loopback ones, `pages` are paths
+    that need no token either.
     """
 
-    def __init__(self, names: Iterable[str], token: TokenFile | None, pages: Iterable[str] = ()) -> None:
-        self._names = LOOPBACK_NAMES | {name.lower().strip("[]") for name in names} - WILDCARDS
+    def __init__(self, names: Callable[[], Iterable[str]], token: TokenFile | None, pages: Iterable[str] = ()) -> None:
+        self._names = names
         self._token = token
         self._open_paths = OPEN_PATHS.union(pages)
 
@@ -85,7 +85,7 @@ class Guard:
             raise Problem(HTTPStatus.FORBIDDEN, "foreign_host", detail)
 
     def _is_own(self, name: str, request: web.Request) -> bool:
-        if name in self._names:
+        if name in LOOPBACK_NAMES or name in {own.lower().strip("[]") for own in self._names()} - WILDCARDS:
             return True
         local = request.transport.get_extra_info("sockname") if request.transport is not None else None
         # The address that was connected to is an own name too; it cannot be rebound, since it is no name.

@@ -85,6 +85,11 @@ class ClientConnection(asyncio.Protocol):
         """Whether nothing is lost when it ends now: no request is under way and none has begun to arrive."""
         return self.phase is _WAITING or (self.phase is Phase.CLOSING and self.answering.exchange is None)
 
+    @property
+    def silent(self) -> bool:
+        """Whether the client has asked for nothing that was not answered, nor begun to."""
+        return self.phase is _WAITING
+
     def shut(self) -> None:
         """Close when nothing is under way, else after the answer that is."""
         self.closing = True

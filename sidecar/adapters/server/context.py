@@ -72,7 +72,7 @@ class ServerContext:
         self._crowded = False
         """Whether more than half of the permitted connections are open."""
         self.empty = asyncio.Event()
-        """Set while no client is connected."""
+        """Set while no client is connected; in a drain, while none is that has asked for anything."""
         self.empty.set()
         self._access_log = access_log
         self._connections: dict[ClientConnection, None] = {}
@@ -82,7 +82,10 @@ class ServerContext:
         self._date_second = -1
 
     def drain(self) -> None:
-        """From now on each answer is its connection's last."""
+        """From now on each answer is its connection's last.
+
+        Who connects is served for as long as anything is in flight: an application that drains needs its sidecar.
+        """
         self.draining = True
 
     def request_id(self) -> bytes:
@@ -104,7 +107,8 @@ class ServerContext:
         self._connections[connection] = None
         self._count()
         self.stats.connections += 1
-        self.empty.clear()
+        if not self.draining:
+            self.empty.clear()
         return True
 
     def dismiss(self, connection: ClientConnection) -> None:
@@ -113,7 +117,7 @@ class ServerContext:
             del self._connections[connection]
             self._count()
             self.stats.connections -= 1
-            if not self._connections:
+            if not self._connections or (self.draining and all(each.silent for each in self._connections)):
                 self.empty.set()
 
     def rested(self, connection: ClientConnection) -> None:

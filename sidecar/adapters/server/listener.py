@@ -1,9 +1,7 @@
-"""Where clients connect: serving, TLS, and the end of it all."""
+"""Who serves the clients that connect: TLS, and the end of it all."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,54 +9,54 @@ from typing import TYPE_CHECKING
 from sidecar.adapters.server.connection import ClientConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
     from sidecar.adapters.server.context import ServerContext
     from sidecar.core.config import ServerTls
     from sidecar.pipeline.errors import ProxyError
 
-BACKLOG = 1024
-
 
 class Listener:
-    """The proxy listener on sockets that are bound."""
+    """What the proxy listener does with those who connect."""
 
     def __init__(self, context: ServerContext, tls: ServerTls | None) -> None:
         self._context = context
         self._tls_settings = tls
-        self._tls: ssl.SSLContext | None = None
         self._tls_stamp: tuple[int, ...] = ()
-        self._servers: list[asyncio.Server] = []
+        self.tls: ssl.SSLContext | None = None
+        """What clients connect with; None: plainly."""
+
+    def connection(self) -> ClientConnection:
+        """Take in one client."""
+        return ClientConnection(self._context)
 
     def load_tls(self) -> None:
         """Read the certificate files. Raises OSError."""
-        if self._tls_settings is not None:
-            self._tls = _server_context(self._tls_settings)
-            self._tls_stamp = _stamp(self._tls_settings)
+        self.prepare_tls(self._tls_settings)()
 
-    async def serve(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept clients."""
-        loop = asyncio.get_running_loop()
-        for bound in sockets:
-            create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
-            server = await create(lambda: ClientConnection(self._context), sock=bound, ssl=self._tls, backlog=BACKLOG)
-            self._servers.append(server)
+    def prepare_tls(self, settings: ServerTls | None) -> Callable[[], None]:
+        """Read the files that `settings` names; calling the result puts them to use. Raises OSError."""
+        stamp = () if settings is None else _stamp(settings)
+        context = None if settings is None else _server_context(settings)
+
+        def use() -> None:
+            self._tls_settings, self._tls_stamp, self.tls = settings, stamp, context
+
+        return use
 
     def reload_tls(self) -> None:
         """Use changed certificate files for new connections. Raises OSError or ssl.SSLError and keeps the old ones."""
-        if self._tls is None or self._tls_settings is None:
+        if self.tls is None or self._tls_settings is None:
             return
         stamp = _stamp(self._tls_settings)
         if stamp != self._tls_stamp:
             self._tls_stamp = stamp
             _server_context(self._tls_settings)
-            self._tls.load_cert_chain(self._tls_settings.cert_file, self._tls_settings.key_file)
+            self.tls.load_cert_chain(self._tls_settings.cert_file, self._tls_settings.key_file)
 
     def drain(self) -> None:
-        """Accept nobody new; idle connections close now, busy ones after their answer."""
+        """Idle connections close now, busy ones after their answer, and so do those that are made from now on."""
         self._context.drain()
-        for server in self._servers:
-            server.close()
         for connection in self._context.connections():
             connection.shut()
 
@@ -68,7 +66,7 @@ class Listener:
             connection.cut(error)
 
     async def emptied(self) -> None:
-        """Wait until the last client has gone."""
+        """Wait until no client is left but such as have asked for nothing since the drain began."""
         await self._context.empty.wait()
 
 
