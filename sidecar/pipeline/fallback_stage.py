@@ -8,6 +8,7 @@ Whatever happens, the circuit of the route has learned of the failure within, an
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from sidecar.pipeline.stage import RouteParts
     from sidecar.pipeline.stats import RouteStats
 
+SHOWN_BY = b"X-Sidecar-Fallback"
+"""Response field with which fallback answered."""
 LONGEST_DRAINED = 64 * 1024
 """Octets of a replaced answer that are read to keep its connection."""
 
@@ -168,6 +171,9 @@ class FallbackStage:
         if response.head.status in upstream.failures:
             self._drain(response)
             return None
+        if SHOWN_BY.lower() in response.head.headers.index:
+            # Another sidecar fell back; what answered here is this upstream.
+            response.head = replace(response.head, headers=response.head.headers.without({SHOWN_BY.lower()}))
         return response
 
     def _may_send_again(self, request: Request, kept: KeptBody | None, failure: _Failure) -> bool:
@@ -197,7 +203,7 @@ class FallbackStage:
         answer.source = Source.FALLBACK
         answer.stand_in = StandIn(shown, failure.error, failure.detail)
         said = proxy_status(self._via, failure.proxy_status, failure.detail, failure.status)
-        answer.extra += b"Proxy-Status: %b\r\nX-Sidecar-Fallback: %b\r\n" % (said, shown.encode())
+        answer.extra += b"Proxy-Status: %b\r\n%b: %b\r\n" % (said, SHOWN_BY, shown.encode())
         return answer
 
 

@@ -12,11 +12,13 @@ Why it is cheap: a fault can come to any route at any time, so every route has t
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sidecar.core.fault import strike
 from sidecar.core.http.heads import SAFE_METHODS, Headers, ResponseHead
 from sidecar.pipeline.breaker_stage import BreakerStage
+from sidecar.pipeline.deadline_stage import clients_deadline
 from sidecar.pipeline.errors import InjectedAbort, InjectedDelay, InjectedReset, ProxyError
 from sidecar.pipeline.message import Body, BodyEnd, Duplex, Response, StandIn
 from sidecar.pipeline.problem import proxy_status
@@ -39,7 +41,7 @@ RESET_STATUS = 502
 class FaultStage:
     """A `Handler` that does to requests what the route's fault says, as long as there is one."""
 
-    __slots__ = ("_circuit", "_clock", "_fault", "_injected", "_inner", "_random", "_stats", "_via", "handle")
+    __slots__ = ("_circuit", "_clock", "_fault", "_injected", "_inner", "_random", "_stats", "_total", "_via", "handle")
 
     handle: Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -52,6 +54,7 @@ class FaultStage:
         self._stats = parts.stats
         self._via = parts.shared.proxy.via
         self._injected = parts.stats.faults
+        self._total = parts.route.timeouts.total
         parts.fault.watcher = self._look
         self._look()
 
@@ -90,9 +93,12 @@ class FaultStage:
         return counts and self._circuit.peek(self._clock.monotonic(), safe=safe) is not None
 
     async def _delay(self, request: Request, seconds: float, *, counts: bool) -> None:
-        """Let the request wait. Raises InjectedDelay when its time is over before, or the circuit's refusal then."""
+        """Let the request wait. Raises InjectedDelay when the route's `total` is over before, or the circuit's refusal
+        then; the client's own deadline is kept outside.
+        """
         self._injected["delay"] += 1
-        left = request.deadline - self._clock.monotonic()
+        clients = clients_deadline(request, self._total)
+        left = inf if clients else request.deadline - self._clock.monotonic()
         await asyncio.sleep(max(0.0, min(seconds, left)))
         if seconds >= left:
             error = InjectedDelay("a fault is injected on this route: it delays for longer than timeouts.total allows")

@@ -286,6 +286,13 @@ async def test_time_that_the_first_upstream_used_up_is_not_charged_to_a_fallback
         assert await it.total("sidecar_circuit_calls_total", circuit="backup", outcome="failure") == 0
 
 
+async def test_a_fallback_upstream_that_fell_back_itself_is_not_taken_for_what_answered_here(tmp_path: Path) -> None:
+    inner = b"HTTP/1.1 200 OK\r\nX-Sidecar-Fallback: static\r\nContent-Length: 2\r\n\r\nok"
+    async with scene(tmp_path, {"upstream": "backup"}, backup=(READ, inner, AGAIN)) as it:
+        answer = await it.sidecar.get("/shop/1")
+        assert [value for name, value in answer.fields if name.lower() == b"x-sidecar-fallback"] == [b"backup"]
+
+
 async def test_a_fallback_upstream_goes_by_its_timeouts_of_now(tmp_path: Path) -> None:
     async with scene(
         tmp_path, [{"upstream": "backup"}, STATIC], backup=(READ, STALL), standby={"timeouts": {"first_byte": "30s"}}

@@ -245,6 +245,15 @@ async def test_a_delay_lasts_no_longer_than_the_route_allows(tmp_path: Path, *, 
         assert not it.origin.requests
 
 
+async def test_a_delay_past_the_clients_deadline_counts_against_nobody(tmp_path: Path) -> None:
+    async with scene(tmp_path, timeouts={"total": "5s"}) as it:
+        await it.inject({"delay": {"duration": "60s"}, "ttl": "5m"})
+        for _ in range(20):
+            answer = await it.sidecar.get("/shop/1", "X-Request-Timeout-Ms: 7")
+            assert json.loads(answer.body)["reason"] == "deadline_exceeded"
+        assert (await it.metrics()).total("sidecar_circuit_calls_total", outcome="failure") == 0
+
+
 @pytest.mark.parametrize("fallback", [None, {"status": 200}], ids=["alone", "with a fallback"])
 async def test_a_reset_ends_the_connection_without_an_octet(tmp_path: Path, fallback: object) -> None:
     async with scene(tmp_path, fallback=fallback) as it:
