@@ -18,6 +18,7 @@ from sidecar.adapters.config_file import load
 from sidecar.adapters.demo_origin import Schedule
 from sidecar.cli import main
 from sidecar.demo.outage import Ports, introduction
+from sidecar.pipeline.stack import STAGES
 from tests.support.configured import LISTENERS, Configured
 from tests.support.demo import BRIEFLY_HEALTHY, DEMO, Demo
 
@@ -31,6 +32,20 @@ PATIENCE = 30.0
 FREE_PORTS = "".join(f"{name}: {json.dumps(said)}\n" for name, said in LISTENERS.items())
 VARYING = re.compile(r"\d+")
 MAKE = re.compile(r"(?:`|^)make ([a-z-]+)", re.MULTILINE)
+
+
+STAGES_IN_WORDS = {
+    "observe_stage": "count, log",
+    "deadline_stage": "`timeouts.total`, deadline",
+    "fallback_stage": "`fallback`",
+    "fault_stage": "`fault`",
+    "cache.stage": "`cache`",
+    "rate_limit_stage": "`rate_limit`",
+    "bulkhead_stage": "`bulkhead`",
+    "retry_stage": "`retry`",
+    "fleet.lease_stage": "`fleet`",
+    "breaker_stage": "`breaker`",
+}
 
 
 @dataclass(frozen=True)
@@ -218,3 +233,9 @@ FILES_NAMED = re.findall(r"`((?:sidecar|tests|deploy|config)/[\w./]+)`", "".join
 @pytest.mark.parametrize("path", FILES_NAMED)
 def test_every_file_named_in_the_documents_exists(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_the_stages_are_told_in_their_order() -> None:
+    rows = re.findall(r"^\| ([^|]+) \|", section("All policies together"), re.MULTILINE)
+    modules = [wrap.__module__.removeprefix("sidecar.pipeline.") for wrap in reversed(STAGES)]
+    assert rows[1:] == [STAGES_IN_WORDS[module] for module in modules]

@@ -68,10 +68,10 @@ class BulkheadStage:
         adaptive = bulkhead.adaptive
         if adaptive is not None and self._timer is None:
             self._adapt(adaptive)
-        give_back: GiveBack = self._free
+        on_paper: GiveBack | None = None
         if not bulkhead.take():
             if self._observe:
-                give_back = self._enter_on_paper(request)
+                on_paper = self._enter_on_paper(request)
             else:
                 await self._wait(request)
         began = self._monotonic()
@@ -80,21 +80,22 @@ class BulkheadStage:
         try:
             response = await self._inner.handle(request)
         except BaseException as error:
-            give_back(None)
-            if adaptive is not None:
-                self._learn_of(error, request, adaptive)
+            (on_paper or self._free)(None)
+            self._learn_of(error, request, adaptive)
             raise
+        now, body = self._monotonic(), response.body
         if adaptive is not None:
             # From when the request was sent to the answer's head.
             if response.head.status in self._failures:
                 adaptive.failed(request)
             else:
-                adaptive.answered(request, began, self._monotonic())
-        body = response.body
-        if isinstance(body, bytes):
-            give_back(None)
+                adaptive.answered(request, began, now)
+        if not isinstance(body, bytes):
+            body.on_end(on_paper or self._free)
+        elif on_paper is None:
+            bulkhead.free(now)
         else:
-            body.on_end(give_back)
+            on_paper(None)
         return response
 
     def _free(self, _end: End | None) -> None:
@@ -178,7 +179,9 @@ class BulkheadStage:
         if adaptive.busy and self._bulkhead.adaptive is adaptive:
             self._adapt(adaptive)
 
-    def _learn_of(self, error: BaseException, request: Request, adaptive: AdaptiveLimit) -> None:
+    def _learn_of(self, error: BaseException, request: Request, adaptive: AdaptiveLimit | None) -> None:
+        if adaptive is None:
+            return
         if isinstance(error, UpstreamTimeout | DeadlineExceeded | asyncio.CancelledError):
             adaptive.unanswered(request, self._monotonic())
         else:

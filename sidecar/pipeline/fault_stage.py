@@ -41,7 +41,10 @@ RESET_STATUS = 502
 class FaultStage:
     """A `Handler` that does to requests what the route's fault says, as long as there is one."""
 
-    __slots__ = ("_circuit", "_clock", "_fault", "_injected", "_inner", "_random", "_stats", "_total", "_via", "handle")
+    __slots__ = (
+        "_circuit", "_clock", "_ends_at", "_fault", "_injected", "_inner", "_random", "_stats", "_total", "_via",
+        "handle",
+    )  # fmt: skip
 
     handle: Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -60,11 +63,15 @@ class FaultStage:
 
     def _look(self) -> None:
         """There may be a fault now, or none any more."""
-        self.handle = self._inner.handle if self._fault.current is None else self._handle
+        active = self._fault.current
+        self._ends_at = 0.0 if active is None else active.ends_at
+        self.handle = self._inner.handle if active is None else self._handle
 
     def _handle(self, request: Request) -> Coroutine[Any, Any, Response]:
         """The answer, with what the fault does to it. Raises what the inner handler raises, and InjectedAbort."""
-        active = self._fault.live(self._clock.monotonic())
+        now, active = self._clock.monotonic(), self._fault.current
+        if now >= self._ends_at:
+            active = self._fault.live(now)
         struck = None if active is None else strike(active.settings, request.head, self._random)
         if active is None or struck is None:
             return self._inner.handle(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +48,7 @@ def _retry_line(error: ProxyError) -> bytes:
     return b"" if error.retry_after is None else b"Retry-After: %d\r\n" % max(1, math.ceil(error.retry_after))
 
 
+_NO_STRING = re.compile(r"[^ -~]")
 _fixed: dict[tuple[type[ProxyError], int, str], _Fixed] = {}
 
 
@@ -57,7 +59,7 @@ def proxy_status(via: str, error: str, details: str = "", received: int | None =
         value += f"; received-status={received}"
     if details:
         # A structured-field string has visible ASCII only (RFC 9651 §3.3.3).
-        text = "".join(char if " " <= char <= "~" else "?" for char in details)
+        text = _NO_STRING.sub("?", details)
         value += '; details="{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
     return value.encode()
 

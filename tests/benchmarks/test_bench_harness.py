@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.benchmarks.cases import CASES, Case, Check, Sample, check_crowd, check_large_body, measure
-from tests.benchmarks.load import ask_and_check
+from tests.benchmarks.load import ask_and_check, get
 from tests.benchmarks.origin import Origin
-from tests.benchmarks.peers import Peer
+from tests.benchmarks.peers import Peer, Site, start_sidecar
 from tests.benchmarks.processes import Cores, Processes, family, free_port
 from tests.benchmarks.report import Results, Verdict, read_json, table, verdicts, write_json
 
@@ -99,6 +99,15 @@ def test_an_answer_with_the_wrong_status_is_an_error(
 
 def test_a_case_that_needs_a_circuit_is_not_put_on_a_proxy_without_one(origin_alone: Peer, tmp_path: Path) -> None:
     assert measure(CASE["repeated-refused"], origin_alone, core=CORES.load, seconds=1, folder=tmp_path) is None
+
+
+def test_the_sidecar_is_set_up_with_an_open_circuit_and_with_and_without_policies(tmp_path: Path) -> None:
+    with Processes() as processes:
+        (tmp_path / "origin").mkdir()
+        origin = Origin(processes, tmp_path / "origin", CORES.load)
+        peer = start_sidecar(Site(processes, tmp_path, CORES, origin))
+        found = [get(peer.proxy_port, f"/{route}/no-store/1k") for route in ("bare", "guarded", "doomed")]
+    assert [status for status, _ in found] == [200, 200, 503]
 
 
 def test_every_client_of_a_crowd_gets_its_own_answer(origin_alone: Peer) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from tests.support import real_traffic
 from tests.support.running import InProcess, config_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
     from sidecar.adapters.logs import LineSink
@@ -52,20 +52,30 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is asked for: requests like these, after the origin began to fail if `failing`."""
+    """What is asked for: requests like these, after the origin began to fail if `failing`, by these `policies`."""
 
     prefix: bytes
     method: bytes = b"GET"
     failing: bool = False
     max_age: int = 3600
+    policies: Mapping[str, Any] = field(default_factory=lambda: {"retry": {"attempts": 2}})
 
 
+EVERY_POLICY = {
+    "timeouts": {"total": "30s"},
+    "retry": {"attempts": 2},
+    "bulkhead": {"max_concurrent": 100, "max_queue": 10, "adaptive": True, "priority": {"header": "x-p", "low": ["b"]}},
+    "rate_limit": {"rate": "100000/s"},
+    "fallback": {"status": 200, "body": "calm"},
+    "fault": {"abort": {"status": 503}, "match": {"headers": {"x-drill": "yes"}}, "ttl": "24h"},
+}
 WORK = {
     "real-get": Work(b"/private/items/"),
     "real-post": Work(b"/private/orders/", b"POST"),
     "real-hits": Work(b"/public/items/"),
     "real-refused": Work(b"/private/items/", failing=True),
     "real-stale": Work(b"/public/items/", failing=True, max_age=0),
+    "real-get-guarded": Work(b"/private/items/", policies=EVERY_POLICY),
 }
 
 
@@ -97,7 +107,7 @@ async def _calls_of(work: Work) -> Calls:
             site.url,
             upstream={
                 "cache": {"mode": "standard", "stale_ttl": "1h"},
-                "retry": {"attempts": 2},
+                **work.policies,
                 "breaker": {"failure_threshold": 2, "open_duration": "1h"},
             },
         )

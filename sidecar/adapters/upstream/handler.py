@@ -183,7 +183,8 @@ class UpstreamHandler:
         if self._deadline_field and request.deadline != inf:
             left = to_pass_on(request.deadline, self._upstream.clock.monotonic())
             more += b"%b: %d\r\n" % (self._deadline_field, left)
-            head = replace(head, headers=head.headers.without({self._deadline_field}))
+            if self._deadline_field in index:
+                head = replace(head, headers=head.headers.without({self._deadline_field}))
         if request.repeat.number > 1:
             more += b"%b: %d\r\n" % (ATTEMPT_FIELD, request.repeat.number)
         if self._forwarder.tells_client or not OF_THIS_HOP.isdisjoint(index):
