@@ -30,6 +30,7 @@ from sidecar.core.config import (
     Timeouts,
     TimeWindow,
 )
+from tests.support.pem import PEM
 
 ONE = "upstreams: {a: {url: http://a}}\n"
 
@@ -135,7 +136,7 @@ routes:
     upstream: catalog
   - {name: pattern, match: {regex: "^/y[0-9]+$"}, upstream: catalog}
   - {name: hosted, match: {host: h}, upstream: catalog}
-""".replace("A_FILE", __file__)
+""".replace("A_FILE", PEM)
 
 
 def test_every_block_arrives() -> None:
@@ -144,11 +145,11 @@ def test_every_block_arrives() -> None:
     assert config.proxy.tls is not None
     assert (config.proxy.limits.body_size, config.proxy.limits.keep_alive) == (10_000_000, 0.0)
     assert (config.proxy.via, config.proxy.forwarded, config.proxy.access_log) == ("shop-1", ForwardedMode.BOTH, False)
-    assert (config.admin.token_file, config.admin.allowed_hosts) == (__file__, ("admin.local",))
+    assert (config.admin.token_file, config.admin.allowed_hosts) == (PEM, ("admin.local",))
     assert (config.cache.max_size, config.cache.max_variants, config.state_dir) == (1 << 30, 4, "/var/lib/sidecar")
     (upstream,) = config.upstreams
     assert upstream.endpoints[1] == Endpoint("https", "b", 443, base_path="/base")
-    assert (upstream.tls.ca_file, upstream.pool.warm, upstream.preserve_host) == (__file__, 2, True)
+    assert (upstream.tls.ca_file, upstream.pool.warm, upstream.preserve_host) == (PEM, 2, True)
     assert upstream.health == HealthCheck("/healthz", expect=frozenset({200, 204}))
     assert upstream.cache.mode is CacheMode.FALLBACK
     assert upstream.cache.stale_policy is StalePolicy.LARGER
@@ -664,7 +665,7 @@ FAULTS = {
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    (tmp_path / "good").write_text("secret")
+    (tmp_path / "good").write_text(Path(PEM).read_text())
     (tmp_path / "directory").mkdir()
     (tmp_path / "empty").touch()
     (tmp_path / "blank").write_text(" \n")
