@@ -25,7 +25,8 @@ DURATION ?=
 CAN_BUILD_IMAGE = $(shell [ "$$(id -u)" = 0 ] && command -v debootstrap)
 IMAGE_TESTS := tests/test_image.py
 
-.PHONY: help install run test check lint format bench bench-fleet fuzz soak image-check lock clean system-packages
+.PHONY: help install run test check lint format references bench bench-fleet fuzz soak image-check lock clean \
+  system-packages
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -52,6 +53,10 @@ lint: .venv/development ## format, lint, types and import contracts
 format: .venv/development ## rewrite the sources in the one format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+references: .venv/development ## write the schema and the references in config/ anew
+	$(BIN)/sidecar schema > config/schema.json
+	$(BIN)/python -m tests.support.references
 
 bench: system-packages .venv/development ## measure beside nginx, HAProxy and Envoy; ARGS="--help" tells more
 	$(BIN)/python tests/benchmarks/bench.py $(ARGS)

@@ -192,8 +192,9 @@ class DataPlane:
 
     async def drain(self, hurry: asyncio.Event) -> bool:
         """Let what is under way end, for `drain_timeout` or until `hurry`, and serve who connects until then; whether
-        all did end.
+        all did end. The path of a Unix socket is left to a successor at once.
         """
+        self._sockets.remove_files()
         self._proxy.drain()
         emptied = self._runtime.spawn(self._proxy.emptied(), name="drain")
         hurried = self._runtime.spawn(_set(hurry), name="hurry")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,10 +30,9 @@ from sidecar.core.config import (
     Timeouts,
     TimeWindow,
 )
+from tests.support.pem import PEM
 
 ONE = "upstreams: {a: {url: http://a}}\n"
-PEM = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.bytes()
-"""A certificate with its key: what any key that names a TLS file can name."""
 
 
 def configured(text: str, **environ: str) -> Config:
@@ -138,34 +136,28 @@ routes:
     upstream: catalog
   - {name: pattern, match: {regex: "^/y[0-9]+$"}, upstream: catalog}
   - {name: hosted, match: {host: h}, upstream: catalog}
-"""
+""".replace("A_FILE", PEM)
 
 
-@pytest.fixture
-def full(tmp_path: Path) -> str:
-    (tmp_path / "file").write_bytes(PEM)
-    return FULL.replace("A_FILE", str(tmp_path / "file"))
-
-
-def test_every_block_arrives(full: str, tmp_path: Path) -> None:
-    config = configured(full)
+def test_every_block_arrives() -> None:
+    config = configured(FULL)
     assert config.proxy.listen[1:] == (Address("::1", 4100), Address(unix_path="/run/p.sock"))
     assert config.proxy.tls is not None
     assert (config.proxy.limits.body_size, config.proxy.limits.keep_alive) == (10_000_000, 0.0)
     assert (config.proxy.via, config.proxy.forwarded, config.proxy.access_log) == ("shop-1", ForwardedMode.BOTH, False)
-    assert (config.admin.token_file, config.admin.allowed_hosts) == (str(tmp_path / "file"), ("admin.local",))
+    assert (config.admin.token_file, config.admin.allowed_hosts) == (PEM, ("admin.local",))
     assert (config.cache.max_size, config.cache.max_variants, config.state_dir) == (1 << 30, 4, "/var/lib/sidecar")
     (upstream,) = config.upstreams
     assert upstream.endpoints[1] == Endpoint("https", "b", 443, base_path="/base")
-    assert (upstream.tls.ca_file, upstream.pool.warm, upstream.preserve_host) == (str(tmp_path / "file"), 2, True)
+    assert (upstream.tls.ca_file, upstream.pool.warm, upstream.preserve_host) == (PEM, 2, True)
     assert upstream.health == HealthCheck("/healthz", expect=frozenset({200, 204}))
     assert upstream.cache.mode is CacheMode.FALLBACK
     assert upstream.cache.stale_policy is StalePolicy.LARGER
     assert (upstream.cache.targeted, upstream.cache.query.exclude) == (("cdn-cache-control",), frozenset({"utm"}))
 
 
-def test_layers_are_merged_key_by_key_and_block_by_block(full: str) -> None:
-    reads, exact, *_ = configured(full).routes
+def test_layers_are_merged_key_by_key_and_block_by_block() -> None:
+    reads, exact, *_ = configured(FULL).routes
     assert exact.timeouts == Timeouts(connect=2.0, total=90.0)
     assert reads.timeouts == Timeouts(connect=2.0, first_byte=3.0, total=90.0)
     assert exact.breaker.backoff == Backoff(multiplier=3.0, max=60.0)
@@ -176,8 +168,8 @@ def test_layers_are_merged_key_by_key_and_block_by_block(full: str) -> None:
     assert (reads.cache.mode, exact.cache.mode) == (CacheMode.OFF, CacheMode.FALLBACK)
 
 
-def test_conditions_and_rewrites_arrive(full: str) -> None:
-    reads, exact, pattern, hosted = configured(full).routes
+def test_conditions_and_rewrites_arrive() -> None:
+    reads, exact, pattern, hosted = configured(FULL).routes
     assert reads.match == Match(
         prefix="/catalog/",
         methods=frozenset({"GET", "HEAD"}),
@@ -210,8 +202,8 @@ def test_conditions_and_rewrites_arrive(full: str) -> None:
         ("breaker.slow_rate", None),
     ],
 )
-def test_each_setting_knows_the_line_that_decides_it(full: str, setting: str, ref: str | None) -> None:
-    assert configured(full).routes[0].refs.get(setting) == ref
+def test_each_setting_knows_the_line_that_decides_it(setting: str, ref: str | None) -> None:
+    assert configured(FULL).routes[0].refs.get(setting) == ref
 
 
 def test_a_route_is_called_as_its_upstream_unless_named() -> None:
@@ -653,7 +645,7 @@ FAULTS = {
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    (tmp_path / "good").write_bytes(PEM)
+    (tmp_path / "good").write_text(Path(PEM).read_text())
     (tmp_path / "directory").mkdir()
     (tmp_path / "empty").touch()
     (tmp_path / "blank").write_text(" \n")
