@@ -16,6 +16,7 @@ from sidecar.adapters.server.listener import Listener
 from sidecar.app.fleet import join_fleet
 from sidecar.app.monitors import Monitors
 from sidecar.app.routes import RouteSet
+from sidecar.app.shared_store import share_store
 from sidecar.app.snapshots import cache_keeper
 from sidecar.app.warm import warm_connections
 from sidecar.core.circuit.hooks import Hooks
@@ -26,6 +27,7 @@ from sidecar.pipeline.gateway import Gateway
 from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalProbes
 from sidecar.pipeline.possible_series import begin_listener, begin_store
 from sidecar.pipeline.record import unrouted_record
+from sidecar.pipeline.shared_store.control import SharedCache
 from sidecar.pipeline.stage import Parts
 from sidecar.pipeline.stats import ListenerStats
 
@@ -69,6 +71,7 @@ class DataPlane:
         self.fleet = join_fleet(config, runtime)
         self._transition = transition
         self._store = MemoryStore(config.cache, runtime.clock)
+        self._shared = share_store(config, self._store, runtime)
         begin_listener(self._stats)
         begin_store(self._store.stats)
         self._access_log = self._make_access_log()
@@ -93,6 +96,7 @@ class DataPlane:
                 self._store,
                 self._access_log,
                 None if self.fleet is None else self.fleet.leases,
+                self._shared,
             ),
             Hooks(random.random, transition if self.fleet is None else self._tell_all, _transition_failed),
         )
@@ -103,7 +107,7 @@ class DataPlane:
         self.circuits = self._make_control()
         leases = None if self.fleet is None else self.fleet.leases
         self.probes = LocalProbes(self.routes.circuits_of, runtime.clock.monotonic, leases)
-        self.cache = LocalCache(self._store)
+        self.cache = LocalCache(self._store) if self._shared is None else SharedCache(self._store, self._shared)
         self.snapshots = (
             None if config.state_dir is None else cache_keeper(config.state_dir, self._store, runtime.clock)
         )
@@ -120,6 +124,7 @@ class DataPlane:
             loop_lag=0.0 if self._lag is None else self._lag.longest,
             log_lines_dropped=0 if self._sink is None else self._sink.dropped,
             fleet=None if self.fleet is None else self.fleet.stats,
+            shared_store=None if self._shared is None else self._shared.stats,
         )
 
     async def use(self, config: Config, unchanged: Collection[str]) -> None:
@@ -149,8 +154,8 @@ class DataPlane:
 
     async def serve(self) -> None:
         """Accept clients, after what the fleet knows has been taken up."""
-        if self.fleet is not None:
-            await self.fleet.join()
+        joining = [each.join() for each in (self.fleet, self._shared) if each is not None]
+        await asyncio.gather(*joining)
         await self._proxy.serve(self._sockets.sockets)
 
     def begin(self) -> None:
@@ -188,8 +193,8 @@ class DataPlane:
         """Let go of every upstream connection, and of the fleet."""
         self._warm.close()
         self.routes.close()
-        if self.fleet is not None:
-            await self.fleet.leave()
+        leaving = [each.leave() for each in (self.fleet, self._shared) if each is not None]
+        await asyncio.gather(*leaving)
 
     def close(self) -> None:
         """Give the addresses up."""

@@ -79,10 +79,14 @@ class Collapser:
         """Whether a request may wait for another's fetch, and it is worth it."""
         if not self._enabled or keyed.head.method != "GET" or keyed.directives is not NO_REQUEST_DIRECTIVES:
             return False
-        until = self._not_shared.get(keyed.key)
-        if until is not None and self._monotonic() < until:
+        if self._not_shared and self.is_not_shared(keyed.key):
             return False
         return self._personal.isdisjoint(keyed.head.headers.index)
+
+    def is_not_shared(self, key: bytes) -> bool:
+        """Whether the answer to `key` was one for nobody else lately."""
+        until = self._not_shared.get(key)
+        return until is not None and self._monotonic() < until
 
     def is_fetching(self, keyed: KeyedRequest) -> bool:
         """Whether there is a fetch under way that `keyed` could share."""
