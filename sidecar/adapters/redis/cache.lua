@@ -131,7 +131,7 @@ local function store(hash, variant, ttl, value)
     end
   end
   local done = redis.pcall('HSET', key, variant, text(micro) .. value, 'order', table.concat(names, ' '))
-  if done.err then
+  if type(done) == 'table' then
     -- What it would have replaced is not to be served either.
     redis.call('DEL', key)
     return 'failed'
