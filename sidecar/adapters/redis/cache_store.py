@@ -31,6 +31,7 @@ class RedisCacheStore:
     """The answers under the namespace of `settings`. `name` is this sidecar's alone; a key keeps `most` variants."""
 
     def __init__(self, settings: RedisSettings, name: str, most: int, stats: FleetStats, clock: Clock) -> None:
+        self.stats = stats
         for kind in ALL_KINDS:
             stats.errors.setdefault(kind, 0)
         trouble = Trouble(stats, clock.monotonic, "the cache goes on with memory alone")

@@ -80,6 +80,11 @@ class SharedStore:
         memory.follower = self
         memory.unread = self._unread
 
+    @property
+    def position(self) -> int:
+        """Up to which event of the fleet everything is known here."""
+        return self._known
+
     # What memory tells
 
     def kept(self, stored: StoredResponse) -> None:
