@@ -96,7 +96,7 @@ class DataPlane:
                 self._store,
                 self._access_log,
                 None if self.fleet is None else self.fleet.leases,
-                self._shared,
+                self._shared if self._shared is not None and self._shared.shares_answers else None,
             ),
             Hooks(random.random, transition if self.fleet is None else self._tell_all, _transition_failed),
         )

@@ -1,4 +1,4 @@
-"""The fleet's stored answers behind this sidecar's memory, where `cache.store` says so."""
+"""What the sidecars of a fleet share of their caches: purges, and their stored answers where `cache.store` says so."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def share_store(config: Config, memory: CacheStore, runtime: Runtime) -> SharedStore | None:
-    """What stands behind `memory`; None where that is all. The client of Redis is known to be installed."""
-    if config.cache.store is not CacheStoreKind.REDIS or config.redis is None:
+    """What stands behind `memory`; None where this sidecar is alone. The client of Redis is known to be installed."""
+    if config.redis is None:
         return None
     from sidecar.adapters.redis.cache_store import RedisCacheStore  # noqa: PLC0415 - it weighs 7 MB
 
@@ -27,4 +27,5 @@ def share_store(config: Config, memory: CacheStore, runtime: Runtime) -> SharedS
     # A name of this process's own, also where a configuration names the pod: a successor is somebody else.
     name = f"{random.getrandbits(64):016x}"
     far = RedisCacheStore(config.redis, name, config.cache.max_variants, stats.redis, runtime.clock)
-    return SharedStore(memory, far, runtime, stats, config.redis.read_timeout)
+    read_timeout = config.redis.read_timeout if config.cache.store is CacheStoreKind.REDIS else None
+    return SharedStore(memory, far, runtime, stats, read_timeout)

@@ -70,7 +70,7 @@ class ProbeResult:
 class PlaneStats:
     """What a data plane has counted so far. `loop_lag`: the longest delay of its event loop in the last ten seconds,
     in seconds; `log_lines_dropped`: lines of its log that nobody took in time; `fleet`: None for one that is alone;
-    `shared_store`: None where stored answers are this sidecar's own.
+    `shared_store`: the same.
     """
 
     listener: ListenerStats

@@ -77,10 +77,13 @@ URLS_TOLD = 20
 
 
 class Purged(NamedTuple):
-    """What a purge covered: how many answers, and the URLs of some, as the upstream knows them."""
+    """What a purge covered: how many answers, and the URLs of some, as the upstream knows them. `told`: whether the
+    fleet has been told already, as it will be; None without one.
+    """
 
     entries: int
     urls: tuple[bytes, ...] = ()
+    told: bool | None = None
 
 
 class StoreFollower(Protocol):

@@ -34,7 +34,7 @@ class RedisCacheStore:
         self.stats = stats
         for kind in ALL_KINDS:
             stats.errors.setdefault(kind, 0)
-        trouble = Trouble(stats, clock.monotonic, "the cache goes on with memory alone")
+        trouble = Trouble(stats, clock.monotonic, "the cache goes on with what it has")
         self._client = RedisClient(settings, stats, trouble)
         self._script = load_script("cache.lua")
         self._name = name
@@ -84,7 +84,7 @@ class RedisCacheStore:
     async def version(self) -> int | None:
         """The position of the latest event; None when it is lost, or nonsense."""
         try:
-            found = await self._client.call("GET", self._key, deadline=DEADLINE, doing="look at the shared cache")
+            found = await self._client.call("GET", self._key, deadline=DEADLINE, doing="hear of purges")
         except StoreUnavailable as failure:
             # What is no text there is overwritten by the exchange that follows.
             if failure.kind == "wrong_type":
@@ -102,7 +102,7 @@ class RedisCacheStore:
             try:
                 heard(int(octets))
             except ValueError as error:
-                self._client.garbage(error, "listen to the shared cache")
+                self._client.garbage(error, "hear of purges")
 
         await Subscriber(self._client, self._channel, message).run()
 

@@ -18,49 +18,51 @@ if TYPE_CHECKING:
 
 PURGES_KEPT = 1000
 EVERYTHING = PurgeRule()
-FLEETS_STORE = b"store"
-"""In the place of a rule: everything in the fleet's store, and nothing in anybody's memory."""
+ALL, FLEETS_STORE = b"", b"store"
+"""In the place of a rule: everything everywhere; everything in the fleet's store, and nothing in anybody's memory."""
+WHOLE = frozenset({ALL, FLEETS_STORE})
 
 
 class FleetPurges:
     """The purges of a fleet, as far as they are known here; `newest` is the position of the latest, 0 without any."""
 
-    __slots__ = ("_rules", "newest")
+    __slots__ = ("_rules", "_whole", "newest")
 
     def __init__(self) -> None:
         self.newest = 0
         self._rules: dict[bytes, int] = {}
+        self._whole: dict[bytes, int] = {}
 
     def learn(self, position: int, rule: bytes) -> bool:
         """There was a purge; whether that is news."""
-        if self._rules.get(rule, 0) >= position:
+        known = self._whole if rule in WHOLE else self._rules
+        if known.get(rule, 0) >= position:
             return False
-        self._rules.pop(rule, None)
-        self._rules[rule] = position
+        known[rule] = position
         self.newest = max(self.newest, position)
         if len(self._rules) > PURGES_KEPT:
-            oldest = min(self._rules, key=lambda known: self._rules[known])
-            self._rules[write_rule(EVERYTHING)] = max(self._rules.pop(oldest), self._rules.get(b"", 0))
+            oldest = min(self._rules, key=self._rules.__getitem__)
+            forgotten = self._rules.pop(oldest)
+            self._whole[ALL] = max(forgotten, self._whole.get(ALL, 0))
         return True
 
     def covered(self, since: int, route: str, url: bytes, tags: tuple[bytes, ...]) -> bool:
         """Whether a purge after the position `since` covers an answer from there."""
         if since >= self.newest:
             return False
-        return any(
-            position > since and (rule == FLEETS_STORE or read_rule(rule).covers(route, url, tags))
-            for rule, position in self._rules.items()
+        return any(position > since for position in self._whole.values()) or any(
+            position > since and read_rule(rule).covers(route, url, tags) for rule, position in self._rules.items()
         )
 
     def all(self) -> Iterable[tuple[int, bytes]]:
         """Each with its position."""
-        return [(position, rule) for rule, position in self._rules.items()]
+        return [(position, rule) for rule, position in (*self._whole.items(), *self._rules.items())]
 
 
 def write_rule(rule: PurgeRule) -> bytes:
     """The rule as sidecars tell it each other."""
     if rule == EVERYTHING:
-        return b""
+        return ALL
     parts: list[bytes] = []
     encode((rule.route, rule.url, rule.prefix, rule.tag), parts)
     return b"".join(parts)
@@ -68,7 +70,7 @@ def write_rule(rule: PurgeRule) -> bytes:
 
 def read_rule(octets: bytes) -> PurgeRule:
     """What `write_rule` wrote. What is nothing of the kind may come from a later version: it covers everything."""
-    if not octets:
+    if octets in WHOLE:
         return EVERYTHING
     try:
         route, *others = cast("Plain", decode(octets))

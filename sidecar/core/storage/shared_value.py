@@ -1,8 +1,8 @@
 """A stored answer as the value that sidecars share, which may come back damaged, foreign, or of another version.
 
-Magic, version, whether what follows is compressed, CRC-32 and length of the payload, the position of its writer in the
-fleet's purges, and the writer's wall clock; then the payload: `stored.to_plain`, encoded. Its times are the writer's;
-who reads it knows how long ago it was written, and so needs no clock that agrees with the writer's.
+Magic, version, and the CRC-32 of all that follows: the position of its writer in the fleet's purges, the writer's wall
+clock, whether the payload is compressed, its length, and the payload: `stored.to_plain`, encoded. Its times are the
+writer's; who reads it knows how long ago it was written, and so needs no clock that agrees with the writer's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from sidecar.core.cache.stored import Plain, StoredResponse
 
 MAGIC, VERSION = b"CSCV", 1
-PREAMBLE = struct.Struct(">4sBBIIQd")
+PREAMBLE = struct.Struct(">4sBI")
+HEAD = struct.Struct(">Qd?I")
 COMPRESSED_FROM = 4096
 """Octets of payload."""
 LEVEL = 1
-LARGEST = 16 * 1024 * 1024
+LARGEST = 4 * 1024 * 1024
 """Octets of payload that are written or read at most."""
 LINE_BREAKS = frozenset(b"\r\n")
 
@@ -47,7 +48,8 @@ def write_value(stored: StoredResponse, position: int, now: float, wall: float) 
         smaller = zlib.compress(payload, LEVEL)
         if compressed := len(smaller) < size:
             payload = smaller
-    return PREAMBLE.pack(MAGIC, VERSION, compressed, zlib.crc32(payload), size, position, wall) + payload
+    content = HEAD.pack(position, wall, compressed, size) + payload
+    return PREAMBLE.pack(MAGIC, VERSION, zlib.crc32(content)) + content
 
 
 def read_value(octets: bytes, key: bytes, elapsed: float, now: float) -> SharedValue:
@@ -55,12 +57,16 @@ def read_value(octets: bytes, key: bytes, elapsed: float, now: float) -> SharedV
     value is damaged, of another version, or of another key.
     """
     try:
-        magic, version, compressed, checksum, size, position, written = PREAMBLE.unpack_from(octets)
-        if (magic, version) != (MAGIC, VERSION) or compressed > 1 or size > LARGEST:
+        magic, version, checksum = PREAMBLE.unpack_from(octets)
+        if (magic, version) != (MAGIC, VERSION):
             raise ValueError("not a value of this version")
-        payload = octets[PREAMBLE.size :]
-        if zlib.crc32(payload) != checksum:
+        content = octets[PREAMBLE.size :]
+        if zlib.crc32(content) != checksum:
             raise ValueError("the checksum is wrong")
+        position, written, compressed, size = HEAD.unpack_from(content)
+        payload = content[HEAD.size :]
+        if size > LARGEST:
+            raise ValueError("too long")
         if compressed:
             payload = zlib.decompressobj().decompress(payload, size)
         if len(payload) != size:

@@ -97,6 +97,7 @@ class CacheStage:
 
     __slots__ = (
         "_answers",
+        "_asks_always",
         "_circuit",
         "_collapser",
         "_credentials",
@@ -141,6 +142,7 @@ class CacheStage:
         self._credentials = CREDENTIALS - route.rules.credentials_keyed
         self._shares_no_credentials = b"authorization" in self._credentials
         settings = route.rules.settings
+        self._asks_always = settings.mode is CacheMode.FALLBACK
         self._is_plain = settings.mode is CacheMode.STANDARD and not settings.debug
 
     async def handle(self, request: Request) -> Response:
@@ -158,7 +160,14 @@ class CacheStage:
             response = await self._inner.handle(request)
         except ProxyError as error:
             return self._stand_in_or_raise(found, error)
-        return self._fetcher.received(found, response)
+        answer = self._fetcher.received(found, response)
+        if self._shared is not None and self._asks_always and not self._is_known(found):
+            self._collapser.remember(found.keyed.key)
+        return answer
+
+    def _is_known(self, fetch: UpstreamFetch) -> bool:
+        """Whether there is an answer to its key in memory, or on its way there."""
+        return fetch.keyed.key in self._store.arriving or bool(self._store.get(fetch.keyed.key))
 
     # Looking at the store
 
@@ -226,6 +235,8 @@ class CacheStage:
             return False
         if stored is None:
             return True
+        if self._asks_always:
+            return False
         return not stored.rules.always_validate and self._circuit.peek(self._monotonic(), safe=True) is None
 
     def _answer_from(

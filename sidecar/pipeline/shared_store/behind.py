@@ -144,10 +144,16 @@ class WriteBehind:
         self._sent = {}
         self._sent_rules = {}
 
-    def failed(self) -> None:
-        """Nobody knows whether what was sent has arrived: it is to be sent again, unless there is something newer."""
+    def failed(self, *, give_up: bool = False) -> None:
+        """Nobody knows whether what was sent has arrived: it is to be sent again, unless there is something newer. To
+        `give_up` is to send no answers again, lest one that cannot be sent keeps all others from it.
+        """
         sent, self._sent = self._sent, {}
         for key, change in sent.items():
+            if give_up:
+                self.dropped += len(change.puts)
+                change.drops |= dict.fromkeys(change.puts)
+                change.puts.clear()
             if (later := self._waiting.get(key)) is not None:
                 change.before(later)
             else:

@@ -28,5 +28,4 @@ class SharedCache(LocalCache):
     ) -> Purged:
         """Forget what all the given selectors cover, here and, unless Redis fails, in the fleet's store."""
         purged = await super().purge(route=route, url=url, prefix=prefix, tag=tag)
-        await self._shared.told()
-        return purged
+        return purged._replace(told=await self._shared.told())

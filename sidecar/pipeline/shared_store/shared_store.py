@@ -40,6 +40,8 @@ CLOSE_TIMEOUT = 1.0
 TELL_TIMEOUT = 1.0
 READS_AT_ONCE = 24
 UNREAD_KEPT = 4096
+PATIENCE = 3
+"""Tries in a row that fail, after which answers are not sent again."""
 LONGEST_TTL = 30 * 86400.0
 PURGES_LAST = 29 * 86400 * 1_000_000
 """Positions, which are microseconds: where a purge is older than this, no answer is."""
@@ -52,12 +54,16 @@ READS_BREAKER = BreakerSettings(failure_threshold=5, failure_rate=None, open_dur
 
 
 class SharedStore:
-    """Behind `memory`, which tells it what it keeps and forgets (`StoreFollower`)."""
+    """Behind `memory`, which tells it what it keeps and forgets (`StoreFollower`).
+
+    `read_timeout`: how long a request waits for a look, in seconds; None: the sidecars share no answers, but purges.
+    """
 
     def __init__(
-        self, memory: CacheStore, far: FarStore, runtime: Runtime, stats: SharedStoreStats, read_timeout: float
+        self, memory: CacheStore, far: FarStore, runtime: Runtime, stats: SharedStoreStats, read_timeout: float | None
     ) -> None:
         self.stats = stats
+        self.shares_answers = read_timeout is not None
         self._memory = memory
         self._far = far
         self._clock = runtime.clock
@@ -90,13 +96,13 @@ class SharedStore:
     def kept(self, stored: StoredResponse) -> None:
         """Memory keeps it: so shall the fleet's store."""
         self._unread.pop(stored.key, None)
-        if not self._echo:
+        if self.shares_answers and not self._echo:
             self._behind.put(stored)
             self._changed()
 
     def invalidated(self, key: bytes, variants: Collection[Selecting] | None) -> None:
         """Memory has forgotten all variants of `key`, or these."""
-        if self._echo:
+        if self._echo or not self.shares_answers:
             return
         unread = self._unread.pop(key, self) is None
         if variants is None or (variants and not unread):
@@ -300,7 +306,7 @@ class SharedStore:
             batch = Batch(rules, changes=await self._prepared(changes))
             news = await self._far.exchange(self._known, batch)
         except BaseException:
-            self._behind.failed()
+            self._behind.failed(give_up=self._failures >= PATIENCE)
             raise
         self._behind.done()
         self._hear_news(news)
