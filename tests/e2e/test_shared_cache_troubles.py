@@ -16,8 +16,8 @@ import pytest
 from redis.exceptions import RedisError
 
 from tests.support.fleet import KEY, FleetScene, fleet_scene
-from tests.support.redis_server import RedisServer, free_port, redis_server
-from tests.support.shared_cache import ENTRIES, Pages, body, has_written, looks, start_pods
+from tests.support.redis_server import RedisServer, free_port, redis_cluster, redis_server
+from tests.support.shared_cache import ENTRIES, Pages, body, has_written, looks, start_pods, writes
 from tests.support.unreliable_link import Mood, UnreliableLink, unreliable_link
 from tests.support.wire import comes_true
 
@@ -291,3 +291,32 @@ async def test_the_answer_to_another_key_is_a_miss(stage: Stage) -> None:
     await stage.server.ask("COPY", kept, entry, "REPLACE")
     assert await body(other, "/a") == b"3"
     assert await looks(other, "damaged") == 1
+
+
+async def test_answers_that_a_full_redis_refuses_are_counted(stage: Stage) -> None:
+    one, other = stage.scene.pods
+    await _full(stage)
+    fetched = await body(one, "/full")
+
+    async def failed() -> bool:
+        return await writes(one, "failed") == 1
+
+    await comes_true(failed)
+    assert await body(other, "/full") != fetched
+    assert await body(other, "/kept") == b"1"
+
+
+async def test_a_cluster_of_three_keeps_the_answers_of_a_fleet(tmp_path: Path, no_task_leaks: None) -> None:  # noqa: ARG001
+    async with redis_cluster(tmp_path) as nodes, fleet_scene(nodes[0]) as scene:
+        scene.origin.answer = Pages()
+        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        one, other = await start_pods(scene, 2, url=url, redis_block={"read_timeout": "1s"})
+        assert await body(one, "/1") == b"1"
+        await has_written(one, 1)
+        assert await body(other, "/1") == b"1"
+        await other.api("DELETE", "/v1/cache?tag=1")
+
+        async def purged() -> bool:
+            return await body(one, "/1") == b"2"
+
+        await comes_true(purged, within=1.0)

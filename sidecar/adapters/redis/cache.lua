@@ -44,6 +44,11 @@ local function owned(name, kind)
   return key
 end
 
+-- A full Redis refuses the first write of a script that may need memory, and none that comes after another. So it is
+-- asked first: purges are kept all the same, answers are not.
+local asked = redis.pcall('APPEND', KEYS[1], '')
+local full = type(asked) == 'table' and string.find(asked.err, 'OOM') ~= nil
+
 local version = owned('v', 'string')
 local purges, gone = owned('purges', 'zset'), owned('gone', 'zset')
 -- Nothing from the far future is believed.
@@ -119,6 +124,11 @@ end
 local function store(hash, variant, ttl, value)
   local key = entry(hash)
   if loses(key) then return 'refused' end
+  if full then
+    -- What it would have replaced is not to be served either.
+    redis.call('DEL', key)
+    return 'failed'
+  end
   local names, bytes = {variant}, #value
   for _, name in ipairs(order_of(key)) do
     if name ~= variant then
@@ -130,12 +140,7 @@ local function store(hash, variant, ttl, value)
       end
     end
   end
-  local done = redis.pcall('HSET', key, variant, text(micro) .. value, 'order', table.concat(names, ' '))
-  if type(done) == 'table' then
-    -- What it would have replaced is not to be served either.
-    redis.call('DEL', key)
-    return 'failed'
-  end
+  redis.call('HSET', key, variant, text(micro) .. value, 'order', table.concat(names, ' '))
   redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), ttl))
   return 'stored'
 end

@@ -266,6 +266,7 @@ class SharedStore:
 
     def _hear(self, position: int) -> None:
         if position != self._known:
+            self._deaf = True
             self._wake.set()
 
     async def _run(self) -> None:
