@@ -138,8 +138,8 @@ async def _master(stage: Stage) -> None:
 
 
 async def _busy(stage: Stage) -> None:
-    stage.busy = asyncio.ensure_future(stage.server.ask("EVAL", "while true do end", 0))
     await stage.server.ask("CONFIG", "SET", "busy-reply-threshold", "50")
+    stage.busy = asyncio.ensure_future(stage.server.ask("EVAL", "while true do end", 0))
 
 
 async def _idle(stage: Stage) -> None:

@@ -61,7 +61,7 @@ class WriteBehind:
         self._sent_rules: dict[bytes, None] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self.rules)
+        return len(self._waiting) + len(self._sent) + len(self.rules) + len(self._sent_rules)
 
     @property
     def telling(self) -> bool:

@@ -154,6 +154,8 @@ def test_invalidations_of_too_many_keys_become_a_purge_of_the_fleets_store() -> 
     for number in range(MOST_KEYS):
         behind.invalidate(answer(number).key, None)
     assert behind.take_rules() == [write_rule(TAG), FLEETS_STORE]
+    assert behind, "as long as it has not arrived"
+    behind.done()
     assert not behind
     assert (behind.bytes, behind.dropped) == (0, 1)
 

@@ -19,7 +19,7 @@ from sidecar.pipeline.stats import SharedStoreStats
 from sidecar.pipeline.tasks import Tasks
 from tests.support.fake_store import FakeStore
 from tests.support.stored_answers import StillClock, answer
-from tests.support.wire import eventually
+from tests.support.wire import eventually, turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
@@ -284,6 +284,18 @@ async def test_what_memory_keeps_and_forgets_is_told(world: World) -> None:
     assert world.written() == [answer(1).key]
     assert world.cleared() == [answer(2).key]
     assert [rule for _, batch in world.far.batches for rule in batch.rules] == [write_rule(PurgeRule(tag=b"t"))]
+    assert world.stats.writes["stored"] == 1
+
+
+async def test_all_is_told_only_when_the_last_has_arrived(world: World) -> None:
+    world.put(answer(1))
+    world.far.gate.clear()
+    telling = asyncio.ensure_future(world.shared.told(AMPLE, writes=True))
+    await eventually(world.written)
+    await turns(10)
+    assert not telling.done()
+    world.far.gate.set()
+    assert await telling
     assert world.stats.writes["stored"] == 1
 
 
