@@ -19,11 +19,11 @@ from sidecar.pipeline.ports import URLS_TOLD, AnswerList, ListedAnswer, Purged, 
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
     from sidecar.core.config import CacheStoreSettings
-    from sidecar.pipeline.ports import Clock, WriteToken
+    from sidecar.pipeline.ports import Clock, StoreFollower, WriteToken
 
 Exported: TypeAlias = "tuple[int, StoredResponse]"
 """How valuable, 0–7, and what."""
@@ -57,6 +57,8 @@ class MemoryStore:
         self.stats = StoreStats()
         self.arriving: dict[bytes, int] = {}
         self.puts = 0
+        self.unread: Container[bytes] = frozenset()
+        self.follower: StoreFollower | None = None
         self._clock = clock
         self._max_variants = settings.max_variants
         self._capacity = settings.max_size - live
@@ -131,6 +133,8 @@ class MemoryStore:
         if not self._make_room(stored, size):
             return False
         self._place(stored, record, size)
+        if self.follower is not None:
+            self.follower.kept(stored)
         return True
 
     def raced(self, stored: StoredResponse | Draft, token: WriteToken) -> bool:
@@ -199,6 +203,8 @@ class MemoryStore:
     def invalidate(self, key: bytes, variants: Collection[Selecting] | None = None) -> int:
         """Forget every variant of `key`, or just these; how many. Fetches of it already begun will not be stored."""
         self._log.invalidate(key)
+        if self.follower is not None:
+            self.follower.invalidated(key, variants)
         slots = self._catalog.slots(key)
         if not slots:
             return 0
@@ -225,6 +231,8 @@ class MemoryStore:
         urls = self._some_urls(rule)
         self._log.purge(rule)
         self._last_purge = self._log.generation
+        if self.follower is not None:
+            self.follower.purged(rule)
         if url is not None:
             count = self._purge_url(url, rule)
         elif route is not None and prefix is None and tag is None:

@@ -16,6 +16,7 @@ from sidecar.adapters.server.listener import Listener
 from sidecar.app.fleet import join_fleet
 from sidecar.app.monitors import Monitors
 from sidecar.app.routes import RouteSet
+from sidecar.app.shared_store import share_store
 from sidecar.app.snapshots import cache_keeper
 from sidecar.app.warm import warm_connections
 from sidecar.core.circuit.hooks import Hooks
@@ -27,6 +28,7 @@ from sidecar.pipeline.gateway import Gateway
 from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalFaults, LocalProbes
 from sidecar.pipeline.possible_series import begin_listener, begin_store
 from sidecar.pipeline.record import unrouted_record
+from sidecar.pipeline.shared_store.control import SharedCache
 from sidecar.pipeline.stage import Parts
 from sidecar.pipeline.stats import ListenerStats
 
@@ -73,6 +75,7 @@ class DataPlane:
         self.fleet = join_fleet(config, runtime)
         self._transition = transition
         self._store = MemoryStore(config.cache, runtime.clock)
+        self._shared = share_store(config, self._store, runtime)
         begin_listener(self._stats)
         begin_store(self._store.stats)
         self._access_log = self._make_access_log()
@@ -97,6 +100,7 @@ class DataPlane:
                 self._store,
                 self._access_log,
                 leases=None if self.fleet is None else self.fleet.leases,
+                shared_store=self._shared if self._shared is not None and self._shared.shares_answers else None,
             ),
             Hooks(random.random, transition if self.fleet is None else self._tell_all, _transition_failed),
             fault_changed,
@@ -109,7 +113,7 @@ class DataPlane:
         self.faults = LocalFaults(self.routes.faulty, runtime.clock.monotonic)
         leases = None if self.fleet is None else self.fleet.leases
         self.probes = LocalProbes(self.routes.circuits_of, runtime.clock.monotonic, leases)
-        self.cache = LocalCache(self._store)
+        self.cache = LocalCache(self._store) if self._shared is None else SharedCache(self._store, self._shared)
         self.snapshots = (
             None if config.state_dir is None else cache_keeper(config.state_dir, self._store, runtime.clock)
         )
@@ -126,6 +130,7 @@ class DataPlane:
             loop_lag=0.0 if self._lag is None else self._lag.longest,
             log_lines_dropped=0 if self._sink is None else self._sink.dropped,
             fleet=None if self.fleet is None else self.fleet.stats,
+            shared_store=None if self._shared is None else self._shared.stats,
         )
 
     async def use(self, config: Config, unchanged: Collection[str]) -> list[tuple[str, int] | str]:
@@ -178,8 +183,8 @@ class DataPlane:
 
     async def serve(self) -> None:
         """Accept clients, after what the fleet knows has been taken up."""
-        if self.fleet is not None:
-            await self.fleet.join()
+        joining = [each.join() for each in (self.fleet, self._shared) if each is not None]
+        await asyncio.gather(*joining)
         self.routes.configure_faults()
         await self._sockets.serve(self._proxy.connection, self._proxy.tls)
 
@@ -221,8 +226,8 @@ class DataPlane:
         """Let go of every upstream connection, and of the fleet."""
         self._warm.close()
         self.routes.close()
-        if self.fleet is not None:
-            await self.fleet.leave()
+        leaving = [each.leave() for each in (self.fleet, self._shared) if each is not None]
+        await asyncio.gather(*leaving)
 
     def close(self) -> None:
         """Give the addresses up."""

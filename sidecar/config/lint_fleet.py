@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING
 
 from sidecar.config.problem import Finding, Severity
 from sidecar.config.units import show_duration
+from sidecar.core.config import CacheStoreKind
 from sidecar.core.fleet_settings import FleetSettings, RedisKind, RedisTls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.core.config import Config
-    from sidecar.core.fleet_settings import RedisSettings
+from sidecar.core.fleet_settings import RedisSettings
 
 
 def fleet_findings(config: Config) -> Iterator[Finding]:
     """A fleet without Redis, one password too many, a lease that is waited for longer than the fleet is looked at."""
     redis = config.redis
     if redis is None:
+        if config.cache.store is CacheStoreKind.REDIS:
+            message, hint = "cache.store is redis, and there is no redis", "add redis: {url: redis://host}"
+            yield Finding("", "", "cache.store", message, hint, Severity.ERROR)
         if config.fleet != FleetSettings():
             yield Finding("", "", "fleet", "fleet has no effect: there is no redis", "add redis: {url: redis://host}")
         return

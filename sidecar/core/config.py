@@ -342,10 +342,20 @@ class CacheSettings:
     debug: bool = key(False, bool, "show the key in Cache-Status")
 
 
+class CacheStoreKind(Enum):
+    """memory: each sidecar's own. redis: the fleet's, with memory in front."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStoreSettings:
-    """The embedded store; sizes in bytes."""
+    """The store; sizes in bytes."""
 
+    store: CacheStoreKind = key(
+        CacheStoreKind.MEMORY, CacheStoreKind, "memory: this sidecar's own; redis: the fleet's, with memory in front"
+    )
     max_size: int = key(64 * 1024 * 1024, size(64 * 1024), "memory for stored answers, with their heads and keys")
     max_variants: int = key(32, whole(1, 10_000), "stored answers per URL that differ by Vary")
 

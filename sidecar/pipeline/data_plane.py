@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from sidecar.core.fleet_settings import Scope
     from sidecar.core.storage.purging import PurgeRule
     from sidecar.pipeline.ports import AnswerList, Purged, RouteEntries
-    from sidecar.pipeline.stats import FleetStats, ListenerStats, RouteStats, StoreStats, UpstreamStats
+    from sidecar.pipeline.stats import (
+        FleetStats,
+        ListenerStats,
+        RouteStats,
+        SharedStoreStats,
+        StoreStats,
+        UpstreamStats,
+    )
 
 
 class UnknownCircuit(LookupError):
@@ -107,7 +114,8 @@ class ProbeResult:
 @dataclass(frozen=True, slots=True)
 class PlaneStats:
     """What a data plane has counted so far. `loop_lag`: the longest delay of its event loop in the last ten seconds,
-    in seconds; `log_lines_dropped`: lines of its log that nobody took in time; `fleet`: None for one that is alone.
+    in seconds; `log_lines_dropped`: lines of its log that nobody took in time; `fleet`: None for one that is alone;
+    `shared_store`: the same.
     """
 
     listener: ListenerStats
@@ -117,6 +125,7 @@ class PlaneStats:
     loop_lag: float
     log_lines_dropped: int
     fleet: FleetStats | None = None
+    shared_store: SharedStoreStats | None = None
 
 
 class CircuitControl(Protocol):

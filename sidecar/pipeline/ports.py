@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection, Coroutine, Sequence
+    from collections.abc import Collection, Container, Coroutine, Sequence
 
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
     from sidecar.core.circuit.circuit import Circuit
@@ -77,10 +77,36 @@ URLS_TOLD = 20
 
 
 class Purged(NamedTuple):
-    """What a purge covered: how many answers, and the URLs of some, as the upstream knows them."""
+    """What a purge covered: how many answers, and the URLs of some, as the upstream knows them. `told`: whether the
+    fleet has been told already, as it will be; None without one.
+    """
 
     entries: int
     urls: tuple[bytes, ...] = ()
+    told: bool | None = None
+
+
+class StoreFollower(Protocol):
+    """Who keeps what a store keeps, behind it. Told at once; must be quick, and must not raise."""
+
+    def kept(self, stored: StoredResponse) -> None:
+        """It was put."""
+
+    def invalidated(self, key: bytes, variants: Collection[Selecting] | None) -> None:
+        """`invalidate` was called."""
+
+    def purged(self, rule: PurgeRule) -> None:
+        """`purge` was called."""
+
+
+class SharedLook(Protocol):
+    """Behind the store, the one that a whole fleet shares."""
+
+    async def look(self, key: bytes) -> bool:
+        """Whether something came into the store from there. Waits for a bounded time, and never raises."""
+
+    def unknown(self, key: bytes) -> None:
+        """The upstream is asked for `key` without a look."""
 
 
 class ListedAnswer(NamedTuple):
@@ -114,6 +140,9 @@ class CacheStore(Protocol):
     """How many answers are on their way here whose heads are known already, by key. Kept by who stores them."""
     puts: int
     """How many answers were put so far."""
+    unread: Container[bytes]
+    """Keys of which there may be more behind this store, where it could not be looked at."""
+    follower: StoreFollower | None
 
     def get(self, key: bytes) -> Sequence[StoredResponse]:
         """The stored variants of `key`, most recently put first; empty when there are none.

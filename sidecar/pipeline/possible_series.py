@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import BreakerSettings, Fault, RouteConfig
-    from sidecar.pipeline.stats import ListenerStats, RouteStats, StoreStats, UpstreamStats
+    from sidecar.pipeline.stats import ListenerStats, RouteStats, SharedStoreStats, StoreStats, UpstreamStats
 
 K = TypeVar("K", bound="str | tuple[Any, ...]")
 
@@ -36,6 +36,8 @@ OWN_FAILURES = (500, 502, 503, 504)
 FEW_STATUSES = 16
 STANDARD_STATUSES = frozenset(HTTPStatus)
 CACHE_RESULTS = (HIT, HIT_STALE, COLLAPSED, *map(str, Forward))
+SHARED_READS = ("hit", "miss", "timeout", "error", "behind", "skipped", "damaged")
+SHARED_WRITES = ("stored", "refused", "failed", "dropped")
 EVICTION_REASONS = ("size", "variants", "replaced", "invalidated", "purged")
 UPSTREAM_ERRORS: tuple[type[errors.ProxyError], ...] = (
     errors.ConnectionRefused,
@@ -126,6 +128,12 @@ def begin_listener(stats: ListenerStats) -> None:
 def begin_store(stats: StoreStats) -> None:
     """Why a stored answer can go."""
     _begin(stats.evictions, EVICTION_REASONS)
+
+
+def begin_shared_store(stats: SharedStoreStats) -> None:
+    """What can come of looks into the fleet's store, and of writes to it."""
+    _begin(stats.reads, SHARED_READS)
+    _begin(stats.writes, SHARED_WRITES)
 
 
 def _begin(counts: MutableMapping[K, int], possible: Iterable[K]) -> None:

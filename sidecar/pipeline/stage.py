@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import ProxySettings, RouteConfig
-    from sidecar.pipeline.ports import CacheStore, Clock, Handler, ProbeLeases, Spawn
+    from sidecar.pipeline.ports import CacheStore, Clock, Handler, ProbeLeases, SharedLook, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats, UpstreamStats
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the stacks of all routes share. `access_log` is told of each finished request; None: nobody is. `leases`
-    are those of a fleet; None: this sidecar is alone.
+    are those of a fleet; None: this sidecar is alone. `shared_store` is the fleet's behind `store`, if there is one.
     """
 
     proxy: ProxySettings
@@ -33,6 +33,7 @@ class Parts:
     fallbacks: FallbackSources = field(default_factory=FallbackSources)
     random: Callable[[], float] = random
     leases: ProbeLeases | None = None
+    shared_store: SharedLook | None = None
 
 
 @dataclass(frozen=True, slots=True)

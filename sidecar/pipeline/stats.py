@@ -169,6 +169,21 @@ class FleetStats:
         self.members = 0
 
 
+class SharedStoreStats:
+    """The fleet's store behind memory. `reads` is keyed by what a look of a request brought (`hit`, `miss`, or why it
+    brought nothing), `writes` by what became of an answer to be kept; `queued` are keys and purges still to be told;
+    `redis` is what Redis was asked for it.
+    """
+
+    __slots__ = ("queued", "reads", "redis", "writes")
+
+    def __init__(self) -> None:
+        self.redis = FleetStats()
+        self.queued = 0
+        self.reads: Counts = defaultdict(int)
+        self.writes: Counts = defaultdict(int)
+
+
 class ProcessStats:
     """The process as a whole. `reloads` is keyed by result (`success`, `error`)."""
 

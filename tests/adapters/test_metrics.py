@@ -22,7 +22,15 @@ from sidecar.core.rate_limit import TokenBucket
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.slices import SLICE
-from sidecar.pipeline.stats import FleetStats, ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
+from sidecar.pipeline.stats import (
+    FleetStats,
+    ListenerStats,
+    ProcessStats,
+    RouteStats,
+    SharedStoreStats,
+    StoreStats,
+    UpstreamStats,
+)
 from tests.support.fake_plane import FakePlane
 
 OPEN_METRICS = "application/openmetrics-text"
@@ -45,6 +53,7 @@ class World:
         self.upstreams = [UpstreamStats("shop")]
         self.circuits = [Circuit(name, BreakerSettings(), hooks, self.now) for name in route_names]
         self.fleet = FleetStats()
+        self.shared_store = SharedStoreStats()
         self.lag = 0.0
         self.metrics = self.seen_at(lambda: self.now)
 
@@ -54,7 +63,9 @@ class World:
         return Metrics("1.2.3", self.process, FakePlane(circuits, self._counted))
 
     def _counted(self) -> PlaneStats:
-        return PlaneStats(self.listener, self.store, self.routes, self.upstreams, self.lag, 7, self.fleet)
+        return PlaneStats(
+            self.listener, self.store, self.routes, self.upstreams, self.lag, 7, self.fleet, self.shared_store
+        )
 
     def exercise(self) -> None:
         """Give every kind of number something to show."""
@@ -95,8 +106,11 @@ class World:
         self.process.last_reload_ok = False
         self.lag = 0.0125
         self.process.draining = True
-        self.fleet.up, self.fleet.commands, self.fleet.members = True, 21, 3
-        self.fleet.errors["timeout"] += 2
+        self.fleet.up, self.fleet.commands, self.fleet.members = True, 20, 3
+        self.fleet.errors["timeout"] += 1
+        self.shared_store.redis.commands += 1
+        self.shared_store.redis.errors["timeout"] += 1
+        self.shared_store.reads["hit"], self.shared_store.writes["dropped"], self.shared_store.queued = 12, 13, 14
 
     def fail(self, circuit: Circuit, times: int) -> None:
         for _ in range(times):
@@ -185,6 +199,9 @@ EXPECTED = [
     ("sidecar_redis_commands_total", {}, 21),
     ("sidecar_redis_errors_total", {"kind": "timeout"}, 2),
     ("sidecar_fleet_members", {}, 3),
+    ("sidecar_shared_cache_reads_total", {"result": "hit"}, 12),
+    ("sidecar_shared_cache_writes_total", {"result": "dropped"}, 13),
+    ("sidecar_shared_cache_queue", {}, 14),
     ("sidecar_build_info", {"version": "1.2.3"}, 1),
 ]
 

@@ -12,6 +12,7 @@ from sidecar.adapters.config_file import load_text
 from sidecar.config.change import compare, in_force
 from sidecar.config.redis_url import redis_url
 from sidecar.config.units import BadValue
+from sidecar.core.config import CacheStoreKind
 from sidecar.core.fleet_settings import (
     FleetSettings,
     FleetTrip,
@@ -102,6 +103,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert config.redis.tls == RedisTls()
     assert config.fleet == FleetSettings(FleetTrip.QUORUM, 2, Scope.FLEET, None)
     assert configured("redis: null").redis is None
+    assert config.cache.store is CacheStoreKind.MEMORY
+    assert configured("redis: {url: redis://r}\ncache: {store: redis}").cache.store is CacheStoreKind.REDIS
 
 
 def test_every_key_is_taken(tmp_path: Path) -> None:
@@ -128,6 +131,8 @@ fleet: {{trip: any, quorum: 3, overrides: pod, pod_id: pod-1}}
         ("redis: {url: 'redis://u:p@r', username: v}", "both the URL and username say it"),
         ("redis: {url: rediss://r, tls: {cert_file: /dev/null}}", "tls.cert_file"),
         ("redis: {url: redis://r}\nfleet: {quorum: 0}", "quorum: 0 is out of range"),
+        ("cache: {store: redis}", "cache.store is redis, and there is no redis"),
+        ("cache: {store: disk}", "store: 'disk' is not one of memory, redis"),
         ("redis: {url: redis://r}\nfleet: {trip: most}", "trip: 'most' is not one of quorum, any, local"),
     ],
 )

@@ -8,11 +8,11 @@ from sidecar.pipeline.ports import URLS_TOLD, AnswerList, ListedAnswer, Purged, 
 from sidecar.pipeline.stats import StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Container, Sequence
 
     from sidecar.core.cache.stored import Draft, Selecting, StoredResponse
     from sidecar.core.storage.purging import PurgeRule
-    from sidecar.pipeline.ports import WriteToken
+    from sidecar.pipeline.ports import StoreFollower, WriteToken
 
 
 class FakeStore:
@@ -22,6 +22,8 @@ class FakeStore:
         self.stats = StoreStats()
         self.arriving: dict[bytes, int] = {}
         self.puts = 0
+        self.unread: Container[bytes] = ()
+        self.follower: StoreFollower | None = None
         self.entries: dict[bytes, list[StoredResponse]] = {}
         self.forgotten: list[Callable[[StoredResponse | Draft], bool]] = []
 

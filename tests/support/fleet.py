@@ -44,6 +44,7 @@ def pod_config(
     breaker: dict[str, Any] | None = None,
     fleet: dict[str, Any] | None = None,
     redis_block: dict[str, Any] | None = None,
+    upstream: dict[str, Any] | None = None,
     **top: Any,
 ) -> str:
     """The configuration of one sidecar of the fleet."""
@@ -52,7 +53,7 @@ def pod_config(
         "fleet": {"pod_id": pod, **(fleet or {})},
         **top,
     }
-    return config_text(origin, upstream={"breaker": {**BREAKER, **(breaker or {})}}, top=blocks)
+    return config_text(origin, upstream={"breaker": {**BREAKER, **(breaker or {})}, **(upstream or {})}, top=blocks)
 
 
 async def state_of(pod: Sidecar) -> str:

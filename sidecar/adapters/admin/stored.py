@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sidecar.core.report import Moment
     from sidecar.pipeline.data_plane import PlaneStats
     from sidecar.pipeline.ports import ListedAnswer, RouteEntries
+    from sidecar.pipeline.stats import SharedStoreStats
     from sidecar.pipeline.store_decisions import StoreDecision
 
 SELECTORS = {name: {**text(), "minLength": 1} for name in ("route", "url", "prefix", "tag")}
@@ -64,9 +65,18 @@ async def show_cache(request: web.Request) -> web.Response:
             "bytes": store.bytes,
             "max_size": context.config().cache.max_size,
             "evictions": _happened(store.evictions),
+            **_shared_view(stats.shared_store),
             "routes": _by_route(stats, await context.plane.cache.summarize(), context.moment()),
         }
     )
+
+
+def _shared_view(shared: SharedStoreStats | None) -> dict[str, object]:
+    """What came of the fleet's store behind this one; nothing where there is none."""
+    if shared is None:
+        return {}
+    counts = {"reads": _happened(shared.reads), "writes": _happened(shared.writes)}
+    return {"shared": {**counts, "queued": shared.queued}}
 
 
 def _by_route(stats: PlaneStats, entries: Iterable[RouteEntries], moment: Moment) -> list[dict[str, object]]:
@@ -150,7 +160,9 @@ async def purge_cache(request: web.Request) -> web.Response:
     urls = dict.fromkeys(url.decode("latin-1") for one in done for url in one.urls)
     message = f"cache: {purged} entries purged by {', '.join(f'{name} {value}' for name, value in chosen.items())}"
     meant = {name: [_target_view(target) for target in found] for name, found in targets.items()}
-    told = {"purged": purged, **({"meant": meant} if meant else {})}
+    told: dict[str, object] = {"purged": purged, **({"meant": meant} if meant else {})}
+    if any(one.told is not None for one in done):
+        told["fleet_told"] = all(one.told for one in done)
     context.events.append(context.moment().wall, "purge", message, details={**chosen, **told})
     return json_answer({**told, "urls": list(urls)[:URLS_TOLD]})
 

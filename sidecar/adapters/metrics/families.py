@@ -196,6 +196,24 @@ FAMILIES = (
         "Stored answers dropped.",
         samples.keyed("reason", lambda it: it.stats.store.evictions),
     ),
+    Family(
+        "sidecar_shared_cache_reads_total",
+        COUNTER,
+        "Looks of requests into the fleet's store, by what they brought.",
+        samples.shared_store_keyed("result", lambda it: it.reads),
+    ),
+    Family(
+        "sidecar_shared_cache_writes_total",
+        COUNTER,
+        "Answers for the fleet's store, by what became of them.",
+        samples.shared_store_keyed("result", lambda it: it.writes),
+    ),
+    Family(
+        "sidecar_shared_cache_queue",
+        GAUGE,
+        "Keys and purges that the fleet's store is still to be told of.",
+        samples.of_shared_store(lambda it: it.queued),
+    ),
     Family("sidecar_cache_served_age_seconds", HISTOGRAM, "Age of answers from the cache.", samples.served_age),
     Family(
         "sidecar_fallbacks_total",
@@ -243,7 +261,7 @@ FAMILIES = (
         "sidecar_redis_commands_total",
         COUNTER,
         "Commands sent to Redis.",
-        samples.of_fleet(lambda it: it.commands),
+        samples.redis_commands,
     ),
     Family(
         "sidecar_redis_errors_total",

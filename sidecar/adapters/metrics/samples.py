@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.bulkhead import Bulkhead
     from sidecar.pipeline.data_plane import CircuitReading, PlaneStats
-    from sidecar.pipeline.stats import FleetStats, Histogram, ProcessStats, RouteStats, UpstreamStats
+    from sidecar.pipeline.stats import FleetStats, Histogram, ProcessStats, RouteStats, SharedStoreStats, UpstreamStats
 
 STATES = tuple(state.value for state in State)
 MODES = tuple(mode.value for mode in OverrideMode)
@@ -53,9 +53,34 @@ def of_fleet(value: Callable[[FleetStats], float]) -> Lines:
     return lambda name, scrape: [] if (fleet := scrape.stats.fleet) is None else [f"{name} {value(fleet)}\n"]
 
 
+def of_shared_store(value: Callable[[SharedStoreStats], float]) -> Lines:
+    """The one sample of a family of the fleet's store; none where memory is all."""
+    return lambda name, scrape: [] if (shared := scrape.stats.shared_store) is None else [f"{name} {value(shared)}\n"]
+
+
+def shared_store_keyed(key: str, counts: Callable[[SharedStoreStats], Mapping[str, int]]) -> Lines:
+    """One sample for each key of a mapping of the fleet's store."""
+    return lambda name, scrape: (
+        [] if (shared := scrape.stats.shared_store) is None else [by_key(name, "", key, counts(shared))]
+    )
+
+
+def redis_commands(name: str, scrape: Scrape) -> list[str]:
+    """What Redis was asked, for the circuits and for the cache."""
+    asked = _asked_of_redis(scrape)
+    return [f"{name} {sum(each.commands for each in asked)}\n"] if asked else []
+
+
 def redis_errors(name: str, scrape: Scrape) -> list[str]:
     """What went wrong with Redis."""
-    return [] if (fleet := scrape.stats.fleet) is None else [by_key(name, "", "kind", fleet.errors)]
+    asked = _asked_of_redis(scrape)
+    kinds = {kind: sum(each.errors.get(kind, 0) for each in asked) for each in asked for kind in each.errors}
+    return [by_key(name, "", "kind", kinds)] if asked else []
+
+
+def _asked_of_redis(scrape: Scrape) -> list[FleetStats]:
+    fleet, shared = scrape.stats.fleet, scrape.stats.shared_store
+    return [each for each in (fleet, None if shared is None else shared.redis) if each is not None]
 
 
 def per_route(value: Callable[[RouteStats], float]) -> Lines:

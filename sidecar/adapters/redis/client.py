@@ -86,7 +86,7 @@ class RedisClient:
         self.trouble.answered()
         return answer
 
-    async def run(self, script: Script, key: str, *arguments: str, deadline: float, doing: str) -> Any:
+    async def run(self, script: Script, key: str, *arguments: str | bytes | int, deadline: float, doing: str) -> Any:
         """What `script` answers; it is sent whole where the server does not know it, as after its restart."""
         try:
             return await self.call("EVALSHA", script.sha, 1, key, *arguments, deadline=deadline, doing=doing)

@@ -69,8 +69,11 @@ def unavailable(error: Exception) -> StoreUnavailable:
 class Trouble:
     """Counts errors, and logs one line for each kind of a trouble and one for its end, however long it lasts."""
 
-    def __init__(self, stats: FleetStats, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, stats: FleetStats, monotonic: Callable[[], float], meanwhile: str = "circuits go on by themselves"
+    ) -> None:
         self._stats = stats
+        self._meanwhile = meanwhile
         self._monotonic = monotonic
         self._kinds: set[str] = set()
         self._latest = 0.0
@@ -82,8 +85,8 @@ class Trouble:
         if error.kind not in self._kinds:
             self._kinds.add(error.kind)
             log.warning(
-                "Redis fails (%s) to %s, circuits go on by themselves: %s",
-                error.kind, doing, error, extra={"redis_error": error.kind},
+                "Redis fails (%s) to %s, %s: %s",
+                error.kind, doing, self._meanwhile, error, extra={"redis_error": error.kind},
             )  # fmt: skip
 
     def answered(self) -> None:

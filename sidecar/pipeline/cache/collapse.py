@@ -79,10 +79,21 @@ class Collapser:
         """Whether a request may wait for another's fetch, and it is worth it."""
         if not self._enabled or keyed.head.method != "GET" or keyed.directives is not NO_REQUEST_DIRECTIVES:
             return False
-        until = self._not_shared.get(keyed.key)
-        if until is not None and self._monotonic() < until:
+        if self._not_shared and self.is_not_shared(keyed.key):
             return False
         return self._personal.isdisjoint(keyed.head.headers.index)
+
+    def is_not_shared(self, key: bytes) -> bool:
+        """Whether the answer to `key` was one for nobody else lately."""
+        until = self._not_shared.get(key)
+        return until is not None and self._monotonic() < until
+
+    def remember(self, key: bytes) -> None:
+        """The answer to `key` could not be shared."""
+        self._not_shared[key] = self._monotonic() + HIT_FOR_MISS
+        self._not_shared.move_to_end(key)
+        if len(self._not_shared) > REMEMBERED_KEYS:
+            self._not_shared.popitem(last=False)
 
     def is_fetching(self, keyed: KeyedRequest) -> bool:
         """Whether there is a fetch under way that `keyed` could share."""
@@ -185,7 +196,7 @@ class Collapser:
             await self._deliver_stream(key, shared, fetched)
         else:
             self._close(key, shared)
-            self._remember(key)
+            self.remember(key)
             shared.deliver(self._fetcher.collected(fetched), NothingShared())
 
     def _for_followers(self, key: bytes, fetch: UpstreamFetch, delivered: Delivered) -> SharedAnswer:
@@ -195,7 +206,7 @@ class Collapser:
             self._not_shared.pop(key, None)
             return WholeAnswer(entry, response.stand_in)
         if response.head.connection_bound or response.head.status not in self._rules.failures:
-            self._remember(key)
+            self.remember(key)
             return NothingShared()
         selecting = shared_failure(fetch.keyed.head.headers, response.head, self._rules)
         if selecting is None or not isinstance(response.body, bytes):
@@ -214,18 +225,11 @@ class Collapser:
             raise
         store_body(self._store, storing, body, stream.end)
         if body is None and not stream.joinable:
-            self._remember(key)
+            self.remember(key)
 
     def _sharable(self, entry: StoredResponse | Draft) -> bool:
         """Whether one who asked before `entry` was there may have it without asking again (RFC 9111 §4)."""
         return self._monotonic() < entry.expires_at and not entry.rules.always_validate
-
-    def _remember(self, key: bytes) -> None:
-        """The answer to `key` could not be shared."""
-        self._not_shared[key] = self._monotonic() + HIT_FOR_MISS
-        self._not_shared.move_to_end(key)
-        if len(self._not_shared) > REMEMBERED_KEYS:
-            self._not_shared.popitem(last=False)
 
     def _close(self, key: bytes, shared: SharedFetch) -> None:
         """Let nobody join any more."""

@@ -146,6 +146,7 @@ class Fetcher:
                     reason is not Forward.URI_MISS
                     or self._store.puts != fetch.puts
                     or keyed.key in self._store.arriving
+                    or keyed.key in self._store.unread
                 ):
                     withdraw(self._store, keyed, response.head, self._rules)
                 self._note(keyed.key, self._name, response.head.status, why, self._clock.wall())
@@ -263,8 +264,13 @@ class Fetcher:
 
     def _may_be_known(self, fetch: UpstreamFetch) -> bool:
         """Whether there may be something under its key now. There is nothing as a rule, and then this is cheap."""
-        store = self._store
-        return fetch.reason is not Forward.URI_MISS or store.puts != fetch.puts or fetch.keyed.key in store.arriving
+        store, key = self._store, fetch.keyed.key
+        return (
+            fetch.reason is not Forward.URI_MISS
+            or store.puts != fetch.puts
+            or key in store.arriving
+            or key in store.unread
+        )
 
     def _why(self, why: str) -> str:
         return why if self._rules.settings.debug else ""

@@ -54,11 +54,12 @@ def _invalidate_named(store: CacheStore, space: KeySpace, head: RequestHead, ans
 def withdraw(store: CacheStore, keyed: KeyedRequest, head: ResponseHead, rules: RouteRules) -> None:
     """Forget what the answer `head` to `keyed`, which is no good answer to be stored, says is no longer true.
 
-    What is still arriving for the same key was made before, and will not be stored.
+    What is still arriving for the same key was made before, and will not be stored; what may be behind the store goes.
     """
     request = keyed.head.headers
     gone = withdrawn(request, head, store.get(keyed.key), rules)
-    if gone or (keyed.key in store.arriving and speaks(request, head, rules)):
+    hidden = keyed.key in store.arriving or keyed.key in store.unread
+    if gone or (hidden and speaks(request, head, rules)):
         store.invalidate(keyed.key, gone)
 
 

@@ -12,7 +12,7 @@ from sidecar.core.config import ForwardedMode
 if TYPE_CHECKING:
     from sidecar.core.circuit.permit import Refusal
     from sidecar.core.config import ProxySettings, RouteConfig, Timeouts
-    from sidecar.pipeline.ports import CacheStore, Clock, Spawn
+    from sidecar.pipeline.ports import CacheStore, Clock, SharedLook, Spawn
 
 
 class CircuitView(Protocol):
@@ -41,11 +41,12 @@ class CachedRoute:
 
 @dataclass(frozen=True, slots=True)
 class CacheParts:
-    """What the caches of all routes work with."""
+    """What the caches of all routes work with. `shared` is the fleet's store behind `store`, if there is one."""
 
     store: CacheStore
     clock: Clock
     spawn: Spawn
+    shared: SharedLook | None = None
 
 
 def cached_route(route: RouteConfig, proxy: ProxySettings) -> CachedRoute:

@@ -11,6 +11,9 @@ What is decided is in `core.cache`; here it is carried out. A request takes one 
 4. Shared. Others who want the same at the same time wait for one fetch, which runs in a task of its own (`collapse`).
 5. Conditional. What is stored is stale and has a validator: the upstream is asked whether it is still good (`fetch`).
 
+Where a fleet shares its stored answers, what finds nothing of use in memory on way 2 looks into the fleet's store
+before it takes another (`_look_behind`).
+
 When 3 to 5 raise because the upstream cannot answer, what is stored stands in, if it may; else the error goes on.
 
 What must never happen:
@@ -83,7 +86,7 @@ if TYPE_CHECKING:
     from sidecar.core.cache.stored import StoredResponse
     from sidecar.pipeline.cache.route import CachedRoute, CircuitView
     from sidecar.pipeline.message import Request
-    from sidecar.pipeline.ports import Handler
+    from sidecar.pipeline.ports import Handler, SharedLook
     from sidecar.pipeline.stage import RouteParts
     from sidecar.pipeline.stats import RouteStats
 
@@ -101,6 +104,7 @@ class CacheStage:
 
     __slots__ = (
         "_answers",
+        "_asks_always",
         "_circuit",
         "_collapser",
         "_credentials",
@@ -115,6 +119,7 @@ class CacheStage:
         "_rewrite",
         "_route",
         "_rules",
+        "_shared",
         "_shares_no_credentials",
         "_space",
         "_store",
@@ -134,6 +139,7 @@ class CacheStage:
         self._untouched = replace(route.space, rewrite=NO_REWRITE)
         self._circuit = circuit
         self._store = cache_parts.store
+        self._shared = cache_parts.shared
         self._monotonic = cache_parts.clock.monotonic
         self._answers = CacheAnswers(route, stats)
         self._fetcher = Fetcher(inner, route, cache_parts, self._answers)
@@ -143,13 +149,14 @@ class CacheStage:
         self._credentials = CREDENTIALS - route.rules.credentials_keyed
         self._shares_no_credentials = b"authorization" in self._credentials
         settings = route.rules.settings
+        self._asks_always = settings.mode is CacheMode.FALLBACK
         self._is_plain = settings.mode is CacheMode.STANDARD and not settings.debug
 
     async def handle(self, request: Request) -> Response:
         """The answer, stored or from upstream. Raises what the inner handler raises when nothing stored stands in, and
         GatewayTimeoutByDirective.
         """
-        found = self._look_up(request)
+        found = self._look_up(request) if self._shared is None else await self._look_behind(self._shared, request)
         if isinstance(found, Response):
             return found
         if isinstance(found, Bypass):
@@ -160,7 +167,14 @@ class CacheStage:
             response = await self._inner.handle(request)
         except ProxyError as error:
             return self._stand_in_or_raise(found, error)
-        return self._fetcher.received(found, response)
+        answer = self._fetcher.received(found, response)
+        if self._shared is not None and self._asks_always and not self._is_known(found):
+            self._collapser.remember(found.keyed.key)
+        return answer
+
+    def _is_known(self, fetch: UpstreamFetch) -> bool:
+        """Whether there is an answer to its key in memory, or on its way there."""
+        return fetch.keyed.key in self._store.arriving or bool(self._store.get(fetch.keyed.key))
 
     # Looking at the store
 
@@ -195,6 +209,42 @@ class CacheStage:
         if credentials is not None and self._shares_no_credentials:
             return UpstreamFetch(request, keyed, Forward.URI_MISS, None, store.begin(key), store.puts, monotonic())
         return self._to_fetch(request, keyed, Forward.URI_MISS)
+
+    async def _look_behind(self, shared: SharedLook, request: Request) -> Response | UpstreamFetch | Bypass:
+        """The same, and where memory has nothing of use the fleet's store is waited for, which brings into memory what
+        it has.
+        """
+        try:
+            found = self._look_up(request)
+        except GatewayTimeoutByDirective:
+            if not await shared.look(self._space_of(request).key(request.head)):
+                raise
+            return self._look_up(request)
+        if isinstance(found, Response):
+            return found
+        if isinstance(found, Bypass):
+            if found.reason is Forward.REQUEST:
+                shared.unknown(self._space_of(request).key(request.head))
+            return found
+        if self._may_be_behind(found):
+            if await shared.look(found.keyed.key) or found.stored is not None:
+                # Memory has something else by now, or what it had may have been purged meanwhile.
+                return self._look_up(request)
+            found.begin(self._store, self._monotonic())
+        return found
+
+    def _may_be_behind(self, fetch: UpstreamFetch) -> bool:
+        """Whether a look is worth its while: not where another request fetches the same, not for what nobody else may
+        have, not for something younger than what the circuit lets nobody ask for.
+        """
+        keyed, stored = fetch.keyed, fetch.stored
+        if self._collapser.is_not_shared(keyed.key) or (fetch.shareable and self._collapser.is_fetching(keyed)):
+            return False
+        if stored is None:
+            return True
+        if self._asks_always:
+            return False
+        return not stored.rules.always_validate and self._circuit.peek(self._monotonic(), safe=True) is None
 
     def _answer_from(
         self, request: Request, key: bytes, variants: Sequence[StoredResponse]
@@ -339,5 +389,5 @@ def around(inner: Handler, parts: RouteParts) -> Handler:
     shared, route = parts.shared, parts.route
     if route.cache.mode is CacheMode.OFF:
         return inner
-    cache_parts = CacheParts(shared.store, shared.clock, shared.spawn)
+    cache_parts = CacheParts(shared.store, shared.clock, shared.spawn, shared.shared_store)
     return CacheStage(inner, cached_route(route, shared.proxy), parts.circuit, parts.stats, cache_parts)
