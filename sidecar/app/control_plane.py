@@ -20,6 +20,7 @@ from sidecar.app.reload import Reloader, ReloadRecord, unusable
 from sidecar.config.change import Reviewed, in_force
 from sidecar.core.address import bound_text
 from sidecar.core.events import EventRing, record_transition
+from sidecar.core.redaction import Redaction
 from sidecar.core.report import Moment, rfc3339
 from sidecar.pipeline.data_plane import UnusableUpstream
 from sidecar.pipeline.stats import ProcessStats
@@ -52,7 +53,7 @@ class ControlPlane:
         self.started = False
         self.addresses: Addresses = {}
         """Where each listener was reached when it was started; a drain changes nothing about that."""
-        self.events = EventRing(first_id=int(runtime.clock.wall() * 1000))
+        self.events = EventRing(first_id=int(runtime.clock.wall() * 1000), redaction=Redaction(config.log.redact_query))
         self.reloader = Reloader(self._take_up, lambda: self.config, runtime.spawn)
         self._runtime = runtime
         self._plane = plane

@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING
 
 from sidecar.adapters.exclusive import ListenSockets
-from sidecar.adapters.logs import AccessLog
+from sidecar.adapters.logs import AccessLog, form_of
 from sidecar.adapters.loop_lag import LoopLag
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.adapters.server.context import ServerContext
@@ -18,6 +18,7 @@ from sidecar.app.routes import RouteSet
 from sidecar.app.snapshots import cache_keeper
 from sidecar.app.warm import warm_connections
 from sidecar.core.circuit.hooks import Hooks
+from sidecar.core.redaction import Redaction
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.errors import Draining
 from sidecar.pipeline.gateway import Gateway
@@ -82,7 +83,14 @@ class DataPlane:
         self._proxy = Listener(self._context, config.proxy.tls)
         self.routes = RouteSet(
             runtime,
-            Parts(config.proxy, runtime.clock, runtime.spawn, self._store, self._access_log),
+            Parts(
+                config.proxy,
+                runtime.clock,
+                runtime.spawn,
+                self._store,
+                self._access_log,
+                Redaction(config.log.redact_query),
+            ),
             Hooks(random.random, transition, _transition_failed),
         )
         self._route(config)
@@ -217,12 +225,15 @@ class DataPlane:
                 log.warning("changed certificate files cannot be used, keeping the last good ones: %s", error)
 
     def _make_access_log(self) -> AccessLog | None:
-        if self._sink is None or not self._config.proxy.access_log:
+        settings = self._config.log
+        if self._sink is None or not (settings.access and self._config.proxy.access_log):
             return None
         return AccessLog(
             self._sink.write,
             lambda delay, call: asyncio.get_running_loop().call_later(delay, call),
             self._runtime.clock.wall,
+            form_of(settings, terminal=self._sink.terminal),
+            sample=settings.sample,
         )
 
 

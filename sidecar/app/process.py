@@ -53,8 +53,9 @@ def run(path: Path) -> int:
     if loaded.config is None:
         return MISCONFIGURED
     keep_freed_memory()
-    sink = LineSink()
-    take_over_logging(sink.write)
+    settings = loaded.config.log
+    sink = LineSink(settings=settings)
+    take_over_logging(sink.write, settings.level, sink.form.formatter)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(loaded.config, sink))

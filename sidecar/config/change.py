@@ -49,6 +49,7 @@ def in_force(running: Config, wanted: Config) -> Config:
         telemetry=running.telemetry,
         cache=running.cache,
         state_dir=running.state_dir,
+        log=running.log,
     )
 
 

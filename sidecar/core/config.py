@@ -189,6 +189,42 @@ class TelemetrySettings:
     )
 
 
+class LogFormat(Enum):
+    """How a line is written."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogLevel(Enum):
+    """How severe a line must be at least."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is written on standard output, field names in lower case."""
+
+    format: LogFormat = key(
+        LogFormat.AUTO, LogFormat, "json; text: short lines for people; auto: text on a terminal, else json"
+    )
+    level: LogLevel = key(LogLevel.INFO, LogLevel, "less severe lines are left out; access decides about requests")
+    access: bool = key(True, bool, "a line per request, unless proxy.access_log is false")
+    sample: float = key(1.0, percentage(zero=True), "share of the requests with a line; what went wrong always has one")
+    headers: tuple[str, ...] = key((), tuple_of(FIELD_NAME), "request and response fields that JSON lines show")
+    redact: tuple[str, ...] = key(
+        ("authorization", "cookie", "set-cookie"), tuple_of(FIELD_NAME), "of these the name is shown, but no value"
+    )
+    redact_query: frozenset[str] = key(
+        frozenset(), set_of(PARAMETER), "parameters whose value no line, event or sample shows"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
     """A rolling window of the last `seconds`."""
@@ -421,4 +457,5 @@ class Config:
     state_dir: str | None = key(
         None, DIRECTORY, "directory where overrides, open circuits and the cache outlive a restart; made when missing"
     )
+    log: LogSettings = block(LogSettings, "what is written on standard output")
     source: str = "<config>"

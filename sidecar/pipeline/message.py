@@ -157,6 +157,8 @@ class Request:
     under way. `half_closed`: the client has closed its side, and may have left; `on_half_close` hears of it when that
     comes to be. `pins` are those of the client connection that it came on, None where no client asks. `is_probe`: the
     circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets `route_name` and `rewrite`.
+    `asked` is the endpoint, `host:port`, that its latest attempt went to, "" while there was none, and `upstream_time`
+    the seconds that its attempts took, each up to the head of an answer or a failure.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
@@ -164,6 +166,7 @@ class Request:
     """
 
     __slots__ = (
+        "asked",
         "body",
         "client",
         "cut",
@@ -180,6 +183,7 @@ class Request:
         "sent_at",
         "started",
         "upgrade",
+        "upstream_time",
     )
 
     def __init__(
@@ -199,6 +203,8 @@ class Request:
         self.on_interim: Callable[[ResponseHead], None] | None = None
         self.half_closed = False
         self.on_half_close: Callable[[], None] | None = None
+        self.asked = ""
+        self.upstream_time = 0.0
         self.sent_at = inf
         self.on_sent: SentListener | None = None
 

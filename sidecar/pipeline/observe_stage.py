@@ -104,6 +104,10 @@ class ObserveStage:
                     sent,
                     request.request_id,
                     request.client,
+                    request.upstream_time,
+                    request.asked,
+                    head.headers,
+                    response.head.headers,
                     *why,
                 )
             )
@@ -132,8 +136,11 @@ class ObserveStage:
                 0,
                 request.request_id,
                 request.client,
-                error.reason,
-                error.detail,
+                request.upstream_time,
+                request.asked,
+                head.headers,
+                reason=error.reason,
+                detail=error.detail,
                 aborted=True,
             )
         )

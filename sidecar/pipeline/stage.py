@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sidecar.core.redaction import NOTHING_REDACTED
+
 if TYPE_CHECKING:
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import ProxySettings, RouteConfig
+    from sidecar.core.redaction import Redaction
     from sidecar.pipeline.ports import CacheStore, Clock, Handler, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats
@@ -15,13 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the stacks of all routes share. `access_log` is told of each finished request; None: nobody is."""
+    """What the stacks of all routes share. `access_log` is told of each finished request; None: nobody is.
+    `redaction` is for whatever is kept of a request's target.
+    """
 
     proxy: ProxySettings
     clock: Clock
     spawn: Spawn
     store: CacheStore
     access_log: AccessLog | None
+    redaction: Redaction = NOTHING_REDACTED
 
 
 @dataclass(frozen=True, slots=True)

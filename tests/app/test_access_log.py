@@ -223,6 +223,95 @@ async def test_an_error_that_the_client_sees_is_the_upstreams_error_too(start: S
     assert (refused["status"], refused["reason"], "error" in refused) == (503, "circuit_open", False)
 
 
+# Where it went, and how long that took
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+VALID = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\n\r\n"
+TAGGED = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nCache-Control: max-age=0, stale-if-error=60\r\nContent-Length: 2\r\n\r\nok'
+
+
+async def test_the_endpoint_its_time_and_the_trace_are_said(start_origin: StartOrigin, start: Start) -> None:
+    origin = await start_origin((READ, OK, STALL))
+    logged = await start(origin.url)
+
+    await logged.sidecar.get("/shop/1", f"traceparent: 00-{TRACE}-00f067aa0ba902b7-00")
+
+    line = await logged.line()
+    assert (line["endpoint"], line["trace_id"]) == (origin.url.removeprefix("http://"), TRACE)
+    assert 0 < line["upstream_ms"] <= line["duration_ms"]
+
+
+async def test_the_endpoint_that_failed_is_said(start: Start) -> None:
+    logged = await start("http://localhost:1")
+
+    await logged.sidecar.get("/shop/1")
+
+    line = await logged.line()
+    assert line["endpoint"] in {"127.0.0.1:1", "[::1]:1"}
+    assert line["upstream_ms"] > 0
+    assert "trace_id" not in line
+
+
+@pytest.mark.parametrize("script", [(READ, VALID, STALL), (READ, BEGUN, RESET)], ids=["still valid", "failed"])
+async def test_a_validation_is_an_attempt_like_any_other(
+    start_origin: StartOrigin, start: Start, script: tuple[Any, ...]
+) -> None:
+    origin = await start_origin((READ, TAGGED, *script))
+    logged = await start(origin.url, **CACHED)
+
+    assert [(await logged.sidecar.get("/shop/1")).status for _ in range(2)] == [200, 200]
+
+    _, validated = await logged.lines()
+    assert validated["endpoint"] == origin.url.removeprefix("http://")
+    assert validated["upstream_ms"] > 0
+
+
+async def test_what_no_upstream_was_asked_for_names_none(start_origin: StartOrigin, start: Start) -> None:
+    origin = await start_origin((READ, FRESH, STALL))
+    logged = await start(origin.url, **CACHED)
+
+    for target in ("/shop/1", "/shop/1", "/nowhere"):
+        await logged.sidecar.get(target)
+
+    _, hit, unrouted = await logged.lines()
+    assert not {"endpoint", "upstream_ms"} & (hit.keys() | unrouted.keys())
+
+
+# What is left out
+
+SECRET = {"log": {"redact_query": ["token"], "headers": ["cookie", "x-kind"]}}
+
+
+async def test_secrets_are_in_no_line_no_event_and_no_sample(start: Start) -> None:
+    logged = await start("http://127.0.0.1:1", SECRET, breaker={"failure_threshold": 1})
+    sidecar = logged.sidecar
+
+    for target in ("/shop/1?token=s3cret&page=2", "/nowhere?token=s3cret"):
+        await sidecar.get(target, "Cookie: s3cret", "X-Kind: plain")
+    url = "http://127.0.0.1:1/1?token=s3cret"
+    _, purged = await sidecar.call("DELETE", f"/v1/cache?url={url}".replace("?token", "%3Ftoken"))
+    _, circuit = await sidecar.call("GET", "/v1/circuits/shop")
+    _, events = await sidecar.call("GET", "/v1/events")
+
+    assert purged["purged"] == 0
+    assert [sample["path"] for sample in circuit["trip"]["samples"]] == ["/shop/1?token=(redacted)&page=2"]
+    assert "s3cret" not in json.dumps([circuit, events])
+    assert json.dumps(events).count("token=(redacted)") > 1
+    lines = await logged.lines()
+    assert "s3cret" not in json.dumps(lines)
+    assert [line["target"] for line in lines] == ["/shop/1?token=(redacted)&page=2", "/nowhere?token=(redacted)"]
+    assert [line["request_headers"] for line in lines] == [{"cookie": "(redacted)", "x-kind": "plain"}] * 2
+
+
+@pytest.mark.parametrize("top", [{"log": {"access": False}}, {"proxy": {"listen": "127.0.0.1:0", "access_log": False}}])
+async def test_either_switch_turns_the_access_log_off(start: Start, top: dict[str, Any]) -> None:
+    logged = await start("http://127.0.0.1:1", top)
+
+    await logged.sidecar.get("/shop/1")
+
+    assert await logged.lines() == []
+
+
 # What was sent, and asked
 
 OWN = {

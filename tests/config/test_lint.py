@@ -19,6 +19,7 @@ from sidecar.core.config import (
     Config,
     CountWindow,
     Endpoint,
+    LogSettings,
     ProxySettings,
     QueryKey,
     Rewrite,
@@ -339,3 +340,37 @@ def test_what_to_write_for_failures_keeps_neither_good_answers_nor_the_clients_m
         "failures contains 400-407, 409-424, 426-428, 430-499",
     ]
     assert {each.hint for each in found} == {"write failures: [408, 425, 429, 500-599]"}
+
+
+# The log
+
+
+@pytest.mark.parametrize(
+    ("log", "proxy", "setting", "message"),
+    [
+        (
+            LogSettings(headers=("user-agent", "x-api-key", "cookie")),
+            ProxySettings(),
+            "log.headers",
+            "the log shows the value of x-api-key, which is likely a secret",
+        ),
+        (LogSettings(sample=0.5, access=False), ProxySettings(), "log.sample", "sample has no effect"),
+        (
+            LogSettings(headers=("user-agent",)),
+            ProxySettings(access_log=False),
+            "log.headers",
+            "headers has no effect: there is no access log",
+        ),
+    ],
+)
+def test_a_log_that_tells_too_much_or_nothing_is_found(
+    log: LogSettings, proxy: ProxySettings, setting: str, message: str
+) -> None:
+    (found,) = findings(log=log, proxy=proxy)
+    assert (found.setting, found.severity) == (setting, Severity.WARNING)
+    assert message in found.message
+
+
+def test_a_log_that_shows_fields_without_secrets_is_fine() -> None:
+    shown = LogSettings(headers=("user-agent", "x-api-key"), redact=("x-api-key",), sample=0.1)
+    assert findings(log=shown) == []

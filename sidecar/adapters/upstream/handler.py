@@ -97,11 +97,13 @@ class UpstreamHandler:
             response: asyncio.Future[Received] | None = None
             try:
                 at_hand = None if fresh else upstream.endpoints.at_hand(started, request.pins)
-                endpoint, connection = at_hand or await self._connection(fresh=fresh)
+                endpoint, connection = at_hand or await self._connection(request, fresh=fresh)
+                request.asked = connection.address
                 response = connection.send(self._head(request, endpoint), request, self._timeouts)
                 head, body = await response
             except ProxyError as error:
                 attempts[error.reason] += 1
+                request.upstream_time += monotonic() - started
                 # It holds the error, whose traceback holds this frame.
                 response = None
                 if fresh or not _may_repeat(request, error):
@@ -110,6 +112,7 @@ class UpstreamHandler:
                 fresh = True
             except asyncio.CancelledError:
                 attempts["cancelled"] += 1
+                request.upstream_time += monotonic() - started
                 if connection is not None:
                     connection.abandon(response)
                 raise
@@ -124,14 +127,16 @@ class UpstreamHandler:
                 durations, took = upstream.stats.attempt_durations, monotonic() - started
                 durations.counts[bisect_left(durations.bounds, took)] += 1
                 durations.sum += took
+                request.upstream_time += took
                 if connection.dedicated:
                     head = _bound(head, request)
                 return Response(head, body)
 
-    async def _connection(self, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
+    async def _connection(self, request: Request, *, fresh: bool) -> tuple[NamedEndpoint, UpstreamConnection]:
         endpoint, pool = await self._upstream.endpoints.choose()
         tried: set[EndpointPool] = set()
         while True:
+            request.asked = pool.address
             try:
                 if fresh:
                     return endpoint, await pool.connect(self._timeouts.connect)

@@ -120,7 +120,13 @@ class Fetcher:
         while True:
             fetch.begin(self._store, self._clock.monotonic())
             request = conditional(fetch.request, preconditions) if preconditions else fetch.request
-            response = await self._inner.handle(request)
+            try:
+                response = await self._inner.handle(request)
+            finally:
+                if request is not fetch.request:
+                    # The log tells of the client's own request.
+                    fetch.request.asked = request.asked
+                    fetch.request.upstream_time += request.upstream_time
             if fetch.stored is None or not (preconditions and _validates(response)):
                 return self.answered(fetch, response)
             validated = self._validated(fetch, fetch.stored, response)
