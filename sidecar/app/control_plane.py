@@ -189,7 +189,7 @@ class ControlPlane:
         )
 
     def _telemetry_state(self) -> TelemetryState:
-        metrics = Metrics(__version__, self._stats, self._plane)
+        metrics = Metrics(__version__, self._stats, self._plane, self.moment)
         return TelemetryState(lambda: self.started, self._unready, metrics.page)
 
     def _unready(self) -> str | None:

@@ -89,9 +89,10 @@ class ObserveStage:
         elif response.stand_in is not None:
             because, wrong, detail = response.stand_in
             why = ("", detail, False, wrong, because if response.source is Source.STALE else "")
-        duration = self._monotonic() - request.started
+        now = self._monotonic()
+        duration = now - request.started
         status, source = response.head.status, response.source.label
-        self._stats.count(head.method, status, source, duration)
+        self._stats.count(head.method, status, source, duration, now, head.headers.index.get(b"traceparent"))
         if self._log is not None:
             self._log(
                 ExchangeRecord(

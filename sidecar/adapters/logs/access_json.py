@@ -41,7 +41,7 @@ class JsonAccessLines:
         if headers is not None:
             field = headers.index.get(b"traceparent")
             if field is not None and (found := _trace(field)) is not None:
-                more += f',"trace_id":"{found["trace"].decode()}"'
+                more += f',"trace_id":"{found[1].decode()}"'
             if self._fields:
                 more += self._shown("request_headers", headers) + self._shown("response_headers", answered)
         if any(wrong):

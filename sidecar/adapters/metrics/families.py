@@ -30,7 +30,7 @@ FAMILIES = (
         "sidecar_request_duration_seconds",
         HISTOGRAM,
         "Time from a request's head to the end of its response body.",
-        samples.route_histogram(lambda route: route.durations),
+        samples.request_durations,
     ),
     Family(
         "sidecar_requests_in_flight", GAUGE, "Requests under way.", samples.per_route(lambda route: route.in_flight)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 TRACEPARENT = re.compile(
-    rb"(?:00(?=.{53}\Z)|(?!00|ff)[0-9a-f]{2}(?=.{53}(?:-|\Z)))"
-    rb"-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<parent>(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+    rb"(?!ff)[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<parent>(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+    rb"(?:\Z|(?<!00.{53})-)"
 )
 """A valid `traceparent`. A version that is not known yet may say more than the four parts of version 00."""
 SAMPLED = 1
