@@ -16,6 +16,7 @@ from sidecar.adapters.telemetry import TelemetryState, build_telemetry
 from sidecar.adapters.web import WebListener
 from sidecar.app.monitors import Monitors, Work
 from sidecar.app.persistence import Persistence
+from sidecar.app.readiness import Readiness, Standing
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
 from sidecar.config.change import Reviewed, in_force
 from sidecar.core.address import bound_text
@@ -190,12 +191,13 @@ class ControlPlane:
 
     def _telemetry_state(self) -> TelemetryState:
         metrics = Metrics(__version__, self._stats, self._plane, self.moment)
-        return TelemetryState(lambda: self.started, self._unready, metrics.page)
-
-    def _unready(self) -> str | None:
-        if self._stats.draining:
-            return "draining"
-        return None if self.started else "starting"
+        readiness = Readiness(
+            self._plane,
+            self._stats,
+            lambda: Standing(self.config.source, self.started, self.addresses),
+            self.moment,
+        )
+        return TelemetryState(lambda: self.started, readiness.unready, readiness.report, metrics.page)
 
     def _info(self) -> Mapping[str, object]:
         return {
