@@ -13,6 +13,7 @@ import uvloop
 
 from sidecar.adapters.config_file import load
 from sidecar.adapters.logs import LineSink, take_over_logging
+from sidecar.adapters.tracing import TracingUnavailable
 from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
 from sidecar.app.service import App, build
 from sidecar.config.problem_report import as_text
@@ -74,6 +75,8 @@ async def _serve(config: Config, sink: LineSink) -> int:
         return _not_started(error.strerror or str(error))
     except UnusableUpstream as error:
         return _not_started(f"{error.ref}: {error}")
+    except TracingUnavailable as error:
+        return _not_started(str(error))
     for name, addresses in app.addresses.items():
         for address in addresses:
             where = bound_text(address)

@@ -50,6 +50,7 @@ def in_force(running: Config, wanted: Config) -> Config:
         cache=running.cache,
         state_dir=running.state_dir,
         log=running.log,
+        tracing=running.tracing,
     )
 
 

@@ -226,6 +226,18 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Where spans go."""
+
+    endpoint: Endpoint = field(
+        metadata=no_default(ENDPOINT, "a collector that speaks OTLP over HTTP; without a path /v1/traces is added")
+    )
+    service_name: str | None = key(None, IDENTIFIER, "service.name; null: OTEL_SERVICE_NAME, or circuit-sidecar")
+    timeout: float = key(5.0, duration(), "how long sending may take, repeats included")
+    max_queue: int = key(2048, whole(1), "traced requests that may wait to be sent; beyond, they are dropped")
+
+
+@dataclass(frozen=True, slots=True)
 class TimeWindow:
     """A rolling window of the last `seconds`."""
 
@@ -458,4 +470,5 @@ class Config:
         None, DIRECTORY, "directory where overrides, open circuits and the cache outlive a restart; made when missing"
     )
     log: LogSettings = block(LogSettings, "what is written on standard output")
+    tracing: TracingSettings | None = key(None, TracingSettings, "spans of recorded traces; null: none")
     source: str = "<config>"

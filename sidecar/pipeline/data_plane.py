@@ -60,7 +60,8 @@ class ProbeResult:
 @dataclass(frozen=True, slots=True)
 class PlaneStats:
     """What a data plane has counted so far. `loop_lag`: the longest delay of its event loop in the last ten seconds,
-    in seconds; `log_lines_dropped`: lines of its log that nobody took in time.
+    in seconds; `log_lines_dropped`: lines of its log that nobody took in time; `traces_dropped`: requests whose spans
+    nobody took.
     """
 
     listener: ListenerStats
@@ -69,6 +70,7 @@ class PlaneStats:
     upstreams: Sequence[UpstreamStats]
     loop_lag: float
     log_lines_dropped: int
+    traces_dropped: int = 0
 
 
 class CircuitControl(Protocol):

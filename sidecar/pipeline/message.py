@@ -36,6 +36,21 @@ class StandIn(NamedTuple):
     detail: str = ""
 
 
+class Attempt(NamedTuple):
+    """One attempt at an upstream, noted where requests are traced (`trace_stage`). `began` and `ended`, at the head of
+    the answer or at the failure, are monotonic seconds. `status` is 0 where there was no answer, and then `error` says
+    why.
+    """
+
+    scheme: str
+    endpoint: str
+    target: bytes
+    began: float
+    ended: float
+    status: int = 0
+    error: str = ""
+
+
 class BodyEnd(Enum):
     """How a body ended when no error cut it: read to its end; given up by its reader, because the client left; or given
     up by the sidecar, which has read as much as it wants of an answer that no client waits for.
@@ -158,7 +173,8 @@ class Request:
     comes to be. `pins` are those of the client connection that it came on, None where no client asks. `is_probe`: the
     circuit lets it go upstream once, and not twice (breaker.md 13). The gateway sets `route_name` and `rewrite`.
     `asked` is the endpoint, `host:port`, that its latest attempt went to, "" while there was none, and `upstream_time`
-    the seconds that its attempts took, each up to the head of an answer or a failure.
+    the seconds that its attempts took, each up to the head of an answer or a failure. `trail` is these attempts, where
+    they are noted.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
@@ -182,6 +198,7 @@ class Request:
         "route_name",
         "sent_at",
         "started",
+        "trail",
         "upgrade",
         "upstream_time",
     )
@@ -205,6 +222,7 @@ class Request:
         self.on_half_close: Callable[[], None] | None = None
         self.asked = ""
         self.upstream_time = 0.0
+        self.trail: list[Attempt] | None = None
         self.sent_at = inf
         self.on_sent: SentListener | None = None
 

@@ -109,6 +109,7 @@ class ObserveStage:
                     request.asked,
                     head.headers,
                     response.head.headers,
+                    request.trail,
                     *why,
                 )
             )
@@ -140,6 +141,7 @@ class ObserveStage:
                 request.upstream_time,
                 request.asked,
                 head.headers,
+                trail=request.trail,
                 reason=error.reason,
                 detail=error.detail,
                 aborted=True,

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sidecar.core.http.heads import Headers, RequestHead
     from sidecar.pipeline.errors import ProxyError
-    from sidecar.pipeline.message import Body, Request, Response
+    from sidecar.pipeline.message import Attempt, Body, Request, Response
 
 
 class ExchangeRecord(NamedTuple):
     """One finished request. `duration` is seconds until the response body ended; `bytes_sent` counts its payload
     octets. `upstream_time` is the seconds that attempts at the upstream took, each up to its head or its failure;
     `endpoint`, `host:port`, is where the last of them went, "" where there was none. `headers` are the request's
-    fields, `answered` those of the answer, None where there are none.
+    fields, `answered` those of the answer, None where there are none. `trail` is the attempts, where they are noted.
 
     `status` is 499 when the client left before a response head. `reason` is an error's label, or "" when nothing
     went wrong; `detail` says it in words. `aborted`: the client did not get a whole response. `error` is what the
@@ -34,6 +36,7 @@ class ExchangeRecord(NamedTuple):
     endpoint: str = ""
     headers: Headers | None = None
     answered: Headers | None = None
+    trail: Sequence[Attempt] | None = None
     reason: str = ""
     detail: str = ""
     aborted: bool = False
@@ -74,6 +77,20 @@ def unrouted_record(error: ProxyError, request: Request, response: Response, dur
 def octets_sent(head: RequestHead, body: bytes | Body) -> int:
     """Octets of a whole `body` that the answer to `head` has (RFC 9110 §9.3.2: to HEAD none)."""
     return len(body) if isinstance(body, bytes) and head.method != "HEAD" else 0
+
+
+class Listeners:
+    """Tells several of each finished request."""
+
+    __slots__ = ("_all",)
+
+    def __init__(self, *every: AccessLog) -> None:
+        self._all = every
+
+    def __call__(self, record: ExchangeRecord) -> None:
+        """Tell them of `record`."""
+        for listener in self._all:
+            listener(record)
 
 
 class AccessLog(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.pipeline import breaker_stage, observe_stage
+from sidecar.pipeline import breaker_stage, observe_stage, trace_stage
 from sidecar.pipeline.cache import stage as cache_stage
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sidecar.pipeline.stage import RouteParts, Wrap
 
 STAGES: tuple[Wrap, ...] = (
+    # Spans tell of each attempt, so they are noted where nothing stands between them and the network.
+    trace_stage.around,
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
     breaker_stage.around,

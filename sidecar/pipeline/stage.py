@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the stacks of all routes share. `access_log` is told of each finished request; None: nobody is.
-    `redaction` is for whatever is kept of a request's target.
+    `redaction` is for whatever is kept of a request's target; `traced`: somebody makes spans of requests.
     """
 
     proxy: ProxySettings
@@ -28,6 +28,7 @@ class Parts:
     store: CacheStore
     access_log: AccessLog | None
     redaction: Redaction = NOTHING_REDACTED
+    traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from math import inf
 from typing import TypeAlias
 
 from sidecar.core.http.heads import STANDARD_METHODS
+from sidecar.core.http.trace_context import RECORDED, RECORDED_DIGITS
 from sidecar.pipeline.store_decisions import StoreDecisions
 
 OTHER_METHOD = "_OTHER"
@@ -23,9 +24,6 @@ answers with ever new statuses does not make ever more series.
 """
 EXEMPLAR_EVERY = 0.05
 """Seconds for which a bucket's exemplar stands at least: one is enough, and keeping each would cost every request."""
-SAMPLED_DIGITS = b"13579bdf"
-"""Last digits of a `traceparent` whose caller records its trace."""
-
 Counts: TypeAlias = "defaultdict[str, int]"
 RequestLabels: TypeAlias = "tuple[str, int | str, str]"
 """Method, status and source."""
@@ -96,7 +94,7 @@ class RouteStats:
         bucket = bisect_left(BOUNDS, duration)
         durations.counts[bucket] += 1
         durations.sum += duration
-        if traceparent is not None and at >= self._exemplars_due[bucket] and traceparent[-1:] in SAMPLED_DIGITS:
+        if traceparent is not None and at >= self._exemplars_due[bucket] and traceparent[RECORDED] in RECORDED_DIGITS:
             self._exemplars_due[bucket] = at + EXEMPLAR_EVERY
             self.exemplars[bucket] = (traceparent, duration, at)
 

@@ -56,7 +56,7 @@ class World:
         return Metrics("1.2.3", self.process, plane, lambda: Moment(self.now, WALL + self.now))
 
     def _counted(self) -> PlaneStats:
-        return PlaneStats(self.listener, self.store, self.routes, self.upstreams, self.lag, log_lines_dropped=7)
+        return PlaneStats(self.listener, self.store, self.routes, self.upstreams, self.lag, 7, 9)
 
     def exercise(self) -> None:
         """Give every kind of number something to show."""
@@ -153,6 +153,7 @@ EXPECTED = [
     ("sidecar_event_loop_lag_seconds", {}, 0.0125),
     ("sidecar_draining", {}, 1),
     ("sidecar_log_lines_dropped_total", {}, 7),
+    ("sidecar_traces_dropped_total", {}, 9),
     ("sidecar_build_info", {"version": "1.2.3"}, 1),
 ]
 

@@ -27,6 +27,7 @@ from sidecar.core.config import (
     TelemetrySettings,
     Timeouts,
     TimeWindow,
+    TracingSettings,
     UpstreamConfig,
     UpstreamTls,
 )
@@ -374,3 +375,23 @@ def test_a_log_that_tells_too_much_or_nothing_is_found(
 def test_a_log_that_shows_fields_without_secrets_is_fine() -> None:
     shown = LogSettings(headers=("user-agent", "x-api-key"), redact=("x-api-key",), sample=0.1)
     assert findings(log=shown) == []
+
+
+# Tracing
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "severity", "message"),
+    [
+        (Endpoint("http", "collector", 4317), Severity.WARNING, "OTLP over gRPC"),
+        (Endpoint("http", "", 0, unix_path="/run/otel.sock"), Severity.ERROR, "cannot be sent through a Unix socket"),
+    ],
+)
+def test_a_collector_that_spans_would_not_reach_is_found(endpoint: Endpoint, severity: Severity, message: str) -> None:
+    (found,) = findings(tracing=TracingSettings(endpoint))
+    assert (found.setting, found.severity) == ("tracing.endpoint", severity)
+    assert message in found.message
+
+
+def test_a_collector_on_its_usual_port_is_fine() -> None:
+    assert findings(tracing=TracingSettings(Endpoint("http", "collector", 4318))) == []

@@ -32,7 +32,7 @@ class JsonAccessLines:
         """The line about `record`, ended. Octets that are no UTF-8 appear as `\\xNN`."""
         (
             route, method, octets, status, source, duration, sent, request_id, client,
-            took, endpoint, headers, answered, *wrong,
+            took, endpoint, headers, answered, _trail, *wrong,
         ) = record  # fmt: skip
         target = octets.decode("utf-8", "backslashreplace")
         if self._redaction is not None:

@@ -168,5 +168,11 @@ FAMILIES = (
         "Log lines lost because standard output was not read.",
         samples.single(lambda it: it.stats.log_lines_dropped),
     ),
+    Family(
+        "sidecar_traces_dropped_total",
+        COUNTER,
+        "Requests with a recorded trace whose spans were lost because no collector took them.",
+        samples.single(lambda it: it.stats.traces_dropped),
+    ),
     Family("sidecar_build_info", GAUGE, "1; the version is the label.", samples.build_info),
 )

@@ -11,3 +11,7 @@ TRACEPARENT = re.compile(
 """A valid `traceparent`. A version that is not known yet may say more than the four parts of version 00."""
 SAMPLED = 1
 """The bit of the flags that says that the caller records its part of the trace (§3.2.2.5.1)."""
+RECORDED = slice(54, 55)
+"""Where in a `traceparent` the digit with that bit stands."""
+RECORDED_DIGITS = frozenset((b"1", b"3", b"5", b"7", b"9", b"b", b"d", b"f"))
+"""Those that have it."""

@@ -127,6 +127,7 @@ class Fetcher:
                     # The log tells of the client's own request.
                     fetch.request.asked = request.asked
                     fetch.request.upstream_time += request.upstream_time
+                    fetch.request.trail = request.trail
             if fetch.stored is None or not (preconditions and _validates(response)):
                 return self.answered(fetch, response)
             validated = self._validated(fetch, fetch.stored, response)
@@ -295,6 +296,7 @@ def conditional(request: Request, preconditions: Sequence[Field]) -> Request:
     copy.rewrite = request.rewrite
     copy.on_interim = request.on_interim
     copy.pins = request.pins
+    copy.trail = request.trail
     copy.half_closed = request.half_closed
     request.on_half_close = copy.half_close
     return copy
