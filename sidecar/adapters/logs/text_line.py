@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH = 159
 """Columns of a request's line."""
-SHORTEST_TARGET = 24
+SHORTEST_TARGET = 60
 LONG = 10.0
 """Seconds from which on nobody cares for milliseconds."""
 TIME = slice(11, 23)
