@@ -13,6 +13,7 @@ import uvloop
 
 from sidecar.adapters.config_file import load
 from sidecar.adapters.logs import LineSink, take_over_logging
+from sidecar.adapters.tracing import TracingUnavailable
 from sidecar.app.fleet import MissingExtra
 from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
 from sidecar.app.service import App, build
@@ -54,8 +55,9 @@ def run(path: Path) -> int:
     if loaded.config is None:
         return MISCONFIGURED
     keep_freed_memory()
-    sink = LineSink()
-    take_over_logging(sink.write)
+    settings = loaded.config.log
+    sink = LineSink(settings=settings)
+    take_over_logging(sink.write, settings.level, sink.form.formatter)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(loaded.config, sink))
@@ -72,7 +74,7 @@ async def _serve(config: Config, sink: LineSink) -> int:
         await app.start()
     except OSError as error:
         return _not_started(error.strerror or str(error))
-    except MissingExtra as error:
+    except (MissingExtra, TracingUnavailable) as error:
         return _not_started(str(error))
     except Unusable as error:
         return _not_started(f"{error.ref}: {error}")

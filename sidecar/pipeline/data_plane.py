@@ -96,7 +96,8 @@ class ProbeResult:
 @dataclass(frozen=True, slots=True)
 class PlaneStats:
     """What a data plane has counted so far. `loop_lag`: the longest delay of its event loop in the last ten seconds,
-    in seconds; `log_lines_dropped`: lines of its log that nobody took in time; `fleet`: None for one that is alone.
+    in seconds; `log_lines_dropped`: lines of its log that nobody took in time; `fleet`: None for one that is alone;
+    `traces_dropped`: requests whose spans nobody took.
     """
 
     listener: ListenerStats
@@ -106,6 +107,7 @@ class PlaneStats:
     loop_lag: float
     log_lines_dropped: int
     fleet: FleetStats | None = None
+    traces_dropped: int = 0
 
 
 class CircuitControl(Protocol):
