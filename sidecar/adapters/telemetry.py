@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs, web
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 MAX_REQUEST_BODY = 1024
 
@@ -21,12 +21,13 @@ MAX_REQUEST_BODY = 1024
 @dataclass(frozen=True, slots=True)
 class TelemetryState:
     """What the listener tells. `started`: configured and listening for the first time. `unready` says why no traffic
-    should come, or nothing when it should. `metrics` renders the page for an Accept field: its blocks and its content
-    type.
+    should come, or nothing when it should; `report` says all that was looked at, in lines. `metrics` renders the page
+    for an Accept field: its blocks and its content type.
     """
 
     started: Callable[[], bool]
     unready: Callable[[], str | None]
+    report: Callable[[], Awaitable[Sequence[str]]]
     metrics: Callable[[str], Awaitable[tuple[list[bytes], str]]]
 
 
@@ -63,10 +64,12 @@ class Probes:
         """200, because answering takes a loop that turns."""
         return _text(200, "alive")
 
-    async def readyz(self, _request: web.Request) -> web.Response:
-        """200 while traffic should come."""
+    async def readyz(self, request: web.Request) -> web.Response:
+        """200 while traffic should come; with `verbose` in the query everything that was looked at."""
+        report = await self._state.report() if "verbose" in request.query else ()
         reason = self._state.unready()
-        return _text(200, "ready") if reason is None else _text(503, f"not ready: {reason}")
+        verdict = "ready" if reason is None else f"not ready: {reason}"
+        return _text(200 if reason is None else 503, "\n".join([*report, verdict]))
 
     async def startupz(self, _request: web.Request) -> web.Response:
         """200 once configured and listening."""

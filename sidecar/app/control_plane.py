@@ -20,10 +20,12 @@ from sidecar.adapters.traffic import TrafficSampler
 from sidecar.adapters.web import CallerLimits, WebListener
 from sidecar.app.monitors import Monitors, Work
 from sidecar.app.persistence import Persistence
+from sidecar.app.readiness import Readiness, Standing
 from sidecar.app.reload import Reloader, ReloadRecord, unusable
 from sidecar.config.change import Reviewed, in_force
 from sidecar.core.address import bound_text
 from sidecar.core.events import EventRing, record_transition
+from sidecar.core.redaction import Redaction
 from sidecar.core.report import Moment, fault_change_report, rfc3339
 from sidecar.pipeline.data_plane import Unusable, UnusableListener
 from sidecar.pipeline.stats import ProcessStats
@@ -68,7 +70,7 @@ class ControlPlane:
         """Set when somebody wants the process to drain and end."""
         self.addresses: Addresses = {}
         """Where each listener is reached; a drain changes nothing about that."""
-        self.events = EventRing(first_id=int(runtime.clock.wall() * 1000))
+        self.events = EventRing(first_id=int(runtime.clock.wall() * 1000), redaction=Redaction(config.log.redact_query))
         self.reloader = Reloader(self._take_up, lambda: self.config, runtime.spawn, seen)
         self._runtime = runtime
         self._plane = plane
@@ -256,13 +258,14 @@ class ControlPlane:
         yield from (address.host for address in self.config.admin.listen if address.host)
 
     def _telemetry_state(self) -> TelemetryState:
-        metrics = Metrics(__version__, self._stats, self._plane)
-        return TelemetryState(lambda: self.started, self._unready, metrics.page)
-
-    def _unready(self) -> str | None:
-        if self._stats.draining:
-            return "draining"
-        return None if self.started else "starting"
+        metrics = Metrics(__version__, self._stats, self._plane, self.moment)
+        readiness = Readiness(
+            self._plane,
+            self._stats,
+            lambda: Standing(self.config.source, self.started, self.addresses),
+            self.moment,
+        )
+        return TelemetryState(lambda: self.started, readiness.unready, readiness.report, metrics.page)
 
     def _info(self) -> Mapping[str, object]:
         return {

@@ -7,12 +7,14 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
+from sidecar import __version__
 from sidecar.adapters.exclusive import ListenSockets
-from sidecar.adapters.logs import AccessLog
+from sidecar.adapters.logs import AccessLog, form_of
 from sidecar.adapters.loop_lag import LoopLag
 from sidecar.adapters.memory_store import MemoryStore
 from sidecar.adapters.server.context import ServerContext
 from sidecar.adapters.server.listener import Listener
+from sidecar.adapters.tracing import Surface, trace_exporter
 from sidecar.app.fleet import join_fleet
 from sidecar.app.monitors import Monitors
 from sidecar.app.routes import RouteSet
@@ -21,13 +23,14 @@ from sidecar.app.snapshots import cache_keeper
 from sidecar.app.warm import warm_connections
 from sidecar.core.circuit.hooks import Hooks
 from sidecar.core.fault import CONFIGURED_BY
+from sidecar.core.redaction import Redaction
 from sidecar.pipeline.data_plane import PlaneStats, UnusableListener
 from sidecar.pipeline.errors import Draining
 from sidecar.pipeline.fleet.control import FleetCircuits
 from sidecar.pipeline.gateway import Gateway
 from sidecar.pipeline.local_control import LocalCache, LocalCircuits, LocalFaults, LocalProbes
 from sidecar.pipeline.possible_series import begin_listener, begin_store
-from sidecar.pipeline.record import unrouted_record
+from sidecar.pipeline.record import Listeners, unrouted_record
 from sidecar.pipeline.shared_store.control import SharedCache
 from sidecar.pipeline.stage import Parts
 from sidecar.pipeline.stats import ListenerStats
@@ -37,12 +40,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from sidecar.adapters.logs import LineSink
+    from sidecar.adapters.tracing import TraceExporter
     from sidecar.core.circuit.explanation import Transition
     from sidecar.core.config import Config
     from sidecar.core.fault import FaultChange
     from sidecar.pipeline.errors import ProxyError
     from sidecar.pipeline.message import Request, Response
     from sidecar.pipeline.ports import Spawn
+    from sidecar.pipeline.record import AccessLog as RecordListener
     from sidecar.pipeline.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -52,11 +57,11 @@ TICK = 1.0
 
 
 class DataPlane:
-    """The `DataPlanePort` of this process: listener, gateway, routes, upstreams, store, access log.
+    """The `DataPlanePort` of this process: listener, gateway, routes, upstreams, store, access log, spans.
 
     `start` begins a task that its starter looks after itself; `sink` takes the access log's lines (None: there is
-    none); `transition` hears of every circuit's transitions, `fault_changed` of the faults. Raises Unusable and
-    MissingExtra.
+    none); `transition` hears of every circuit's transitions, `fault_changed` of the faults. Raises Unusable,
+    MissingExtra and TracingUnavailable.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class DataPlane:
         self._config = config
         self._runtime = runtime
         self._sink = sink
+        self._redaction = Redaction(config.log.redact_query)
         self._stats = ListenerStats()
         self.fleet = join_fleet(config, runtime)
         self._transition = transition
@@ -79,6 +85,8 @@ class DataPlane:
         begin_listener(self._stats)
         begin_store(self._store.stats)
         self._access_log = self._make_access_log()
+        self._tracer = self._make_tracer()
+        listener = _listener(self._access_log, self._tracer)
         self._gateway = Gateway(config.proxy.via, self._unrouted, self._answered_here)
         self._context = ServerContext(
             self._gateway,
@@ -86,7 +94,7 @@ class DataPlane:
             self._stats,
             runtime,
             start=start,
-            access_log=self._access_log,
+            access_log=listener,
             via=config.proxy.via,
         )
         self._sockets = ListenSockets(config.proxy.listen)
@@ -98,7 +106,9 @@ class DataPlane:
                 runtime.clock,
                 runtime.spawn,
                 self._store,
-                self._access_log,
+                listener,
+                redaction=self._redaction,
+                traced=self._tracer is not None,
                 leases=None if self.fleet is None else self.fleet.leases,
                 shared_store=self._shared if self._shared is not None and self._shared.shares_answers else None,
             ),
@@ -131,6 +141,7 @@ class DataPlane:
             log_lines_dropped=0 if self._sink is None else self._sink.dropped,
             fleet=None if self.fleet is None else self.fleet.stats,
             shared_store=None if self._shared is None else self._shared.stats,
+            traces_dropped=0 if self._tracer is None else self._tracer.dropped,
         )
 
     async def use(self, config: Config, unchanged: Collection[str]) -> list[tuple[str, int] | str]:
@@ -234,8 +245,10 @@ class DataPlane:
         self._sockets.close()
 
     def flush(self) -> None:
-        """Hand over what the access log has noted; nothing is logged afterwards."""
-        if isinstance(self._access_log, AccessLog):
+        """Hand over what was noted of requests; nothing is logged or traced afterwards."""
+        if self._tracer is not None:
+            self._tracer.close()
+        if self._access_log is not None:
             self._access_log.flush()
 
     # What happens meanwhile
@@ -294,13 +307,41 @@ class DataPlane:
         return FleetCircuits(lambda: self.routes.circuits, monotonic, self.fleet)
 
     def _make_access_log(self) -> AccessLog | None:
-        if self._sink is None or not self._config.proxy.access_log:
+        settings = self._config.log
+        if self._sink is None or not (settings.access and self._config.proxy.access_log):
             return None
         return AccessLog(
             self._sink.write,
-            lambda delay, call: asyncio.get_running_loop().call_later(delay, call),
+            _call_later,
             self._runtime.clock.wall,
+            form_of(settings, terminal=self._sink.terminal),
+            sample=settings.sample,
         )
+
+    def _make_tracer(self) -> TraceExporter | None:
+        settings = self._config.tracing
+        if settings is None:
+            return None
+        scheme = "https" if self._config.proxy.tls else "http"
+        surface = Surface(scheme, self._pattern_of, self._redaction, __version__)
+        return trace_exporter(settings, surface, self._runtime.clock, _call_later)
+
+    def _pattern_of(self, route: str) -> str | None:
+        known = self.routes.configs.get(route)
+        if known is None:
+            return None
+        match = known.match
+        return match.prefix or match.path or (match.regex.pattern.decode() if match.regex else None)
+
+
+def _listener(access_log: AccessLog | None, tracer: TraceExporter | None) -> RecordListener | None:
+    if access_log is None or tracer is None:
+        return access_log or tracer
+    return Listeners(access_log, tracer)
+
+
+def _call_later(delay: float, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(delay, call)
 
 
 def _transition_failed(error: Exception) -> None:

@@ -15,6 +15,7 @@ from sidecar.adapters.config_file import load
 from sidecar.adapters.early_signals import deliver_signals, hold_signals
 from sidecar.adapters.file_stamp import file_stamp
 from sidecar.adapters.logs import LineSink, take_over_logging
+from sidecar.adapters.tracing import TracingUnavailable
 from sidecar.app.fleet import MissingExtra
 from sidecar.app.memory import collect_rarely, give_back_freed_memory, keep_freed_memory
 from sidecar.app.service import App, build
@@ -56,8 +57,9 @@ def run(path: Path) -> int:
     if loaded.config is None:
         return MISCONFIGURED
     keep_freed_memory()
-    sink = LineSink()
-    take_over_logging(sink.write)
+    settings = loaded.config.log
+    sink = LineSink(settings=settings)
+    take_over_logging(sink.write, settings.level, sink.form.formatter)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(loaded.config, sink, seen))
@@ -74,7 +76,7 @@ async def _serve(config: Config, sink: LineSink, seen: Stamp) -> int:
         await app.start()
     except OSError as error:
         return _not_started(error.strerror or str(error))
-    except MissingExtra as error:
+    except (MissingExtra, TracingUnavailable) as error:
         return _not_started(str(error))
     except Unusable as error:
         _not_started(f"{error.ref}: {error}")

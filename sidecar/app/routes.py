@@ -22,6 +22,7 @@ from sidecar.pipeline.retry_stage import retrying
 from sidecar.pipeline.stack import build_stack
 from sidecar.pipeline.stage import RouteParts
 from sidecar.pipeline.stats import RouteStats, UpstreamStats
+from sidecar.pipeline.trace_stage import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -169,8 +170,10 @@ class RouteSet:
             # One whose connections stay is the object of before, with the settings of then.
             upstream = upstreams[name]
             handler = UpstreamHandler(upstream, self._forwarder, config.timeouts)
-            behind = BreakerStage(handler, self.circuits[circuit], self._parts.clock, total)
-            repeating = retrying(behind, config.retry, total, upstream.stats, self._parts)
+            shared = self._parts
+            noted = tracing(handler, config, shared)
+            behind = BreakerStage(noted, self.circuits[circuit], shared.clock, total, shared.redaction)
+            repeating = retrying(behind, config.retry, total, upstream.stats, shared)
             failures = self.circuits[circuit].settings.failures
             sources.upstreams[name] = StandInUpstream(repeating, failures, inf if total is None else total)
 

@@ -62,6 +62,8 @@ def in_force(running: Config, wanted: Config) -> Config:
         state_dir=running.state_dir,
         redis=running.redis,
         fleet=running.fleet,
+        log=running.log,
+        tracing=running.tracing,
     )
 
 

@@ -12,7 +12,9 @@ from sidecar.config.lint_fallback import fallback_findings
 from sidecar.config.lint_fleet import fleet_findings
 from sidecar.config.lint_limits import limit_findings
 from sidecar.config.lint_listeners import listener_findings
+from sidecar.config.lint_log import log_findings
 from sidecar.config.lint_routing import routing_findings
+from sidecar.config.lint_tracing import tracing_findings
 from sidecar.config.problem import Finding, Severity
 from sidecar.config.units import show_duration, show_size, show_statuses
 from sidecar.core.config import CacheMode, UpstreamTls
@@ -29,6 +31,8 @@ def lint(config: Config) -> Iterator[Finding]:
     """Every finding."""
     yield from listener_findings(config)
     yield from fleet_findings(config)
+    yield from log_findings(config)
+    yield from tracing_findings(config)
     # Settings that stand in `defaults` have an effect when any upstream that inherits them uses TLS.
     effective = {each.tls for each in config.upstreams if any(end.scheme == "https" for end in each.endpoints)}
     for upstream in config.upstreams:

@@ -213,6 +213,54 @@ class ReloadSettings:
     interval: float = key(2.0, duration(), "how often")
 
 
+class LogFormat(Enum):
+    """How a line is written."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogLevel(Enum):
+    """How severe a line must be at least."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is written on standard output, field names in lower case."""
+
+    format: LogFormat = key(
+        LogFormat.AUTO, LogFormat, "json; text: short lines for people; auto: text on a terminal, else json"
+    )
+    level: LogLevel = key(LogLevel.INFO, LogLevel, "less severe lines are left out; access decides about requests")
+    access: bool = key(True, bool, "a line per request, unless proxy.access_log is false")
+    sample: float = key(1.0, percentage(zero=True), "share of the requests with a line; what went wrong always has one")
+    headers: tuple[str, ...] = key((), tuple_of(FIELD_NAME), "request and response fields that JSON lines show")
+    redact: tuple[str, ...] = key(
+        ("authorization", "cookie", "set-cookie"), tuple_of(FIELD_NAME), "of these the name is shown, but no value"
+    )
+    redact_query: frozenset[str] = key(
+        frozenset(), set_of(PARAMETER), "parameters whose value no line, event or sample shows"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Where spans go."""
+
+    endpoint: Endpoint = field(
+        metadata=no_default(ENDPOINT, "a collector that speaks OTLP over HTTP; without a path /v1/traces is added")
+    )
+    service_name: str | None = key(None, IDENTIFIER, "service.name; null: OTEL_SERVICE_NAME, or circuit-sidecar")
+    timeout: float = key(5.0, duration(), "how long sending may take, repeats included")
+    max_queue: int = key(2048, whole(1), "traced requests that may wait to be sent; beyond, they are dropped")
+
+
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
     """A rolling window of the last `seconds`."""
@@ -668,6 +716,8 @@ class Config:
         None, RedisSettings, "the Redis over which sidecars act as one fleet; null: this one is alone"
     )
     fleet: FleetSettings = block(FleetSettings, "what the sidecars of a fleet decide together")
+    log: LogSettings = block(LogSettings, "what is written on standard output")
+    tracing: TracingSettings | None = key(None, TracingSettings, "spans of recorded traces; null: none")
     source: str = "<config>"
     refs: Mapping[str, str] = field(default_factory=lambda: NO_REFS)
     """The `file:line` of each dotted setting that belongs to no upstream and no route."""

@@ -9,12 +9,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sidecar.core.circuit.explanation import Cause
+from sidecar.core.redaction import NOTHING_REDACTED
 from sidecar.core.report import sentence, transition_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.core.circuit.explanation import Transition
+    from sidecar.core.redaction import Redaction
     from sidecar.core.report import Moment
 
 RING_SIZE = 1000
@@ -38,14 +40,15 @@ class EventRing:
     """The last `size` events, oldest first.
 
     `first_id` lets a new process go on above the ids of the one before, so that a reader who resumes after a restart
-    neither misses an event nor mistakes one for another.
+    neither misses an event nor mistakes one for another. `redaction` is for the URLs in events.
     """
 
-    __slots__ = ("_events", "_listeners", "_next_id")
+    __slots__ = ("_events", "_listeners", "_next_id", "_redaction")
 
-    def __init__(self, size: int = RING_SIZE, *, first_id: int = 1) -> None:
+    def __init__(self, size: int = RING_SIZE, *, first_id: int = 1, redaction: Redaction = NOTHING_REDACTED) -> None:
         self._events: deque[Event] = deque(maxlen=size)
         self._next_id = first_id
+        self._redaction = redaction
         self._listeners: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
@@ -61,7 +64,8 @@ class EventRing:
         details: Mapping[str, object] = NO_DETAILS,
     ) -> Event:
         """Add an event, forget the oldest when full, and wake every listener."""
-        event = Event(self._next_id, at, kind, message, circuit, details)
+        redacted = self._redaction
+        event = Event(self._next_id, at, kind, redacted(message), circuit, redacted.mapping(details))
         self._next_id += 1
         self._events.append(event)
         for listener in tuple(self._listeners):

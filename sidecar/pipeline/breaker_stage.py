@@ -11,6 +11,7 @@ from sidecar.core.circuit.open import parse_retry_after
 from sidecar.core.circuit.outcome import Outcome, of_status
 from sidecar.core.circuit.permit import HEALTHY, Refusal, Role, Verdict
 from sidecar.core.http.heads import SAFE_METHODS
+from sidecar.core.redaction import NOTHING_REDACTED
 from sidecar.pipeline.deadline_stage import clients_deadline
 from sidecar.pipeline.errors import CircuitOpen, ConnectionLost, EarlyAnswerCut, ProxyError, StaleConnection
 from sidecar.pipeline.message import BodyEnd
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.circuit.permit import Permit
     from sidecar.core.http.heads import ResponseHead
+    from sidecar.core.redaction import Redaction
     from sidecar.pipeline.message import End, Request, Response
     from sidecar.pipeline.ports import Clock, Handler
     from sidecar.pipeline.stage import RouteParts
@@ -29,7 +31,7 @@ ASKS_TO_WAIT = frozenset({Outcome.FAILURE, Outcome.THROTTLED})
 _PROBE = Role.PROBE
 _SUCCESS = Outcome.SUCCESS
 LONGEST_PATH = 200
-"""Octets of a path in a sample."""
+"""Characters of a path, with its query, in a sample."""
 GATEWAY_TIMEOUT = 504
 DEADLINE_MARGIN = 0.025
 """Seconds around the client's deadline in which an upstream that knows it gives up: it was told a little less."""
@@ -48,14 +50,22 @@ class BreakerStage:
     a body longer than probe_timeout by its status, while it flows; its end is told all the same and changes nothing
     """
 
-    __slots__ = ("_circuit", "_clock", "_inner", "_monotonic", "_total")
+    __slots__ = ("_circuit", "_clock", "_inner", "_monotonic", "_redaction", "_total")
 
-    def __init__(self, inner: Handler, circuit: Circuit, clock: Clock, total: float | None = None) -> None:
+    def __init__(
+        self,
+        inner: Handler,
+        circuit: Circuit,
+        clock: Clock,
+        total: float | None = None,
+        redaction: Redaction = NOTHING_REDACTED,
+    ) -> None:
         self._inner = inner
         self._total = total
         self._circuit = circuit
         self._clock = clock
         self._monotonic = clock.monotonic
+        self._redaction = redaction
 
     async def handle(self, request: Request) -> Response:
         """The upstream's answer. Raises CircuitOpen, or what the inner handler raises."""
@@ -151,7 +161,7 @@ class BreakerStage:
             at=self._clock.wall(),
             request_id=request.request_id.decode("latin-1"),
             method=head.method,
-            path=head.target.partition(b"?")[0][:LONGEST_PATH].decode("latin-1"),
+            path=self._redaction.sample(head.target.decode("latin-1"))[:LONGEST_PATH],
             status=status,
             error=error,
             duration=self._monotonic() - started,
@@ -160,4 +170,5 @@ class BreakerStage:
 
 def around(inner: Handler, parts: RouteParts) -> BreakerStage:
     """The circuit of the route around `inner`."""
-    return BreakerStage(inner, parts.circuit, parts.shared.clock, parts.route.timeouts.total)
+    shared = parts.shared
+    return BreakerStage(inner, parts.circuit, shared.clock, parts.route.timeouts.total, shared.redaction)

@@ -116,6 +116,7 @@ class PlaneStats:
     """What a data plane has counted so far. `loop_lag`: the longest delay of its event loop in the last ten seconds,
     in seconds; `log_lines_dropped`: lines of its log that nobody took in time; `fleet`: None for one that is alone;
     `shared_store`: the same.
+    `traces_dropped`: requests whose spans nobody took.
     """
 
     listener: ListenerStats
@@ -126,6 +127,7 @@ class PlaneStats:
     log_lines_dropped: int
     fleet: FleetStats | None = None
     shared_store: SharedStoreStats | None = None
+    traces_dropped: int = 0
 
 
 class CircuitControl(Protocol):

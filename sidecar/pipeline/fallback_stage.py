@@ -7,7 +7,6 @@ Whatever happens, the circuit of the route has learned of the failure within, an
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
@@ -167,7 +166,7 @@ class FallbackStage:
                 raise
             return None
         finally:
-            request.attempts += asked.attempts
+            request.account_for(asked)
         if response.head.status in upstream.failures:
             self._drain(response)
             return None
@@ -186,10 +185,10 @@ class FallbackStage:
         it says itself.
         """
         now, clients = self._monotonic(), clients_deadline(request, self._total)
-        asked = copy(request)
+        asked = request.twin()
         asked.started = now
         asked.deadline = min(request.deadline if clients else inf, now + upstream.total)
-        asked.repeat, asked.attempts, asked.endpoint = ONLY_ATTEMPT, 0, None
+        asked.repeat, asked.endpoint = ONLY_ATTEMPT, None
         asked.on_half_close, request.on_half_close = None, asked.half_close
         return asked
 

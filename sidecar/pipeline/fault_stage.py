@@ -42,8 +42,8 @@ class FaultStage:
     """A `Handler` that does to requests what the route's fault says, as long as there is one."""
 
     __slots__ = (
-        "_circuit", "_clock", "_ends_at", "_fault", "_injected", "_inner", "_random", "_stats", "_total", "_via",
-        "handle",
+        "_circuit", "_clock", "_ends_at", "_fault", "_injected", "_inner", "_random", "_redaction", "_stats", "_total",
+        "_via", "handle",
     )  # fmt: skip
 
     handle: Callable[[Request], Coroutine[Any, Any, Response]]
@@ -54,6 +54,7 @@ class FaultStage:
         self._circuit = parts.circuit
         self._clock = parts.shared.clock
         self._random = parts.shared.random
+        self._redaction = parts.shared.redaction
         self._stats = parts.stats
         self._via = parts.shared.proxy.via
         self._injected = parts.stats.faults
@@ -115,7 +116,7 @@ class FaultStage:
         """Raises `error`, which the circuit hears of if it `counts`, or the circuit's refusal."""
         failing = _Failing(error)
         if counts:
-            await BreakerStage(failing, self._circuit, self._clock).handle(request)
+            await BreakerStage(failing, self._circuit, self._clock, redaction=self._redaction).handle(request)
         await failing.handle(request)
 
     def _marked(self, response: Response, done: str) -> Response:

@@ -7,7 +7,6 @@ its connection up and settles its permit as cancelled, which is no failure; one 
 from __future__ import annotations
 
 import asyncio
-from copy import copy
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.pipeline.errors import CircuitOpen, Draining, InternalError, ProxyError, forget_frames
@@ -55,11 +54,14 @@ class Contender:
         """Whether the circuit has kept it from being made."""
         return isinstance(self._answer, CircuitOpen)
 
-    def give_up(self) -> None:
-        """Nobody wants it any more."""
-        self._task.cancel()
-        if isinstance(self._answer, Response):
-            discard(self._answer)
+    async def give_up(self) -> None:
+        """Nobody wants it any more. Returns when it has ended, so that its request tells what was done."""
+        try:
+            if self._task.cancel():
+                await asyncio.wait((self._task,))
+        finally:
+            if isinstance(self._answer, Response):
+                discard(self._answer)
 
     async def _run(self, inner: Handler) -> None:
         try:
@@ -105,7 +107,7 @@ class Race:
                 return first.answer()
             return await self._race(first)
         finally:
-            first.give_up()
+            await first.give_up()
 
     async def _race(self, first: Contender) -> Answer:
         second = Contender(self._inner, hedge_of(first.request), self._spawn, self._monotonic())
@@ -114,16 +116,21 @@ class Race:
             while winner is None:
                 await Contender.first_done(first, second)
                 winner = self._winner(first, second)
-            self._count_loser(second if winner is first else first)
+            loser = second if winner is first else first
+            self._count_loser(loser)
             result = "success" if winner is second else "failure" if second.done else "cancelled"
             if not second.refused:
                 self._stats.hedges[result] += 1
+            # Nothing is awaited once the answer is taken: whoever is cancelled then could not let go of it.
+            await loser.give_up()
             return winner.answer()
         finally:
             if winner is None:
                 self._stats.hedges["cancelled"] += 1
-            second.give_up()
-            first.request.attempts += second.request.attempts
+            await second.give_up()
+            if winner is first:
+                second.request.asked = ""
+            first.request.account_for(second.request)
 
     def _winner(self, first: Contender, second: Contender) -> Contender | None:
         for contender in (first, second):
@@ -139,10 +146,9 @@ class Race:
 
 def hedge_of(request: Request) -> Request:
     """The same request for a second attempt beside the first, at another endpoint if there is one."""
-    twin = copy(request)
+    twin = request.twin()
     avoid = frozenset[object]() if request.endpoint is None else frozenset({request.endpoint})
     twin.repeat = Repeat(2, avoid)
-    twin.attempts = 0
     twin.on_interim = twin.on_half_close = twin.on_sent = None
     return twin
 

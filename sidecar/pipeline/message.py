@@ -7,6 +7,7 @@ every path.
 
 from __future__ import annotations
 
+from copy import copy
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
@@ -35,6 +36,21 @@ class StandIn(NamedTuple):
     because: str
     error: str = ""
     detail: str = ""
+
+
+class Attempt(NamedTuple):
+    """One attempt at an upstream, noted where requests are traced (`trace_stage`). `began` and `ended`, at the head of
+    the answer or at the failure, are monotonic seconds. `status` is 0 where there was no answer, and then `error` says
+    why.
+    """
+
+    scheme: str
+    endpoint: str
+    target: bytes
+    began: float
+    ended: float
+    status: int = 0
+    error: str = ""
 
 
 class BodyEnd(Enum):
@@ -177,7 +193,9 @@ class Request:
     waited for, in monotonic seconds; `inf`: never. The gateway sets `route_name` and `rewrite`.
 
     `attempts` is how often the upstream was asked so far, `repeat` what the next attempt is to be like; `endpoint` is
-    the address, known to the adapter, that the latest went to where there was a choice.
+    the address, known to the adapter, that the latest went to where there was a choice. `asked` is `host:port` of where
+    it went in any case, "" while there was none, and `upstream_time` the seconds that all of them took, each up to the
+    head of an answer or a failure. `trail` is these attempts, where they are noted.
 
     `sent_at` is from when on time is the upstream's, in its latest attempt; `inf` while that is not known. It is when
     the last octet was sent. Where the answer came before that, it is when the first was sent, later by the time for
@@ -185,6 +203,7 @@ class Request:
     """
 
     __slots__ = (
+        "asked",
         "attempts",
         "body",
         "client",
@@ -204,7 +223,9 @@ class Request:
         "route_name",
         "sent_at",
         "started",
+        "trail",
         "upgrade",
+        "upstream_time",
     )
 
     def __init__(
@@ -225,11 +246,28 @@ class Request:
         self.on_interim: Callable[[ResponseHead], None] | None = None
         self.half_closed = False
         self.on_half_close: Callable[[], None] | None = None
+        self.asked = ""
+        self.upstream_time = 0.0
+        self.trail: list[Attempt] | None = None
         self.sent_at = inf
         self.on_sent: SentListener | None = None
         self.attempts = 0
         self.repeat = ONLY_ATTEMPT
         self.endpoint: object | None = None
+
+    def twin(self) -> Request:
+        """The same request, no attempt at which was made so far; `account_for` adds those that will have been."""
+        twin = copy(self)
+        twin.attempts, twin.upstream_time, twin.asked, twin.trail = 0, 0.0, "", None
+        return twin
+
+    def account_for(self, other: Request) -> None:
+        """Count the attempts at `other` as attempts at this one, in whose place it was sent."""
+        self.attempts += other.attempts
+        self.upstream_time += other.upstream_time
+        self.asked = other.asked or self.asked
+        if other.trail:
+            self.trail = [*(self.trail or ()), *other.trail]
 
     def half_close(self) -> None:
         """The client has closed its side."""

@@ -90,9 +90,10 @@ class ObserveStage:
             because, wrong, detail = response.stand_in
             stale, replaced = response.source is Source.STALE, response.source is Source.FALLBACK
             why = ("", detail, False, wrong, because if stale else "", because if replaced else "")
-        duration = self._monotonic() - request.started
+        now = self._monotonic()
+        duration = now - request.started
         status, source = response.head.status, response.source.label
-        self._stats.count(head.method, status, source, duration)
+        self._stats.count(head.method, status, source, duration, now, head.headers.index.get(b"traceparent"))
         if self._log is not None:
             self._log(
                 ExchangeRecord(
@@ -106,6 +107,11 @@ class ObserveStage:
                     request.request_id,
                     request.client,
                     request.attempts,
+                    request.upstream_time,
+                    request.asked,
+                    head.headers,
+                    response.head.headers,
+                    request.trail,
                     *why,
                 )
             )
@@ -135,8 +141,12 @@ class ObserveStage:
                 request.request_id,
                 request.client,
                 request.attempts,
-                error.reason,
-                error.detail,
+                request.upstream_time,
+                request.asked,
+                head.headers,
+                trail=request.trail,
+                reason=error.reason,
+                detail=error.detail,
                 aborted=True,
             )
         )

@@ -17,6 +17,7 @@ from sidecar.pipeline import (
     observe_stage,
     rate_limit_stage,
     retry_stage,
+    trace_stage,
 )
 from sidecar.pipeline.cache import stage as cache_stage
 from sidecar.pipeline.fleet import lease_stage
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sidecar.pipeline.stage import RouteParts, Wrap
 
 STAGES: tuple[Wrap, ...] = (
+    # Spans tell of each attempt, so they are noted where nothing stands between them and the network.
+    trace_stage.around,
     # The circuit decides whether the upstream is asked at all, and learns from every answer. One that is switched off
     # stands here too, because an operator may force it open (breaker.md 24).
     breaker_stage.around,

@@ -7,6 +7,7 @@ from random import random
 from typing import TYPE_CHECKING, Protocol
 
 from sidecar.core.fault import RouteFault
+from sidecar.core.redaction import NOTHING_REDACTED
 from sidecar.pipeline.fallback_sources import FallbackSources
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from sidecar.core.circuit.circuit import Circuit
     from sidecar.core.config import ProxySettings, RouteConfig
+    from sidecar.core.redaction import Redaction
     from sidecar.pipeline.ports import CacheStore, Clock, Handler, ProbeLeases, SharedLook, Spawn
     from sidecar.pipeline.record import AccessLog
     from sidecar.pipeline.stats import RouteStats, UpstreamStats
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 class Parts:
     """What the stacks of all routes share. `access_log` is told of each finished request; None: nobody is. `leases`
     are those of a fleet; None: this sidecar is alone. `shared_store` is the fleet's behind `store`, if there is one.
+    `redaction` is for whatever is kept of a request's target;
+    `traced`: somebody makes spans of requests.
     """
 
     proxy: ProxySettings
@@ -34,6 +38,8 @@ class Parts:
     random: Callable[[], float] = random
     leases: ProbeLeases | None = None
     shared_store: SharedLook | None = None
+    redaction: Redaction = NOTHING_REDACTED
+    traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

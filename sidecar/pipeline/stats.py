@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 from sidecar.core.http.heads import STANDARD_METHODS
+from sidecar.core.http.trace_context import RECORDED, RECORDED_DIGITS
 from sidecar.core.retry import RecentDurations, RetryBudget
 from sidecar.pipeline.store_decisions import StoreDecisions
 
@@ -21,7 +23,20 @@ OTHER_METHOD = "_OTHER"
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of every duration histogram, seconds."""
 
+OTHER_CODE = "_OTHER"
+MOST_UNFORESEEN = 100
+"""Label sets of a route's requests besides those that its configuration implies (`possible_series`): an upstream that
+answers with ever new statuses does not make ever more series.
+"""
+EXEMPLAR_EVERY = 0.05
+"""Seconds for which a bucket's exemplar stands at least: one is enough, and keeping each would cost every request."""
 Counts: TypeAlias = "defaultdict[str, int]"
+RequestLabels: TypeAlias = "tuple[str, int | str, str]"
+"""Method, status and source."""
+Exemplar: TypeAlias = "tuple[bytes, float, float]"
+"""A request that stands for a bucket of a histogram: its `traceparent`, not yet checked, its duration in seconds, and
+when it was over, in monotonic seconds.
+"""
 
 
 class Histogram:
@@ -44,7 +59,8 @@ class RouteStats:
     """One route's requests.
 
     `requests` counts those that are over, keyed (method, status, source); methods outside the standard ones are
-    `_OTHER`. `durations` is how long they took, `served_age` how old the answers from the cache were, both in seconds.
+    `_OTHER`, and so are statuses once there are too many. `durations` is how long they took, `served_age` how old the
+    answers from the cache were, both in seconds. `exemplars` has a late recorded trace in each bucket of `durations`.
     `cache_results` is keyed by what the cache made of a request, in the words of Cache-Status. `bulkhead_rejected` and
     `bulkhead_observed` (would have been) are keyed by class. `bulkhead` and `bucket` are the limits themselves where
     there are any; they are kept here because they outlive a reload, like what is counted. `fallbacks` and `faults` are
@@ -52,6 +68,7 @@ class RouteStats:
     """
 
     __slots__ = (
+        "_exemplars_due",
         "bucket",
         "bulkhead",
         "bulkhead_observed",
@@ -59,6 +76,7 @@ class RouteStats:
         "cache_results",
         "deadline_exceeded",
         "durations",
+        "exemplars",
         "fallbacks",
         "faults",
         "in_flight",
@@ -67,13 +85,17 @@ class RouteStats:
         "rate_limited_observed",
         "requests",
         "served_age",
+        "unforeseen",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.in_flight = 0
-        self.requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)
+        self.requests: dict[RequestLabels, int] = {}
+        self.unforeseen = 0
         self.durations = Histogram()
+        self.exemplars: dict[int, Exemplar] = {}
+        self._exemplars_due = [-inf] * (len(BOUNDS) + 1)
         self.cache_results: Counts = defaultdict(int)
         self.fallbacks: Counts = defaultdict(int)
         self.faults: Counts = defaultdict(int)
@@ -85,12 +107,29 @@ class RouteStats:
         self.bulkhead: Bulkhead | None = None
         self.bucket: TokenBucket | None = None
 
-    def count(self, method: str, status: int, source: str, duration: float) -> None:
-        """Count a request that is over; `duration` in seconds."""
-        self.requests[method if method in STANDARD_METHODS else OTHER_METHOD, status, source] += 1
+    def count(
+        self, method: str, status: int, source: str, duration: float, at: float = 0.0, traceparent: bytes | None = None
+    ) -> None:
+        """Count a request that is over; `duration` in seconds, `at` monotonic."""
+        labels = (method if method in STANDARD_METHODS else OTHER_METHOD, status, source)
+        try:
+            self.requests[labels] += 1
+        except KeyError:
+            self._count_unforeseen(labels)
         durations = self.durations
-        durations.counts[bisect_left(BOUNDS, duration)] += 1
+        bucket = bisect_left(BOUNDS, duration)
+        durations.counts[bucket] += 1
         durations.sum += duration
+        if traceparent is not None and at >= self._exemplars_due[bucket] and traceparent[RECORDED] in RECORDED_DIGITS:
+            self._exemplars_due[bucket] = at + EXEMPLAR_EVERY
+            self.exemplars[bucket] = (traceparent, duration, at)
+
+    def _count_unforeseen(self, labels: RequestLabels) -> None:
+        if self.unforeseen < MOST_UNFORESEEN:
+            self.unforeseen += 1
+        else:
+            labels = (labels[0], OTHER_CODE, labels[2])
+        self.requests[labels] = self.requests.get(labels, 0) + 1
 
 
 class UpstreamStats:

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Sample, Timestamp
 
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.metrics.exposition import Format, negotiate
@@ -19,6 +19,7 @@ from sidecar.core.circuit.outcome import Outcome
 from sidecar.core.circuit.permit import Permit
 from sidecar.core.config import BreakerSettings, BulkheadSettings, Rate, RateLimit
 from sidecar.core.rate_limit import TokenBucket
+from sidecar.core.report import Moment
 from sidecar.pipeline.data_plane import PlaneStats
 from sidecar.pipeline.local_control import LocalCircuits
 from sidecar.pipeline.slices import SLICE
@@ -38,6 +39,9 @@ PROMETHEUS_ACCEPT = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
     "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 )
+
+
+WALL = 1_764_000_000.0
 
 
 class World:
@@ -60,18 +64,19 @@ class World:
     def seen_at(self, monotonic: Callable[[], float]) -> Metrics:
         """Its pages, on that clock."""
         circuits = LocalCircuits(lambda: {circuit.name: circuit for circuit in self.circuits}, monotonic)
-        return Metrics("1.2.3", self.process, FakePlane(circuits, self._counted))
+        plane = FakePlane(circuits, self._counted)
+        return Metrics("1.2.3", self.process, plane, lambda: Moment(self.now, WALL + self.now))
 
     def _counted(self) -> PlaneStats:
         return PlaneStats(
-            self.listener, self.store, self.routes, self.upstreams, self.lag, 7, self.fleet, self.shared_store
+            self.listener, self.store, self.routes, self.upstreams, self.lag, 7, self.fleet, self.shared_store, 9
         )
 
     def exercise(self) -> None:
         """Give every kind of number something to show."""
         for number, route in enumerate(self.routes):
-            route.requests["GET", 200, "upstream"] += 3 + number
-            route.requests["_OTHER", 503, "circuit"] += 1
+            route.requests["GET", 200, "upstream"] = 3 + number
+            route.requests["_OTHER", 503, "circuit"] = 1
             for seconds in (0.001, 0.005, 0.3, 99.0):
                 route.durations.observe(seconds)
             route.in_flight = 2
@@ -202,6 +207,7 @@ EXPECTED = [
     ("sidecar_shared_cache_reads_total", {"result": "hit"}, 12),
     ("sidecar_shared_cache_writes_total", {"result": "dropped"}, 13),
     ("sidecar_shared_cache_queue", {}, 14),
+    ("sidecar_traces_dropped_total", {}, 9),
     ("sidecar_build_info", {"version": "1.2.3"}, 1),
 ]
 
@@ -338,3 +344,49 @@ async def test_histogram_buckets_are_cumulative_and_end_at_the_count(world: Worl
     buckets = [it.value for it in samples if it.name.endswith("_bucket")]
     assert buckets == sorted(buckets)
     assert buckets[-1] == next(it.value for it in samples if it.name.endswith("_count"))
+
+
+TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
+OTHER_TRACE = b"0af7651916cd43dd8448eb211c80319c"
+
+
+def traceparent(trace: bytes, flags: bytes = b"01") -> bytes:
+    return b"00-%b-00f067aa0ba902b7-%b" % (trace, flags)
+
+
+async def exemplars(world: World, accept: str) -> dict[str, tuple[dict[str, str], float, float]]:
+    """By `le`."""
+    found = {}
+    for it in await world.samples(accept):
+        if it.exemplar is not None:
+            assert it.name == "sidecar_request_duration_seconds_bucket"
+            at = it.exemplar.timestamp
+            assert isinstance(at, float | Timestamp)
+            found[it.labels["le"]] = (it.exemplar.labels, it.exemplar.value, float(at))
+    return found
+
+
+async def test_each_bucket_names_its_latest_trace(world: World) -> None:
+    (route,) = world.routes
+    route.count("GET", 200, "upstream", 0.02, 90.0, traceparent(TRACE))
+    route.count("GET", 200, "upstream", 0.0125, 95.5, traceparent(OTHER_TRACE))
+    route.count("GET", 200, "upstream", 11.0, 97.0, traceparent(TRACE, b"03"))
+    route.count("GET", 200, "upstream", 0.3, 98.0)
+
+    assert await exemplars(world, PROMETHEUS_ACCEPT) == {
+        "0.025": ({"trace_id": OTHER_TRACE.decode()}, 0.0125, WALL + 95.5),
+        "+Inf": ({"trace_id": TRACE.decode()}, 11.0, WALL + 97.0),
+    }
+    assert await exemplars(world, "") == {}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [traceparent(TRACE, b"00"), traceparent(TRACE, b"02"), b"", b"1", traceparent(b"0" * 32), b'"} 1\nevil 1'],
+    ids=["not recorded", "random only", "empty", "short", "no trace", "hostile"],
+)
+async def test_what_leads_to_no_trace_is_no_exemplar(world: World, field: bytes) -> None:
+    world.routes[0].count("GET", 200, "upstream", 0.02, 90.0, field)
+
+    assert await exemplars(world, PROMETHEUS_ACCEPT) == {}
+    assert "evil" not in await world.text(PROMETHEUS_ACCEPT)

@@ -22,8 +22,11 @@ class Process:
         self.accepts.append(accept)
         return [b"up ", b"1\n"], "text/plain; version=0.0.4; charset=utf-8"
 
+    async def report(self) -> list[str]:
+        return ["[+] listening", "[i] fine"]
+
     def state(self) -> TelemetryState:
-        return TelemetryState(lambda: self.started, lambda: self.unready, self.metrics)
+        return TelemetryState(lambda: self.started, lambda: self.unready, self.report, self.metrics)
 
 
 @pytest.fixture
@@ -63,6 +66,17 @@ async def test_a_process_that_should_get_no_traffic_is_alive_but_not_ready(
         assert (response.status, await response.text()) == (503, "not ready: draining\n")
     async with client.get("/livez") as response:
         assert response.status == 200
+
+
+@pytest.mark.parametrize("query", ["verbose", "verbose=", "verbose=true"])
+async def test_all_that_was_looked_at_is_told_to_whom_asks(
+    client: "TestClient[Request, Application]", process: Process, query: str
+) -> None:
+    async with client.get(f"/readyz?{query}") as response:
+        assert (response.status, await response.text()) == (200, "[+] listening\n[i] fine\nready\n")
+    process.unready = "draining"
+    async with client.get(f"/readyz?{query}") as response:
+        assert (response.status, await response.text()) == (503, "[+] listening\n[i] fine\nnot ready: draining\n")
 
 
 async def test_startup_is_over_once_configured_and_listening(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sidecar.adapters.logs import LineSink
 from tests.support.configured import Configured, written
-from tests.support.origin import AGAIN, OK, READ, READ_HEAD, RESET, STALL
+from tests.support.origin import AGAIN, GATE, OK, READ, READ_HEAD, RESET, STALL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,17 +57,22 @@ class Logged:
 
 
 class Start:
-    """Starts one for an upstream `shop`."""
+    """Starts one for an upstream `shop`; another, `standby`, is there when it has a URL."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.standby = ""
         self.started: list[tuple[Logged, int]] = []
 
-    async def __call__(self, url: str, top: dict[str, Any] | None = None, **more: Any) -> Logged:
+    async def __call__(self, url: str | list[str], top: dict[str, Any] | None = None, **more: Any) -> Logged:
         file = self._folder / "log"
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
         sink = LineSink(descriptor)
-        text = written({"shop": {"url": url, "cache": {"mode": "off"}, **more}}, **(top or {}))
+        where = {"endpoints": url} if isinstance(url, list) else {"url": url}
+        upstreams: dict[str, Any] = {"shop": {**where, "cache": {"mode": "off"}, **more}}
+        if self.standby:
+            upstreams["standby"] = {"url": self.standby}
+        text = written(upstreams, **(top or {}))
         logged = Logged(await Configured.begin(self._folder / "sidecar.yaml", text, sink), sink, file)
         self.started.append((logged, descriptor))
         return logged
@@ -283,6 +289,207 @@ async def test_a_line_says_how_often_the_upstream_was_asked(start_origin: StartO
 
     lines = [(line["status"], line["attempts"]) for line in await logged.lines()]
     assert lines == [(200, 3), (200, 1), (200, 0), (404, 0)]
+
+
+# Where it went, and how long that took
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+VALID = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\n\r\n"
+TAGGED = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nCache-Control: max-age=0, stale-if-error=60\r\nContent-Length: 2\r\n\r\nok'
+
+
+async def test_the_endpoint_its_time_and_the_trace_are_said(start_origin: StartOrigin, start: Start) -> None:
+    origin = await start_origin((READ, OK, STALL))
+    logged = await start(origin.url)
+
+    await logged.sidecar.get("/shop/1", f"traceparent: 00-{TRACE}-00f067aa0ba902b7-00")
+
+    line = await logged.line()
+    assert (line["endpoint"], line["trace_id"]) == (origin.url.removeprefix("http://"), TRACE)
+    assert 0 < line["upstream_ms"] <= line["duration_ms"]
+
+
+async def test_the_endpoint_that_failed_is_said(start: Start) -> None:
+    logged = await start("http://localhost:1")
+
+    await logged.sidecar.get("/shop/1")
+
+    line = await logged.line()
+    assert line["endpoint"] in {"127.0.0.1:1", "[::1]:1"}
+    assert line["upstream_ms"] > 0
+    assert "trace_id" not in line
+
+
+@pytest.mark.parametrize("script", [(READ, VALID, STALL), (READ, BEGUN, RESET)], ids=["still valid", "failed"])
+async def test_a_validation_is_an_attempt_like_any_other(
+    start_origin: StartOrigin, start: Start, script: tuple[Any, ...]
+) -> None:
+    origin = await start_origin((READ, TAGGED, *script))
+    logged = await start(origin.url, **CACHED)
+
+    assert [(await logged.sidecar.get("/shop/1")).status for _ in range(2)] == [200, 200]
+
+    _, validated = await logged.lines()
+    assert validated["endpoint"] == origin.url.removeprefix("http://")
+    assert validated["upstream_ms"] > 0
+
+
+# Attempts are told of in one line: how many, where the last of them went, how long all of them took
+
+STEP = 0.05
+"""Seconds that each attempt takes that is too slow."""
+TIMED: dict[str, Any] = {"timeouts": {"first_byte": "50ms"}}
+ONCE_MORE = {"attempts": 2, "on": "timeout", "backoff": {"base": "0s"}, "budget": None}
+
+
+@pytest.fixture
+def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoints are taken in the order of the configuration."""
+    monkeypatch.setattr(random, "sample", lambda choices, _: choices[:2])
+
+
+def told(line: dict[str, Any]) -> tuple[int, int, str]:
+    return line["status"], line["attempts"], f"http://{line['endpoint']}"
+
+
+@pytest.mark.usefixtures("in_order")
+async def test_the_attempts_of_a_retry_add_up_and_the_last_endpoint_is_said(
+    start_origin: StartOrigin, start: Start
+) -> None:
+    slow, quick = await start_origin((READ, STALL)), await start_origin()
+    logged = await start([slow.url, quick.url], retry=ONCE_MORE, **TIMED)
+
+    await logged.sidecar.get("/shop/1")
+
+    line = await logged.line()
+    assert told(line) == (200, 2, quick.url)
+    assert STEP * 1000 <= line["upstream_ms"] <= line["duration_ms"]
+
+
+HEDGED: dict[str, Any] = {"retry": {"attempts": 1, "hedge": {"after": "50ms"}, "budget": None}}
+
+
+@pytest.mark.usefixtures("in_order")
+async def test_the_line_of_a_hedge_has_both_attempts_and_the_endpoint_that_answered(
+    start_origin: StartOrigin, start: Start
+) -> None:
+    slow, quick = await start_origin((READ, STALL)), await start_origin()
+    logged = await start([slow.url, quick.url], **HEDGED)
+
+    await logged.sidecar.get("/shop/1")
+
+    line = await logged.line()
+    assert told(line) == (200, 2, quick.url)
+    assert line["upstream_ms"] >= STEP * 1000
+
+
+@pytest.mark.usefixtures("in_order")
+async def test_a_hedge_that_lost_is_no_endpoint_that_answered(start_origin: StartOrigin, start: Start) -> None:
+    first, second = await start_origin((READ, GATE, OK, AGAIN)), await start_origin((READ, STALL))
+    logged = await start([first.url, second.url], **HEDGED)
+    client = await logged.sidecar.connect()
+    await client.send(GET)
+    await second.until(lambda seen: seen.requests)
+
+    first.gate.set()
+
+    assert (await client.response()).body == b"ok"
+    line = await logged.line()
+    assert told(line) == (200, 2, first.url)
+    assert line["upstream_ms"] >= STEP * 1000
+
+
+@pytest.mark.usefixtures("in_order")
+async def test_a_client_that_leaves_a_hedge_is_told_of_with_both_attempts(
+    start_origin: StartOrigin, start: Start
+) -> None:
+    first, second = await start_origin((READ, STALL)), await start_origin((READ, STALL))
+    logged = await start([first.url, second.url], **HEDGED)
+    client = await logged.sidecar.connect()
+    await client.send(GET)
+    await second.until(lambda seen: seen.requests)
+
+    client.transport.abort()
+    assert await logged.sidecar.is_quiet()
+
+    line = await logged.line()
+    assert told(line) == (499, 2, second.url)
+    assert line["upstream_ms"] >= STEP * 1000
+
+
+async def test_a_fallback_upstream_adds_its_attempt(start_origin: StartOrigin, start: Start) -> None:
+    slow, standby = await start_origin((READ, STALL)), await start_origin()
+    start.standby = standby.url
+    logged = await start(slow.url, fallback={"upstream": "standby"}, **TIMED)
+
+    await logged.sidecar.get("/shop/1")
+
+    line = await logged.line()
+    assert told(line) == (200, 2, standby.url)
+    assert (line["source"], line["error"]) == ("fallback", "http_response_timeout")
+    assert line["upstream_ms"] >= STEP * 1000
+
+
+async def test_what_no_upstream_was_asked_for_names_none(start_origin: StartOrigin, start: Start) -> None:
+    origin = await start_origin((READ, FRESH, STALL))
+    logged = await start(origin.url, **CACHED)
+
+    for target in ("/shop/1", "/shop/1", "/nowhere"):
+        await logged.sidecar.get(target)
+
+    _, hit, unrouted = await logged.lines()
+    assert not {"endpoint", "upstream_ms"} & (hit.keys() | unrouted.keys())
+
+
+# What is left out
+
+SECRET = {"log": {"redact_query": ["token"], "headers": ["cookie", "x-kind"]}}
+
+
+async def test_secrets_are_in_no_line_no_event_and_no_sample(start: Start) -> None:
+    logged = await start("http://127.0.0.1:1", SECRET, breaker={"failure_threshold": 1})
+    sidecar = logged.sidecar
+
+    for target in ("/shop/1?token=s3cret&page=2", "/nowhere?token=s3cret"):
+        await sidecar.get(target, "Cookie: s3cret", "X-Kind: plain")
+    url = "http://127.0.0.1:1/1?token=s3cret"
+    _, purged = await sidecar.call("DELETE", f"/v1/cache?url={url}".replace("?token", "%3Ftoken"))
+    _, circuit = await sidecar.call("GET", "/v1/circuits/shop")
+    _, events = await sidecar.call("GET", "/v1/events")
+
+    assert purged["purged"] == 0
+    assert [sample["path"] for sample in circuit["trip"]["samples"]] == ["/shop/1?token=(redacted)&page=2"]
+    assert "s3cret" not in json.dumps([circuit, events])
+    assert json.dumps(events).count("token=(redacted)") > 1
+    lines = await logged.lines()
+    assert "s3cret" not in json.dumps(lines)
+    assert [line["target"] for line in lines] == ["/shop/1?token=(redacted)&page=2", "/nowhere?token=(redacted)"]
+    assert [line["request_headers"] for line in lines] == [{"cookie": "(redacted)", "x-kind": "plain"}] * 2
+
+
+async def test_secrets_are_in_no_sample_of_a_fallback_upstream_and_of_an_injected_fault(start: Start) -> None:
+    start.standby = "http://127.0.0.1:1"
+    fault = {"abort": {"status": 503}, "ttl": "1h"}
+    tripping = {"breaker": {"failure_threshold": 1}, "fault": fault, "fallback": {"upstream": "standby"}}
+    logged = await start("http://127.0.0.1:1", SECRET, **tripping)
+    sidecar = logged.sidecar
+
+    for _ in range(10):
+        await sidecar.get("/shop/1?token=s3cret&page=2")
+
+    circuits = [(await sidecar.call("GET", f"/v1/circuits/{name}"))[1] for name in ("shop", "standby")]
+    for circuit in circuits:
+        assert {sample["path"] for sample in circuit["trip"]["samples"]} == {"/shop/1?token=(redacted)&page=2"}
+    assert [circuit["trip"]["samples"][0]["error"] for circuit in circuits] == ["fault_abort", "connection_refused"]
+
+
+@pytest.mark.parametrize("top", [{"log": {"access": False}}, {"proxy": {"listen": "127.0.0.1:0", "access_log": False}}])
+async def test_either_switch_turns_the_access_log_off(start: Start, top: dict[str, Any]) -> None:
+    logged = await start("http://127.0.0.1:1", top)
+
+    await logged.sidecar.get("/shop/1")
+
+    assert await logged.lines() == []
 
 
 # What was sent, and asked

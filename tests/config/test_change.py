@@ -14,6 +14,8 @@ from sidecar.core.config import (
     Config,
     Endpoint,
     HealthCheck,
+    LogLevel,
+    LogSettings,
     Match,
     PoolSettings,
     ProxySettings,
@@ -22,6 +24,7 @@ from sidecar.core.config import (
     ServerTls,
     TelemetrySettings,
     Timeouts,
+    TracingSettings,
     UpstreamConfig,
 )
 
@@ -72,6 +75,9 @@ RESTARTS = {
     "telemetry.connections": replace(RUNNING, telemetry=TelemetrySettings(connections=7)),
     "cache.max_size": replace(RUNNING, cache=CacheStoreSettings(max_size=65536)),
     "state_dir": replace(RUNNING, state_dir="state"),
+    "log.level": replace(RUNNING, log=LogSettings(level=LogLevel.DEBUG)),
+    "log.redact_query": replace(RUNNING, log=LogSettings(redact_query=frozenset({"token"}))),
+    "tracing": replace(RUNNING, tracing=TracingSettings(Endpoint("http", "collector", 4318))),
 }
 
 

@@ -21,6 +21,7 @@ from sidecar.core.config import (
     CountWindow,
     Endpoint,
     HedgeSettings,
+    LogSettings,
     Measured,
     Priority,
     ProxySettings,
@@ -34,6 +35,7 @@ from sidecar.core.config import (
     TelemetrySettings,
     Timeouts,
     TimeWindow,
+    TracingSettings,
     UpstreamConfig,
     UpstreamTls,
 )
@@ -418,3 +420,57 @@ def test_what_to_write_for_failures_keeps_neither_good_answers_nor_the_clients_m
         "failures contains 400-407, 409-424, 426-428, 430-499",
     ]
     assert {each.hint for each in found} == {"write failures: [408, 425, 429, 500-599]"}
+
+
+# The log
+
+
+@pytest.mark.parametrize(
+    ("log", "proxy", "setting", "message"),
+    [
+        (
+            LogSettings(headers=("user-agent", "x-api-key", "cookie")),
+            ProxySettings(),
+            "log.headers",
+            "the log shows the value of x-api-key, which is likely a secret",
+        ),
+        (LogSettings(sample=0.5, access=False), ProxySettings(), "log.sample", "sample has no effect"),
+        (
+            LogSettings(headers=("user-agent",)),
+            ProxySettings(access_log=False),
+            "log.headers",
+            "headers has no effect: there is no access log",
+        ),
+    ],
+)
+def test_a_log_that_tells_too_much_or_nothing_is_found(
+    log: LogSettings, proxy: ProxySettings, setting: str, message: str
+) -> None:
+    (found,) = findings(log=log, proxy=proxy)
+    assert (found.setting, found.severity) == (setting, Severity.WARNING)
+    assert message in found.message
+
+
+def test_a_log_that_shows_fields_without_secrets_is_fine() -> None:
+    shown = LogSettings(headers=("user-agent", "x-api-key"), redact=("x-api-key",), sample=0.1)
+    assert findings(log=shown) == []
+
+
+# Tracing
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "severity", "message"),
+    [
+        (Endpoint("http", "collector", 4317), Severity.WARNING, "OTLP over gRPC"),
+        (Endpoint("http", "", 0, unix_path="/run/otel.sock"), Severity.ERROR, "cannot be sent through a Unix socket"),
+    ],
+)
+def test_a_collector_that_spans_would_not_reach_is_found(endpoint: Endpoint, severity: Severity, message: str) -> None:
+    (found,) = findings(tracing=TracingSettings(endpoint))
+    assert (found.setting, found.severity) == ("tracing.endpoint", severity)
+    assert message in found.message
+
+
+def test_a_collector_on_its_usual_port_is_fine() -> None:
+    assert findings(tracing=TracingSettings(Endpoint("http", "collector", 4318))) == []

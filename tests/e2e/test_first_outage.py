@@ -105,3 +105,27 @@ async def test_the_first_outage_shows_in_every_series_that_tells_of_it(sidecar: 
         assert (await sidecar.get("/added/")).status == 502
 
         await increased(judge, *added)
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+async def test_a_trace_leads_from_a_latency_to_a_request(sidecar: Configured, tmp_path: Path) -> None:
+    async with prometheus(tmp_path / "prometheus", sidecar.addresses["telemetry"][0]) as judge:
+        await sidecar.get("/moody/", f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01")
+        await judge.until('sidecar_request_duration_seconds_count{route="moody"} == 1')
+
+        assert await judge.traces('sidecar_request_duration_seconds_bucket{route="moody"}') == {TRACE}
+        assert await judge.traces('sidecar_request_duration_seconds_bucket{route="down"}') == set()
+
+
+async def test_what_is_gone_from_the_configuration_is_gone_from_the_page(sidecar: Configured, tmp_path: Path) -> None:
+    gone = 'count({__name__=~"sidecar_.*",route="down"} or {__name__=~"sidecar_.*",circuit="down"})'
+    async with prometheus(tmp_path / "prometheus", sidecar.addresses["telemetry"][0]) as judge:
+        await judge.until(f"{gone} > 20")
+
+        await sidecar.reload(written({"sick": upstream(NOBODY)}))
+
+        await judge.until(f"absent({gone})")
+        assert await judge.ask('absent({__name__=~"sidecar_.*",upstream="down"})') == [1.0]
+        assert await judge.ask('count({__name__=~"sidecar_.*",route="sick"}) > 20')

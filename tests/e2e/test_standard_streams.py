@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import signal
 import sys
 from itertools import chain, combinations
@@ -171,3 +173,43 @@ async def test_signals_that_mean_nothing_here_do_not_kill(launch: Launch) -> Non
         sidecar.process.send_signal(number)
     assert await sidecar.works()
     assert await sidecar.ended_by(signal.SIGTERM) == 0
+
+
+async def output_of(launch: Launch, **stdout: int) -> str:
+    """What a sidecar writes on a terminal, or into a file, while it answers one request and ends."""
+    reading, writing = stdout["reading"], stdout["writing"]
+    sidecar = await (await launch(stdout=writing)).ready()
+    assert await sidecar.works()
+    assert await sidecar.ended_by(signal.SIGTERM) == 0
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        output = b""
+        # A terminal whose other side is closed gives an error in the place of an end (EIO).
+        with contextlib.suppress(OSError):
+            while piece := file.read1():
+                output += piece
+    return output.decode().replace("\r\n", "\n")
+
+
+async def test_on_a_terminal_the_log_is_short_and_coloured(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    reading, writing = os.openpty()
+
+    lines = (await output_of(launch, reading=reading, writing=writing)).splitlines()
+
+    assert all(line.startswith("\x1b[2m") for line in lines)
+    plain = [re.sub(r"\x1b\[\d+m", "", line) for line in lines]
+    assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3} ", line) and len(line) < 160 for line in plain)
+    assert [line for line in plain if re.search(r" 200 GET /\S* \d+\.\dms \d+B upstream all ", line)]
+    assert plain[-1].endswith(" INFO    drained")
+
+
+async def test_elsewhere_the_log_is_json_without_colours(launch: Launch) -> None:
+    reading, writing = os.pipe()
+
+    output = await output_of(launch, reading=reading, writing=writing)
+
+    assert "\x1b" not in output
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [line["status"] for line in lines if line["message"] == "request"] == [200]
+    assert lines[-1]["message"] == "drained"

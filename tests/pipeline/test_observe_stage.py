@@ -58,13 +58,15 @@ class Scene:
 
 
 async def test_a_whole_answer_is_over_when_it_is_given() -> None:
-    answer = response(204, b"content")
+    answer, asked = response(204, b"content"), request()
+    asked.asked, asked.upstream_time = "10.0.0.1:80", 0.125
     scene = Scene(answer)
-    assert await scene.ask() is answer
+    assert await scene.ask(asked) is answer
     assert scene.counted(204, "upstream")
     assert scene.record == ExchangeRecord(
-        "catalog", "GET", b"/items", 204, "upstream", 0.25, len(b"content"), b"r-1", "10.0.0.9"
-    )
+        "catalog", "GET", b"/items", 204, "upstream", 0.25, len(b"content"), b"r-1", "10.0.0.9",
+        upstream_time=0.125, endpoint="10.0.0.1:80", headers=asked.head.headers, answered=answer.head.headers,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("source", [Source.CACHE, Source.STALE, Source.UPSTREAM], ids=lambda source: source.label)
@@ -150,15 +152,18 @@ async def test_a_defect_is_a_500_that_tells_nothing_and_a_traceback_in_the_log(
 async def test_a_client_that_leaves_before_the_answer_counts_as_499_and_cancellation_goes_on() -> None:
     scene = Scene(response())
     scene.inner.gate = asyncio.Event()
-    waiting = asyncio.ensure_future(scene.ask(request(method="PURGE")))
+    asked = request(method="PURGE")
+    asked.asked = "10.0.0.1:80"
+    waiting = asyncio.ensure_future(scene.ask(asked))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert scene.counted(499, "error", "_OTHER")
     assert scene.record == ExchangeRecord(
-        "catalog", "PURGE", b"/items", 499, "error", 0.25, 0, b"r-1", "10.0.0.9", 0,
-        "client_gone", "the client left before the answer", aborted=True,
+        "catalog", "PURGE", b"/items", 499, "error", 0.25, 0, b"r-1", "10.0.0.9",
+        endpoint="10.0.0.1:80", headers=asked.head.headers,
+        reason="client_gone", detail="the client left before the answer", aborted=True,
     )  # fmt: skip
 
 

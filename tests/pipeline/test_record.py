@@ -12,7 +12,7 @@ def test_octets_that_are_no_request_are_told_with_what_could_be_read_of_them() -
     record = refusal_record(BadRequest("what?"), "10.0.0.9", 120, ("CONNECT", b"a:443"))
 
     assert record == ExchangeRecord(
-        "", "CONNECT", b"a:443", 400, "error", 0.0, 120, b"", "10.0.0.9", 0, "bad_request", "what?"
+        "", "CONNECT", b"a:443", 400, "error", 0.0, 120, b"", "10.0.0.9", reason="bad_request", detail="what?"
     )
 
 

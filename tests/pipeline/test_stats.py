@@ -2,8 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.pipeline.stats import BOUNDS, Histogram, ListenerStats, ProcessStats, RouteStats, StoreStats, UpstreamStats
+from sidecar.pipeline.stats import (
+    BOUNDS,
+    MOST_UNFORESEEN,
+    Histogram,
+    ListenerStats,
+    ProcessStats,
+    RouteStats,
+    StoreStats,
+    UpstreamStats,
+)
 
+TRACED = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ANSWERS = [
     ("GET", 200, "cache", "hit", 7, 0.001),
     ("GET", 200, "cache", "hit", 7, 0.002),
@@ -45,11 +55,44 @@ def test_histograms_of_two_routes_share_nothing() -> None:
     one, other = RouteStats("one"), RouteStats("other")
     one.durations.observe(1.0)
     one.served_age.observe(1.0)
-    one.requests["GET", 200, "upstream"] += 1
-    assert sum(other.durations.counts) == sum(other.served_age.counts) == len(other.requests) == 0
+    one.count("GET", 200, "upstream", 0.1, 1.0, TRACED)
+    assert sum(other.durations.counts) == sum(other.served_age.counts) == 0
+    assert len(other.requests) == len(other.exemplars) == 0
 
 
 def test_a_method_outside_the_standard_ones_is_counted_as_another() -> None:
     stats = RouteStats("one")
     stats.count("BREW", 418, "upstream", 0.1)
     assert dict(stats.requests) == {("_OTHER", 418, "upstream"): 1}
+
+
+def test_ever_new_statuses_make_no_ever_more_series() -> None:
+    stats = RouteStats("one")
+    stats.requests["GET", 200, "upstream"] = 0
+    for status in range(100, 1000):
+        stats.count("GET", status, "upstream", 0.1)
+        stats.count("PUT", status, "error", 0.1)
+    stats.count("GET", 200, "upstream", 0.1)
+    stats.count("GET", 100, "upstream", 0.1)
+
+    assert len(stats.requests) == 1 + MOST_UNFORESEEN + 2
+    assert sum(stats.requests.values()) == 1802
+    assert (stats.requests["GET", 200, "upstream"], stats.requests["GET", 100, "upstream"]) == (2, 2)
+    others = stats.requests["GET", "_OTHER", "upstream"], stats.requests["PUT", "_OTHER", "error"]
+    assert others == (899 - 50, 900 - 50)
+
+
+@pytest.mark.parametrize(
+    ("field", "kept"), [(TRACED, True), (TRACED[:-1] + b"f", True), (TRACED[:-1] + b"0", False), (None, False)]
+)
+def test_the_latest_recorded_trace_stands_for_its_bucket(field: bytes | None, *, kept: bool) -> None:
+    stats = RouteStats("one")
+    stats.count("GET", 200, "upstream", 0.3, 7.0, field)
+    assert stats.exemplars == ({6: (field, 0.3, 7.0)} if kept else {})
+
+
+def test_an_exemplar_stands_for_a_while_in_its_bucket_only() -> None:
+    stats = RouteStats("one")
+    for number, duration, at in ((1, 0.3, 7.0), (2, 0.3, 7.01), (3, 0.2, 7.02), (4, 0.3, 7.05)):
+        stats.count("GET", 200, "upstream", duration, at, b"%d%b" % (number, TRACED[1:]))
+    assert [(kept[0][:1], at) for at, kept in stats.exemplars.items()] == [(b"4", 6), (b"3", 5)]

@@ -83,6 +83,7 @@ class NoSink:
     """Takes the access log's lines, so that they are made."""
 
     dropped = 0
+    terminal = False
 
     def write(self, batch: bytes, lines: int) -> None:
         """Nothing becomes of them."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -24,15 +25,25 @@ class Prometheus:
     """Scrapes ten times a second."""
 
     def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
-        self._url = f"http://{address}/api/v1/query"
+        self._api = f"http://{address}/api/v1"
         self._session = session
 
     async def ask(self, query: str) -> list[float]:
         """The values of an instant query, one per series."""
-        async with self._session.get(self._url, params={"query": query}) as response:
+        answer = await self._get("query", query=query)
+        return [float(sample["value"][1]) for sample in answer["result"]]
+
+    async def traces(self, query: str) -> set[str]:
+        """The trace ids of the exemplars of the series of a query, from the last minute."""
+        now = time.time()
+        found = await self._get("query_exemplars", query=query, start=str(now - 60), end=str(now + 1))
+        return {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
+
+    async def _get(self, call: str, **parameters: str) -> Any:
+        async with self._session.get(f"{self._api}/{call}", params=parameters) as response:
             answer = await response.json()
         assert answer["status"] == "success", answer
-        return [float(sample["value"][1]) for sample in answer["data"]["result"]]
+        return answer["data"]
 
     async def until(self, query: str) -> list[float]:
         """Wait until `query`, a comparison, holds for some series."""
@@ -54,6 +65,7 @@ async def prometheus(folder: Path, target: tuple[str, int]) -> AsyncIterator[Pro
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         "--web.listen-address=127.0.0.1:0",
+        "--enable-feature=exemplar-storage",
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None

@@ -67,10 +67,3 @@ def _to_json(entry: dict[str, object]) -> str:
         return json.dumps(entry, default=str, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError):  # an extra that JSON has no words for: NaN, a cycle, a key that is no string
         return json.dumps({key: str(value) for key, value in entry.items()}, separators=(",", ":"))
-
-
-def drop_notice(lines: int) -> bytes:
-    """The line that says that so many `lines` were lost."""
-    record = logging.LogRecord("sidecar.logs", logging.WARNING, "", 0, "log lines were dropped", (), None)
-    record.__dict__["lines"] = lines
-    return JsonFormatter().format(record).encode("ascii") + b"\n"

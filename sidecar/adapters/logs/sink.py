@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import select
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.adapters.logs.json_line import drop_notice
+from sidecar.adapters.logs.form import form_of
+from sidecar.core.config import LogSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PENDING_LIMIT = 4 * 1024 * 1024
+DEFAULT_SETTINGS = LogSettings()
 
 Write: TypeAlias = "Callable[[bytes, int], None]"
 """A sink's `write`: ended lines and how many they are."""
 
 
 class LineSink:
-    """Complete lines on their way to a file descriptor, at most `limit` bytes of them."""
+    """Complete lines on their way to a file descriptor, at most `limit` bytes of them, in the `form` that suits it."""
 
-    def __init__(self, descriptor: int = 1, *, limit: int = PENDING_LIMIT) -> None:
+    def __init__(
+        self, descriptor: int = 1, *, limit: int = PENDING_LIMIT, settings: LogSettings = DEFAULT_SETTINGS
+    ) -> None:
         self._descriptor = descriptor
+        self.terminal = os.isatty(descriptor)
+        """Whether a person may be looking."""
+        self.form = form_of(settings, terminal=self.terminal)
         self._limit = limit
         self._lock = threading.Lock()
         self._unreported = 0
@@ -43,7 +51,7 @@ class LineSink:
                 self._drop(lines)
                 return
             if self._unreported:
-                batch = drop_notice(self._unreported) + batch
+                batch = self._drop_notice() + batch
                 self._unreported = 0
             self.pending += len(batch)
             self._batches.put((batch, lines))
@@ -72,6 +80,12 @@ class LineSink:
             except OSError:
                 return False
         return True
+
+    def _drop_notice(self) -> bytes:
+        """The line that says how many lines were lost."""
+        record = logging.LogRecord("sidecar.logs", logging.WARNING, "", 0, "log lines were dropped", (), None)
+        record.__dict__["lines"] = self._unreported
+        return self.form.formatter.format(record).encode() + b"\n"
 
     def _drop(self, lines: int) -> None:
         self.dropped += lines

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from sidecar.adapters.logs.json_line import JsonFormatter
+from sidecar.adapters.logs.form import JSON_FORM
 from sidecar.core.circuit.explanation import OverrideMode, State
+from sidecar.core.config import LogLevel
 from sidecar.core.report import sentence, transition_report
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ REFUSING = frozenset({State.OPEN, OverrideMode.FORCED_OPEN})
 class SinkHandler(logging.Handler):
     """Sends the logging tree to a sink."""
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, formatter: logging.Formatter) -> None:
         super().__init__()
         self._write = write
-        self.setFormatter(JsonFormatter())
+        self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue one line."""
@@ -34,17 +35,19 @@ class SinkHandler(logging.Handler):
         except Exception:  # noqa: BLE001 - logging's own rule: a bad log call is reported and does not raise
             self.handleError(record)
         else:
-            self._write(line.encode("ascii") + b"\n", 1)
+            self._write(line.encode() + b"\n", line.count("\n") + 1)
 
 
-def take_over_logging(write: Write, level: int = logging.INFO) -> None:
+def take_over_logging(
+    write: Write, level: LogLevel = LogLevel.INFO, formatter: logging.Formatter = JSON_FORM.formatter
+) -> None:
     """Make `write`, a sink's, the only way out of the logging tree and of Python's warnings."""
-    logging.basicConfig(level=level, handlers=[SinkHandler(write)], force=True)
+    logging.basicConfig(level=level.name, handlers=[SinkHandler(write, formatter)], force=True)
     logging.captureWarnings(capture=True)
 
 
 class TransitionLog:
-    """One JSON line per transition, in the words that the API uses; what makes requests fail is a warning.
+    """One line per transition, in the words that the API uses; what makes requests fail is a warning.
 
     `moment` reads both clocks.
     """

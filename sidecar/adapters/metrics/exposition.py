@@ -1,4 +1,6 @@
-"""The Prometheus text format 0.0.4 and OpenMetrics 1.0; here only a counter's family name and the end differ."""
+"""The Prometheus text format 0.0.4 and OpenMetrics 1.0, which names the families of counters otherwise, has exemplars,
+and has an end.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,16 @@ import re
 from enum import Enum
 from functools import lru_cache
 from itertools import accumulate
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.pipeline.stats import Histogram
+
+
+NO_EXEMPLARS: Mapping[int, str] = MappingProxyType({})
 
 
 class Format(Enum):
@@ -65,12 +71,19 @@ def one_hot(name: str, labels: str, key: str, words: tuple[str, ...], hot: str |
     return "".join([f'{name}{{{labels}{key}="{word}"}} {int(word == hot)}\n' for word in words])
 
 
-def buckets(name: str, labels: str, histogram: Histogram) -> str:
-    """A histogram's cumulative buckets, sum and count."""
+def buckets(name: str, labels: str, histogram: Histogram, exemplars: Mapping[int, str] = NO_EXEMPLARS) -> str:
+    """A histogram's cumulative buckets, sum and count; `exemplars` are written behind the buckets of those numbers."""
     totals = list(accumulate(histogram.counts))
     bounds = zip(_bounds(histogram.bounds), totals, strict=True)
-    lines = "".join([f'{name}_bucket{{{labels},le="{bound}"}} {total}\n' for bound, total in bounds])
-    return f"{lines}{name}_sum{{{labels}}} {histogram.sum}\n{name}_count{{{labels}}} {totals[-1]}\n"
+    lines = [f'{name}_bucket{{{labels},le="{bound}"}} {total}\n' for bound, total in bounds]
+    for bucket, exemplar in exemplars.items():
+        lines[bucket] = f"{lines[bucket][:-1]}{exemplar}\n"
+    return f"{''.join(lines)}{name}_sum{{{labels}}} {histogram.sum}\n{name}_count{{{labels}}} {totals[-1]}\n"
+
+
+def exemplar(trace: bytes, value: float, wall: float) -> str:
+    """What is written behind a bucket's sample: the trace of one observation in it, `value`, at `wall`."""
+    return f' # {{trace_id="{trace.decode()}"}} {value} {wall:.3f}'
 
 
 @lru_cache(maxsize=16)

@@ -30,7 +30,7 @@ FAMILIES = (
         "sidecar_request_duration_seconds",
         HISTOGRAM,
         "Time from a request's head to the end of its response body.",
-        samples.route_histogram(lambda route: route.durations),
+        samples.request_durations,
     ),
     Family(
         "sidecar_requests_in_flight", GAUGE, "Requests under way.", samples.per_route(lambda route: route.in_flight)
@@ -299,6 +299,12 @@ FAMILIES = (
         COUNTER,
         "Log lines lost because standard output was not read.",
         samples.single(lambda it: it.stats.log_lines_dropped),
+    ),
+    Family(
+        "sidecar_traces_dropped_total",
+        COUNTER,
+        "Requests with a recorded trace whose spans were lost because no collector took them.",
+        samples.single(lambda it: it.stats.traces_dropped),
     ),
     Family("sidecar_build_info", GAUGE, "1; the version is the label.", samples.build_info),
 )

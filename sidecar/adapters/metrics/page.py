@@ -14,10 +14,11 @@ from sidecar.adapters.metrics.samples import Scrape
 from sidecar.pipeline.slices import in_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import Metric
 
+    from sidecar.core.report import Moment
     from sidecar.pipeline.data_plane import DataPlanePort
     from sidecar.pipeline.stats import ProcessStats
 
@@ -26,15 +27,16 @@ BLOCK = 16 * 1024
 
 
 class Metrics:
-    """Renders pages, one at a time.
+    """Renders pages, one at a time. `moment` reads both clocks.
 
     What belongs to one object is read in one go, so that a histogram's count always equals its last bucket.
     """
 
-    def __init__(self, version: str, stats: ProcessStats, plane: DataPlanePort) -> None:
+    def __init__(self, version: str, stats: ProcessStats, plane: DataPlanePort, moment: Callable[[], Moment]) -> None:
         self._version = version
         self._stats = stats
         self._plane = plane
+        self._moment = moment
         self._process = ProcessCollector(registry=None)
         self._rendering = asyncio.Lock()
 
@@ -45,7 +47,8 @@ class Metrics:
             # In a thread: counting open descriptors takes milliseconds when there are thousands.
             process = await asyncio.to_thread(lambda: list(self._process.collect()))
             circuits = await self._plane.circuits.readings()
-            scrape = Scrape(self._version, self._stats, await self._plane.stats(), circuits)
+            moment = self._moment() if form is Format.OPEN_METRICS else None
+            scrape = Scrape(self._version, self._stats, await self._plane.stats(), circuits, moment)
             blocks = await in_slices(_blocks(_pieces(scrape, process, form)), perf_counter)
         return blocks, form.value
 

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.adapters.metrics.exposition import buckets, by_key, escape, one_hot
+from sidecar.adapters.metrics.exposition import NO_EXEMPLARS, buckets, by_key, escape, exemplar, one_hot
 from sidecar.core.circuit.explanation import OverrideMode, State
+from sidecar.core.http.trace_context import TRACEPARENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sidecar.core.bulkhead import Bulkhead
+    from sidecar.core.report import Moment
     from sidecar.pipeline.data_plane import CircuitReading, PlaneStats
-    from sidecar.pipeline.stats import FleetStats, Histogram, ProcessStats, RouteStats, SharedStoreStats, UpstreamStats
+    from sidecar.pipeline.stats import FleetStats, ProcessStats, RouteStats, SharedStoreStats, UpstreamStats
 
 STATES = tuple(state.value for state in State)
 MODES = tuple(mode.value for mode in OverrideMode)
 
 
 class Scrape:
-    """The objects there were when a page was begun, each with its name escaped for a label."""
+    """The objects there were when a page was begun, each with its name escaped for a label. `moment` is when that was,
+    for a page with exemplars, else None.
+    """
 
-    __slots__ = ("circuits", "process", "routes", "stats", "upstreams", "version")
+    __slots__ = ("circuits", "moment", "process", "routes", "stats", "upstreams", "version")
 
     def __init__(
-        self, version: str, process: ProcessStats, stats: PlaneStats, circuits: Sequence[CircuitReading]
+        self,
+        version: str,
+        process: ProcessStats,
+        stats: PlaneStats,
+        circuits: Sequence[CircuitReading],
+        moment: Moment | None = None,
     ) -> None:
+        self.moment = moment
         self.version = version
         self.process = process
         self.stats = stats
@@ -99,9 +109,20 @@ def requests(name: str, scrape: Scrape) -> Iterator[str]:
         )
 
 
-def route_histogram(histogram: Callable[[RouteStats], Histogram]) -> Lines:
-    """A histogram of each route."""
-    return lambda name, scrape: (buckets(name, f'route="{label}"', histogram(it)) for label, it in scrape.routes)
+def request_durations(name: str, scrape: Scrape) -> Iterator[str]:
+    """How long the requests of each route took, with the latest trace in each bucket."""
+    for label, route in scrape.routes:
+        exemplars = NO_EXEMPLARS if scrape.moment is None else _exemplars(route, scrape.moment)
+        yield buckets(name, f'route="{label}"', route.durations, exemplars)
+
+
+def _exemplars(route: RouteStats, moment: Moment) -> dict[int, str]:
+    """By bucket. A client may send anything as `traceparent`: here only what is a trace's id passes."""
+    shown = {}
+    for bucket, (traceparent, duration, at) in route.exemplars.items():
+        if found := TRACEPARENT.match(traceparent):
+            shown[bucket] = exemplar(found["trace"], duration, moment.wall + at - moment.monotonic)
+    return shown
 
 
 def served_age(name: str, scrape: Scrape) -> Iterator[str]:

@@ -154,6 +154,8 @@ class ServerContext:
                 bytes_sent=0,
                 request_id=request.request_id,
                 client=request.client,
+                headers=request.head.headers,
+                answered=response.head.headers,
             )
         )
 

@@ -97,6 +97,7 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
         "_response",
         "_reused",
         "_used",
+        "address",
         "dedicated",
         "drained",
         "idle_since",
@@ -110,6 +111,7 @@ class UpstreamConnection(asyncio.Protocol, ExchangeTimeouts):
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
+        self.address = owner.address
         # Asking for the running loop is a system call each time (CPython's guard against forks).
         self._loop = asyncio.get_running_loop()
         self._reader = ResponseReader()

@@ -109,10 +109,12 @@ class UpstreamHandler:
             if not (repeat.fresh or repeat.avoid):
                 at_hand = upstream.endpoints.at_hand(started, request.pins)
             endpoint, connection = at_hand or await self._connection(request)
+            request.asked = connection.address
             response = connection.send(self._head(request, endpoint), request, self._timeouts)
             head, body = await response
         except ProxyError as error:
             attempts[STALE_CONNECTION if isinstance(error, StaleConnection) else error.reason] += 1
+            request.upstream_time += monotonic() - started
             if isinstance(error, UpstreamError):
                 error.unsent = connection is None
             # It holds the error, whose traceback holds this frame.
@@ -121,6 +123,7 @@ class UpstreamHandler:
             raise
         except asyncio.CancelledError:
             attempts["cancelled"] += 1
+            request.upstream_time += monotonic() - started
             if connection is not None:
                 connection.abandon(response)
             raise
@@ -134,6 +137,7 @@ class UpstreamHandler:
         durations, took = upstream.stats.attempt_durations, monotonic() - started
         durations.counts[bisect_left(durations.bounds, took)] += 1
         durations.sum += took
+        request.upstream_time += took
         if connection.dedicated:
             head = _bound(head, request)
         return Response(head, body)
@@ -156,6 +160,7 @@ class UpstreamHandler:
         tried: set[object] = set()
         while True:
             request.endpoint = pool
+            request.asked = pool.address
             try:
                 if repeat.fresh:
                     return endpoint, await pool.connect(min(limit, until - monotonic()))

@@ -18,6 +18,8 @@ class Owner(Protocol):
     spawn: Spawn
     upstream: str
     """The name of the upstream that it leads to."""
+    address: str
+    """Where its connections go, `host:port`."""
 
     def exchange_ended(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """The connection carries no exchange any more. Called once per exchange."""

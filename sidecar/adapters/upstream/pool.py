@@ -68,6 +68,7 @@ class EndpointPool:
         "_retired",
         "_settings",
         "_stats",
+        "address",
         "clock",
         "cools_until",
         "in_flight",
@@ -79,6 +80,7 @@ class EndpointPool:
 
     def __init__(self, target: Target, runtime: Runtime, stats: UpstreamStats, settings: PoolSettings) -> None:
         self.target = target
+        self.address = str(target)
         self.clock = runtime.clock
         self.wheel = runtime.wheel
         self.spawn = runtime.spawn

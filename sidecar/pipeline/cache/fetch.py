@@ -123,7 +123,8 @@ class Fetcher:
                 response = await self._inner.handle(request)
             finally:
                 if request is not fetch.request:
-                    fetch.request.attempts += request.attempts
+                    # The log tells of the client's own request.
+                    fetch.request.account_for(request)
             if fetch.stored is None or not (preconditions and _validates(response)):
                 return self.answered(fetch, response)
             validated = self._validated(fetch, fetch.stored, response)
@@ -299,7 +300,6 @@ def conditional(request: Request, preconditions: Sequence[Field]) -> Request:
     copy.deadline = request.deadline
     copy.on_interim = request.on_interim
     copy.pins = request.pins
-    copy.deadline = request.deadline
     copy.half_closed = request.half_closed
     request.on_half_close = copy.half_close
     return copy
