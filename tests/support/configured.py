@@ -27,6 +27,7 @@ class KeptLines:
     """A `LineSink` that keeps the lines of the access log."""
 
     dropped = 0
+    terminal = False
 
     def __init__(self) -> None:
         self.text = b""
