@@ -52,7 +52,7 @@ class Redaction:
         return value
 
     def mapping(self, details: Mapping[str, object]) -> Mapping[str, object]:
-        """The same for the details of an event; themselves where nothing is ever taken out."""
+        """The `details` of an event with secrets taken out; themselves where nothing is ever taken out."""
         return {key: self.details(value) for key, value in details.items()} if self._names else details
 
     def _parameter(self, text: str) -> str:

@@ -21,7 +21,7 @@ FULL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """The same traffic for every run, and what the upstream does meanwhile: four phases, one after another."""
+    """Traffic, which is alike in every run, and what the upstream does meanwhile: four phases, one after another."""
 
     rate: float = 300
     healthy: float = 4

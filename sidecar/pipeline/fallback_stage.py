@@ -137,8 +137,8 @@ class FallbackStage:
         return None
 
     def _fixed(self, request: Request, fallback: Fallback, head: ResponseHead) -> Response | None:
-        """The same whatever is asked for: preconditions and ranges are about the upstream's representations, and a
-        server may ignore them (RFC 9110 §13.2.1, §14.2).
+        """An answer that does not depend on the request: preconditions and ranges are about the upstream's
+        representations, and a server may ignore them (RFC 9110 §13.2.1, §14.2).
         """
         body = fallback.body.encode() if fallback.file is None else self._sources.files.get(fallback.file)
         if body is None:

@@ -145,7 +145,7 @@ class Race:
 
 
 def hedge_of(request: Request) -> Request:
-    """The same request for a second attempt beside the first, at another endpoint if there is one."""
+    """A copy of `request` for a second attempt beside the first, at another endpoint if there is one."""
     twin = request.twin()
     avoid = frozenset[object]() if request.endpoint is None else frozenset({request.endpoint})
     twin.repeat = Repeat(2, avoid)

@@ -256,7 +256,7 @@ class Request:
         self.endpoint: object | None = None
 
     def twin(self) -> Request:
-        """The same request, no attempt at which was made so far; `account_for` adds those that will have been."""
+        """A copy at which no attempt was made so far; `account_for` adds those that will have been."""
         twin = copy(self)
         twin.attempts, twin.upstream_time, twin.asked, twin.trail = 0, 0.0, "", None
         return twin

@@ -244,18 +244,18 @@ async def test_what_is_stored_is_listed_as_clients_and_the_upstream_know_it() ->
 @pytest.mark.parametrize(
     ("query", "listed"),
     [
-        ({}, {"/a/1", "/a/2", "/a/21", "/b/2"}),
-        ({"route": "a"}, {"/a/1", "/a/2", "/a/21"}),
-        ({"prefix": "/a/2"}, {"/a/2", "/a/21"}),
-        ({"prefix": "{origin}/a/2"}, {"/a/2", "/a/21"}),
-        ({"prefix": "/"}, {"/a/1", "/a/2", "/a/21", "/b/2"}),
-        ({"route": "b", "prefix": "/a/"}, set()),
-        ({"prefix": "/off/"}, set()),
+        ({}, ["/a/1", "/a/2", "/a/21", "/b/2"]),
+        ({"route": "a"}, ["/a/1", "/a/2", "/a/21"]),
+        ({"prefix": "/a/2"}, ["/a/2", "/a/21"]),
+        ({"prefix": "{origin}/a/2"}, ["/a/2", "/a/21"]),
+        ({"prefix": "/"}, ["/a/1", "/a/2", "/a/21", "/b/2"]),
+        ({"route": "b", "prefix": "/a/"}, []),
+        ({"prefix": "/off/"}, []),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("limit", [1, 2, 100])
-async def test_a_list_goes_on_page_by_page(query: dict[str, str], listed: set[str], limit: int) -> None:
+async def test_a_list_goes_on_page_by_page(query: dict[str, str], listed: list[str], limit: int) -> None:
     async with shop() as (origin, sidecar):
         for target in ("/a/1", "/a/2", "/a/21", "/b/2", "/off/1"):
             await sidecar.get(target)
@@ -267,7 +267,7 @@ async def test_a_list_goes_on_page_by_page(query: dict[str, str], listed: set[st
             assert len(page["entries"]) <= limit
             seen += [entry["client_url"] for entry in page["entries"]]
             cursor = page["next"]
-        assert sorted(seen) == sorted(listed)
+        assert sorted(seen) == listed
 
 
 async def test_what_was_purged_is_listed_no_more() -> None:

@@ -93,7 +93,7 @@ class Gate:
         return ELSEWHERE
 
     def on_hold(self, now: float) -> Refusal | None:
-        """The same, if it is certain at `now`; changes nothing."""
+        """What every request is refused with at `now` that would be a probe, if that is certain; changes nothing."""
         return ELSEWHERE if self.shut and now < self.hold_until else None
 
     def explained(self, refusal: Refusal) -> Refusal:

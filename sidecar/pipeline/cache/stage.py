@@ -211,8 +211,8 @@ class CacheStage:
         return self._to_fetch(request, keyed, Forward.URI_MISS)
 
     async def _look_behind(self, shared: SharedLook, request: Request) -> Response | UpstreamFetch | Bypass:
-        """The same, and where memory has nothing of use the fleet's store is waited for, which brings into memory what
-        it has.
+        """What is stored here or in the fleet's store, or how to ask for it. That store is waited for where memory has
+        nothing of use, and brings into memory what it has. Raises GatewayTimeoutByDirective.
         """
         try:
             found = self._look_up(request)
