@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --quiet
 # would be built with whatever tools are newest that day. `pip check` fails when a closure is not whole after all.
 LOCKED := --no-deps --only-binary :all: --require-hashes
 # The extras of pyproject.toml that .venv has, and the Pythons and machines that a lock file has to serve.
-EXTRAS := redis test bench fuzz ui otel
+EXTRAS := redis otel test bench fuzz ui
 PYTHONS := 3.11 3.12 3.13
 MACHINES := x86_64 aarch64
 WORKERS ?= 2

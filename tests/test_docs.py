@@ -45,6 +45,7 @@ STAGES_IN_WORDS = {
     "retry_stage": "`retry`",
     "fleet.lease_stage": "`fleet`",
     "breaker_stage": "`breaker`",
+    "trace_stage": "`tracing`",
 }
 
 

