@@ -37,10 +37,13 @@ install: .venv/runtime ## .venv/bin/sidecar, with the locked versions of what it
 run: .venv/runtime ## see it work: a sidecar, an origin that fails on a schedule, and what to type
 	@exec $(BIN)/sidecar demo
 
+# Browsers, fleets of processes and timeouts of milliseconds share the machine's cores: what fails among them is asked once
+# more, alone, and fails the run when it fails again.
 test: system-packages lint ## every check, after installing what it needs: lint, then the whole suite
 	$(if $(CAN_BUILD_IMAGE),,@echo "not run here: $(IMAGE_TESTS), which needs root and debootstrap")
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
-	  $(if $(CAN_BUILD_IMAGE),$(IMAGE_TESTS) tests,tests --ignore=$(IMAGE_TESTS)) $(ARGS)
+	suite="$(if $(CAN_BUILD_IMAGE),$(IMAGE_TESTS) tests,tests --ignore=$(IMAGE_TESTS)) $(ARGS)"; \
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $$suite || \
+	  $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none $$suite
 
 check: test ## the same
 
@@ -96,7 +99,7 @@ lock: ## resolve the dependencies anew and rewrite the lock files
 	    --python-version $$python --python-platform $$machine-manylinux_2_36 $(LOCKED) -r $$lock; done; done; done
 
 clean: ## remove everything that these targets made
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage bench-results
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .pytest_cache .import_linter_cache .coverage bench-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system-packages:
